@@ -1,0 +1,126 @@
+"""Nearest-neighbour probe: what the embeddings' own geometry says, without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from torch.nn import functional
+
+from ssl_wb.api import Evaluator, Field, PluginOptions, ProbeTask, Result, Split, hookimpl
+from ssl_wb_plugins.evaluators.scoring import SplitScores, score, summarise
+
+Count = Annotated[int, Field(ge=1)]
+
+#: Distances are searched for so many clips at a time, to bound memory.
+ROWS = 512
+#: Nearest a neighbour can count as being, so that an exact copy does not weigh infinitely.
+NEAREST = 1e-6
+
+
+class KnnOptions(PluginOptions):
+    """Options of the nearest-neighbour probe."""
+
+    k: Count | list[Count] = Field(
+        default_factory=lambda: [1, 3, 5, 10, 20, 50],
+        description="Neighbours that vote; of several counts, the validation part chooses.",
+    )
+    distance: Literal["cosine", "euclidean"] = Field("cosine", description="How near two embeddings are.")
+    weights: Literal["uniform", "distance"] = Field(
+        "uniform", description="Whether votes count alike, or by one over the distance."
+    )
+    standardise: bool = Field(
+        True, description="Scale every dimension to mean 0 and variance 1 of the training clips."
+    )
+    refit: Literal["held-out", "always", "never"] = Field(
+        "held-out",
+        description="Let validation clips vote on test clips: where the workbench itself held them out of "
+        "the training part, always, or never.",
+    )
+    resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval; a fifth for mAP.")
+
+
+class KnnProbe(Evaluator):
+    """Labels a clip by the votes of its k nearest training clips; k is chosen on validation.
+
+    Of equal validation scores the smaller k wins; of classes with equal votes the one whose voters are nearer
+    in all, then the first. Nothing is random: seeds change nothing, and every seed has the same score.
+    """
+
+    name = "knn"
+    reference = "Wu et al., arXiv 1805.01978, section 3.4 (weighted k-nearest-neighbour probe)"
+    Options = KnnOptions
+    options: KnnOptions
+
+    @torch.no_grad()
+    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
+        """Probe ``task.embeddings`` ``[clips, D]`` on every split."""
+        found, choices = [], {}
+        for split in task.splits:
+            scores, choices[split.name] = self._probe(task, split)
+            found.append(SplitScores(split, np.repeat(scores[None], len(seeds), axis=0)))
+        settings = {**self.options.model_dump(), "seeds": list(seeds), "chosen": choices}
+        return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
+
+    def _probe(self, task: ProbeTask, split: Split) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Return test scores ``[n, C]`` of one split and what was chosen on its validation part."""
+        k = self.options.k
+        grid = sorted(set(k)) if isinstance(k, list) else [k]
+        votes = self._votes(task, split.train, split.validation, grid)
+        truth = task.labels[split.validation]
+        scores = np.nan_to_num([score(truth, votes[count]) for count in grid])
+        best = int(np.argmax(scores))  # the first of equals
+        refit = self.options.refit == "always" or (
+            self.options.refit == "held-out" and bool(getattr(split, "held_out", False))
+        )
+        voters = np.concatenate([split.train, split.validation]) if refit else split.train
+        chosen = {"k": grid[best], "validation": float(scores[best]), "refit": refit}
+        return self._votes(task, voters, split.test, [grid[best]])[grid[best]], chosen
+
+    def _votes(
+        self, task: ProbeTask, voters: NDArray[np.int64], rows: NDArray[np.int64], grid: Sequence[int]
+    ) -> dict[int, NDArray[np.float64]]:
+        """Return, for each k, the share of votes each class gets from ``voters`` for ``rows``: ``[n, C]``."""
+        scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
+        memory = torch.from_numpy(scaler.fit_transform(task.embeddings[voters].astype(np.float64)))  # [m, D]
+        queries = torch.from_numpy(scaler.transform(task.embeddings[rows].astype(np.float64)))  # [n, D]
+        labels = torch.from_numpy(np.asarray(task.labels[voters]))
+        if not task.multi_label:
+            labels = functional.one_hot(labels.long(), len(task.classes))
+        labels = labels.double()  # [m, C]
+        parts = [self._nearest(batch, memory, max(grid)) for batch in torch.split(queries, ROWS)]
+        distances = torch.cat([part[0] for part in parts])  # [n, k]
+        heard = labels[torch.cat([part[1] for part in parts])]  # [n, k, C]
+        return {count: self._share(distances[:, :count], heard[:, :count]).numpy() for count in grid}
+
+    def _nearest(self, queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Find the nearest of ``memory [m, D]`` to ``queries [n, D]``: distances and indices ``[n, k]``."""
+        if self.options.distance == "cosine":
+            distances = 1.0 - functional.normalize(queries, dim=1) @ functional.normalize(memory, dim=1).T
+        else:
+            distances = torch.cdist(queries, memory)
+        # Rounded, so that copies of one clip are equally near whatever the order of summation; then the order
+        # of the clips decides.
+        ordered, indices = distances.clamp(min=0.0).round(decimals=9).sort(dim=1, stable=True)
+        return ordered[:, :count], indices[:, :count]
+
+    def _share(self, distances: Tensor, heard: Tensor) -> Tensor:
+        """Return each class's share of votes ``[n, C]`` for distances ``[n, k]``, labels ``[n, k, C]``."""
+        near = 1.0 / distances.clamp(min=NEAREST)  # [n, k]
+        near = (near / near.sum(dim=1, keepdim=True))[:, :, None]  # [n, k, 1]
+        if self.options.weights == "distance":
+            return (heard * near).sum(dim=1)
+        # The nearness of the voters, too small to outweigh a vote, decides between equal votes.
+        tie_break = (heard * near).sum(dim=1) / (2 * heard.shape[1])
+        return heard.mean(dim=1) + tie_break
+
+
+@hookimpl
+def ssl_wb_evaluators() -> list[type[Evaluator]]:
+    """Register the nearest-neighbour probe."""
+    return [KnnProbe]

@@ -1,0 +1,169 @@
+"""Multiple choice learning over several hypotheses per masked patch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_wb.api import (
+    Field,
+    HealthRule,
+    ModelShapes,
+    Objective,
+    ObjectiveOutput,
+    PluginOptions,
+    StepState,
+    direction_std,
+    effective_rank,
+    hookimpl,
+    initialise,
+)
+
+#: Share of the run after which the published schedule reaches its floor (METHODS C.5: 78 %).
+FLOOR_REACHED = 230_256 / 294_816
+
+
+class MclOptions(PluginOptions):
+    """Options of multiple choice learning."""
+
+    hypotheses: int = Field(5, ge=1, description="Predictions r per masked patch.")
+    temperature: float = Field(
+        0.1, gt=0.0, description="Temperature T0 of the hypotheses' weights at the first step."
+    )
+    temperature_decay: float | Literal["auto"] = Field(
+        "auto",
+        description="Factor of the temperature per step (published: 0.99997); 'auto' reaches the floor at 78 % of the "
+        "run, where the published run does.",
+    )
+    temperature_floor: float = Field(
+        1e-4, gt=0.0, description="At or below it the best hypothesis takes all the weight."
+    )
+
+
+def mcl_loss(distances: Tensor, temperature: float, floor: float) -> Tensor:
+    """Weigh the hypotheses' distances.
+
+    Args:
+        distances: ``[..., r]``, ``2 - 2 cos`` of each hypothesis and the target.
+        temperature: T; the weights are ``softmax(-distances / T)`` without gradient.
+        floor: at or below it, the smallest distance alone.
+
+    Returns:
+        ``[...]``.
+    """
+    if temperature <= floor:
+        return distances.min(dim=-1).values
+    weights = (-distances.detach() / temperature).softmax(dim=-1)
+    return (weights * distances).sum(dim=-1)
+
+
+class Mcl(Objective):
+    """Predicts several hypotheses per masked patch and trains those that come close.
+
+    loss = sum_k q_k l_k, l_k = 2 - 2 cos(prediction_k, target), q = softmax(-l / T) without gradient; T falls
+    geometrically and below its floor only the best hypothesis learns. The best one is handed on to later objectives.
+    """
+
+    name = "mcl"
+    reference = "MATPAC++, arXiv 2508.12709; annealed MCL, arXiv 2407.15580"
+    Options = MclOptions
+    options: MclOptions
+    needs = frozenset({"features", "target"})
+    provides = frozenset({"prediction"})
+
+    def __init__(self, options: MclOptions, shapes: ModelShapes) -> None:
+        super().__init__(options, shapes)
+        # The r linear heads are one matrix, r x D rows; Xavier bounds are those of a single head.
+        self.heads = nn.Linear(shapes.feature_dim, options.hypotheses * shapes.latent_dim)
+        self.apply(initialise)
+        for rows in self.heads.weight.data.chunk(options.hypotheses):
+            nn.init.xavier_uniform_(rows)
+
+    def temperature_at(self, step: int, total_steps: int) -> float:
+        """Return T after ``step`` optimiser steps: ``max(floor, T0 * decay ** step)``."""
+        options = self.options
+        decay = options.temperature_decay
+        if decay == "auto":
+            reach = max(1.0, FLOOR_REACHED * total_steps)
+            decay = (options.temperature_floor / options.temperature) ** (1.0 / reach)
+        return max(options.temperature_floor, options.temperature * decay**step)
+
+    def forward(self, state: StepState) -> ObjectiveOutput:
+        """Average the weighted distance over patches, clips and views."""
+        temperature = self.temperature_at(state.step, state.total_steps)
+        losses, winners, metrics = [], [], {"temperature": temperature}
+        for number, view in enumerate(state.views):
+            batch, masked, _ = view.features.shape
+            shape = (batch, masked, self.options.hypotheses, self.shapes.latent_dim)
+            hypotheses = self.heads(view.features).view(shape)  # [B, Nm, r, D]
+            directions = F.normalize(hypotheses.float(), dim=-1)
+            target = F.normalize(view.target.float(), dim=-1)  # [B, Nm, D]
+            distances = 2.0 - 2.0 * (directions * target[:, :, None]).sum(dim=-1)  # [B, Nm, r]
+            losses.append(mcl_loss(distances, temperature, self.options.temperature_floor).mean())
+            winner = distances.argmin(dim=-1)  # [B, Nm]
+            winners.append(
+                hypotheses.take_along_dim(winner[:, :, None, None], dim=2).squeeze(2)
+            )  # [B, Nm, D]
+            if state.measure and number == 0:
+                metrics |= self._health(directions, winner, winners[0], view.target)
+        return ObjectiveOutput(sum(losses) / len(losses), metrics, tuple(winners))
+
+    @torch.no_grad()
+    def _health(
+        self, directions: Tensor, winner: Tensor, best: Tensor, target: Tensor
+    ) -> dict[str, Tensor | float]:
+        """Measure the hypotheses.
+
+        ``directions`` ``[B, Nm, r, D]``, ``winner`` ``[B, Nm]``, ``best`` and ``target`` ``[B, Nm, D]``.
+        """
+        count = self.options.hypotheses
+        shares = torch.bincount(winner.flatten(), minlength=count) / winner.numel()  # [r]
+        figures: dict[str, Tensor | float] = {f"won_by_{k}": shares[k] for k in range(count)}
+        figures["largest_share"] = shares.max()
+        if count > 1:
+            cosines = torch.einsum("bmkd,bmld->kl", directions, directions) / winner.numel()  # [r, r]
+            figures["pairwise_distance"] = 2.0 - 2.0 * (cosines.sum() - cosines.trace()) / (
+                count * (count - 1)
+            )
+        figures["prediction_std"] = direction_std(best)
+        figures["target_std"] = direction_std(target)
+        figures["target_rank"] = effective_rank(target)
+        return figures
+
+    def health_rules(self) -> tuple[HealthRule, ...]:
+        """Predictions that no longer differ, or hypotheses that no longer compete."""
+        rules = [
+            HealthRule(
+                "prediction_std",
+                "the predictions are nearly the same for every patch: the representation is collapsing "
+                "(lower the learning rate, raise the teacher's decay, or mask less)",
+                below=0.02,
+            )
+        ]
+        if self.options.hypotheses > 1:
+            rules += [
+                HealthRule(
+                    "largest_share",
+                    "one hypothesis wins nearly every patch, the others learn nothing "
+                    "(start from a higher mcl temperature, or use malap)",
+                    above=0.97,
+                    after=0.05,
+                ),
+                HealthRule(
+                    "pairwise_distance",
+                    "the hypotheses are the same prediction several times over "
+                    "(let the mcl temperature fall faster, or use malap)",
+                    below=1e-4,
+                    after=0.05,
+                ),
+            ]
+        return tuple(rules)
+
+
+@hookimpl
+def ssl_wb_objectives() -> list[type[Objective]]:
+    """Register multiple choice learning."""
+    return [Mcl]

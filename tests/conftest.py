@@ -1,0 +1,52 @@
+"""What several tests use: reference values, real clips, a CUDA guard."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Load a reference archive as tensors by name."""
+
+    def load(name: str) -> dict[str, torch.Tensor]:
+        with np.load(REFERENCE / f"{name}.npz") as archive:
+            return {key: torch.from_numpy(np.asarray(archive[key])) for key in archive.files}
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def reference_weights():
+    """Load a reference state dict, without pickle."""
+
+    def load(name: str) -> dict:
+        return torch.load(REFERENCE / name, weights_only=True)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def real_audio() -> Path:
+    """Folder of the real clips, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("SSL_WB_AUDIO", ""))
+    if not os.environ.get("SSL_WB_AUDIO") or not (folder / "pretrain.csv").is_file():
+        pytest.skip("real clips are absent: set SSL_WB_AUDIO to the folder that holds pretrain.csv")
+    return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)

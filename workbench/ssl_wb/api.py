@@ -1,0 +1,92 @@
+"""Everything a plugin may import, and nothing else.
+
+A plugin is a module with an entry point in the group ``ssl_wb``; a hook in it returns classes::
+
+    from ssl_wb.api import Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, visible_count
+
+
+    class Checkerboard(Masker):
+        \"\"\"Masks every other patch.\"\"\"
+
+        name = "checkerboard"
+
+        class Options(PluginOptions):
+            phase: int = Field(0, ge=0, le=1, description="Which colour is masked.")
+
+        def __call__(self, request: MaskRequest) -> tuple[Mask, ...]: ...
+
+
+    @hookimpl
+    def ssl_wb_maskers():
+        return [Checkerboard]
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator, model_validator
+
+from ssl_wb.contracts.backbone import Backbone, Trunk
+from ssl_wb.contracts.evaluator import Encoder, Evaluator, ProbeTask, Result, Split
+from ssl_wb.contracts.masker import Grid, Mask, Masker, MaskRequest, visible_count
+from ssl_wb.contracts.objective import (
+    HealthRule,
+    ModelShapes,
+    Need,
+    Objective,
+    ObjectiveOutput,
+    StepState,
+    View,
+)
+from ssl_wb.contracts.plugin import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, steps_of
+from ssl_wb.layers.attention import attention
+from ssl_wb.layers.autocast import full_precision
+from ssl_wb.layers.ema import ema_update, linear_schedule
+from ssl_wb.layers.health import direction_std, effective_rank, feature_std
+from ssl_wb.layers.initialise import initialise
+from ssl_wb.layers.patches import gather_rows
+from ssl_wb.layers.positions import sincos_2d
+from ssl_wb.layers.processes import mean_over_processes
+from ssl_wb.layers.transformer import Block
+
+__all__ = [
+    "API_VERSION",
+    "Backbone",
+    "Block",
+    "Duration",
+    "Encoder",
+    "Evaluator",
+    "Field",
+    "Grid",
+    "HealthRule",
+    "Mask",
+    "MaskRequest",
+    "Masker",
+    "ModelShapes",
+    "Need",
+    "Objective",
+    "ObjectiveOutput",
+    "Plugin",
+    "PluginOptions",
+    "ProbeTask",
+    "Result",
+    "Split",
+    "StepState",
+    "Trunk",
+    "View",
+    "attention",
+    "direction_std",
+    "effective_rank",
+    "ema_update",
+    "feature_std",
+    "field_validator",
+    "full_precision",
+    "gather_rows",
+    "hookimpl",
+    "initialise",
+    "linear_schedule",
+    "mean_over_processes",
+    "model_validator",
+    "sincos_2d",
+    "steps_of",
+    "visible_count",
+]

@@ -1,0 +1,1 @@
+"""Audio in: decoding and the log-mel front end."""

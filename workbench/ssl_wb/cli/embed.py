@@ -1,0 +1,55 @@
+"""``ssl-wb embed``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["embed"]
+
+
+class Level(StrEnum):
+    """What a row of the output stands for."""
+
+    CLIP = "clip"
+    FRAMES = "frames"
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    audio: Annotated[list[str], typer.Argument(help="Files, folders or manifests.")],
+    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")],
+    level: Annotated[Level, typer.Option(help="One row per clip, or one per frame.")] = Level.CLIP,
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last or best.")] = "last",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Embed audio with a pre-trained encoder."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ssl_wb.encoder.files import check_ending, embed_clips, gather_clips, write_embeddings
+    from ssl_wb.encoder.load import load_encoder
+    from ssl_wb.errors import UsageError
+
+    check_ending(out)
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} is already there", hint="--overwrite replaces it")
+    encoder = load_encoder(run, checkpoint=checkpoint)
+    clips = gather_clips(audio)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("embedding", total=len(clips))
+        embeddings = embed_clips(
+            encoder, clips, level=level.value, progress=lambda done: bar.update(task, completed=done)
+        )
+    write_embeddings(out, embeddings)
+    for message in embeddings.skipped:
+        typer.echo(f"skipped: {message}", err=True)
+    rows, dim = embeddings.values.shape
+    typer.echo(
+        f"{out}: {rows} embeddings of {dim} values from {len(clips) - len(embeddings.skipped)} clips",
+        err=True,
+    )

@@ -1,0 +1,139 @@
+"""The command ``ssl-wb``: the verbs, and how every failure leaves the process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, NoReturn
+
+import typer
+
+from ssl_wb import __version__
+from ssl_wb.cli import recipes
+from ssl_wb.cli.doctor import doctor
+from ssl_wb.cli.embed import embed
+from ssl_wb.cli.evaluate import evaluate
+from ssl_wb.cli.plugins import describe, list_plugins
+from ssl_wb.cli.schema import schema
+from ssl_wb.cli.train import train
+from ssl_wb.cli.validate import validate
+from ssl_wb.errors import ExitCode, WorkbenchError
+
+__all__ = ["app", "main", "run"]
+
+app = typer.Typer(
+    name="ssl-wb",
+    help="Pre-train, compare and ship self-supervised audio encoders.",
+    epilog="Exit codes: 0 done, 1 unexpected, 2 usage, 3 recipe, 4 plugin, 5 diverged, "
+    "75 stopped and resumable, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train)
+app.command("validate")(validate)
+app.command("evaluate")(evaluate)
+app.command("embed")(embed)
+app.add_typer(recipes.app, name="recipes")
+app.command("schema")(schema)
+app.command("list-plugins")(list_plugins)
+app.command("describe")(describe)
+app.command("doctor")(doctor)
+
+# What the parser raises for wrong arguments. The parser is click in older releases of typer and a copy of it
+# in newer ones; its base exception is reached the same way in both.
+_ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+@dataclass
+class _Invocation:
+    """What was asked before the verb."""
+
+    debug: bool = False
+
+
+_invocation = _Invocation()
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever stderr is at that moment: ``warning: MESSAGE``, and news without a prefix."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        typer.echo(level + self.format(record), err=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ssl-wb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_the_verb(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version  # answered by its callback
+    _invocation.debug = debug
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with an exit code of :class:`~ssl_wb.errors.ExitCode`."""
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: words after ``ssl-wb``; those of the process unless given.
+    """
+    _invocation.debug = False
+    logger = logging.getLogger("ssl_wb")
+    handler = _StderrHandler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        code = typer.main.get_command(app).main(args=words, prog_name="ssl-wb", standalone_mode=False)
+        return int(code or ExitCode.DONE)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except Exception as failure:
+        if _invocation.debug:
+            traceback.print_exception(failure)
+        return _report(failure)
+    finally:
+        logger.removeHandler(handler)
+
+
+def _report(failure: Exception) -> int:
+    """Say on stderr what happened and what to do; return the exit code."""
+    message, hint, code = str(failure), "", int(ExitCode.UNEXPECTED)
+    if isinstance(failure, WorkbenchError):
+        message, hint, code = failure.message, failure.hint, int(failure.exit_code)
+    elif isinstance(failure, _ParserError):
+        message = failure.format_message()  # type: ignore[attr-defined]
+        context = getattr(failure, "ctx", None)
+        hint = f"{context.command_path} --help" if context else ""
+        code = int(ExitCode.USAGE)
+        if type(failure).__name__ == "NoArgsIsHelpError":  # the help, which rich has printed already
+            if message.strip():
+                typer.echo(message)
+            return code
+    else:
+        message = f"{type(failure).__name__}: {' '.join(message.split())}"
+        typer.echo(f"unexpected error: {message}; rerun with --debug for the traceback", err=True)
+        if isinstance(failure, ImportError):
+            typer.echo("hint: `ssl-wb doctor` checks what is installed", err=True)
+        return code
+    typer.echo(f"error: {message}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+    return code

@@ -1,0 +1,52 @@
+"""Data on stdout: tables for people, aligned text for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+__all__ = ["JsonFlag", "echo_json", "echo_table"]
+
+#: The ``--json`` of every verb that lists something.
+JsonFlag = typer.Option("--json", help="Print JSON.")
+
+
+def echo_json(value: Any) -> None:
+    """Print ``value`` as indented JSON."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under a heading: a drawn table on a terminal, else aligned lines that never wrap.
+
+    Args:
+        columns: headings.
+        rows: one text per column each.
+    """
+    if sys.stdout.isatty():
+        _draw(columns, rows)
+        return
+    cells = [[" ".join(cell.split()) for cell in row] for row in (columns, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(columns))]
+    for row in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=SIMPLE, pad_edge=False)
+    # On a narrow terminal all columns but the names wrap; with more of them fixed the last vanishes.
+    table.columns[0].no_wrap = True
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

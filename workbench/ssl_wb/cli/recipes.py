@@ -1,0 +1,91 @@
+"""``ssl-wb recipes``: list, show and copy the recipes that come with the workbench and its plugins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssl_wb.cli.output import JsonFlag, echo_json, echo_table
+from ssl_wb.errors import UsageError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, show and copy the shipped recipes; without a word, list them.")
+
+Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.")]
+
+
+@app.callback(invoke_without_command=True)
+def _without_a_word(context: typer.Context, as_json: Annotated[bool, JsonFlag] = False) -> None:
+    if context.invoked_subcommand is None:
+        _list(as_json)
+    elif as_json:
+        raise UsageError("--json stands after the word", hint="ssl-wb recipes list --json")
+
+
+@app.command("list")
+def list_recipes(as_json: Annotated[bool, JsonFlag] = False) -> None:
+    """List the shipped recipes."""
+    _list(as_json)
+
+
+@app.command("show")
+def show(name: Name) -> None:
+    """Print a recipe."""
+    typer.echo(_read(_find(name)), nl=False)
+
+
+@app.command("copy")
+def copy(name: Name, destination: Annotated[Path, typer.Argument(help="New file, or a folder.")]) -> None:
+    """Copy a recipe, to change it."""
+    source = _find(name)
+    target = destination / source.name if destination.is_dir() else destination
+    text = _read(source)
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(
+            f"{target} exists and is not overwritten", hint="name another file, or move it away"
+        ) from None
+    except OSError as failure:
+        raise UsageError(
+            f"cannot write {target}: {failure.strerror or failure}",
+            hint="name a file in a folder that exists",
+        ) from None
+    typer.echo(str(target))
+
+
+def _find(name: str) -> Path:
+    from ssl_wb.recipe.locate import find_recipe
+
+    return find_recipe(name)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise UsageError(f"cannot read {path}: {failure}", hint="a recipe is a TOML file in UTF-8") from None
+
+
+def _list(as_json: bool) -> None:
+    from ssl_wb.recipe.locate import shipped_recipes
+
+    found = [(name, _title(path), path) for name, path in shipped_recipes().items()]
+    if as_json:
+        echo_json([{"name": name, "title": title, "path": str(path)} for name, title, path in found])
+        return
+    echo_table(["NAME", "TITLE"], [[name, title] for name, title, _ in found])
+
+
+def _title(path: Path) -> str:
+    """Return the ``title`` in a recipe; nothing where the file cannot be read, which `validate` reports."""
+    import tomli
+
+    try:
+        return str(tomli.loads(path.read_text(encoding="utf-8")).get("title", ""))
+    except (OSError, ValueError):  # a TOML or UTF-8 mistake is a ValueError
+        return ""

@@ -1,0 +1,83 @@
+"""The backbone contract: patches to latents."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ssl_wb.contracts.masker import Grid
+from ssl_wb.contracts.plugin import Kind, Plugin, PluginOptions
+
+__all__ = ["Backbone", "Trunk"]
+
+
+class Trunk(nn.Module, ABC):
+    """The part of a backbone behind the embedding: what an EMA teacher copies."""
+
+    @abstractmethod
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``, final norm included."""
+
+    @abstractmethod
+    def layers(self, tokens: Tensor) -> list[Tensor]:
+        """Return the output of every block, each ``[B, K, D]``; the last one is normed and equals ``forward``."""
+
+    def reset_parameters(self) -> None:
+        """Draw fresh weights, for a teacher that does not start as a copy of the student."""
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be initialised anew; use teacher.init = 'copy'"
+        )
+
+
+class Backbone(Plugin, nn.Module, ABC):
+    """A module over patches, not over spectrograms; any number of frames.
+
+    Attributes:
+        dim: latent width ``D``.
+        patch: patch height (mel bins) and width (frames).
+        prefix_tokens: tokens in front of the patch tokens (a class token), dropped by whoever wants patches only.
+        trunk: what follows the embedding; the teacher is an EMA copy of it and shares the embedding.
+    """
+
+    kind: ClassVar[Kind] = "backbone"
+
+    dim: int
+    patch: tuple[int, int]
+    prefix_tokens: int
+    trunk: Trunk
+
+    def __init__(self, options: PluginOptions, n_mels: int) -> None:
+        nn.Module.__init__(self)
+        self.options = options
+        self.n_mels = n_mels
+
+    @abstractmethod
+    def embed(self, patches: Tensor, grid: Grid, indices: Tensor | None = None) -> Tensor:
+        """Embed patches and add their positions.
+
+        Args:
+            patches: ``[B, N, P]``, all patches of the clip, frequency-major.
+            grid: their grid.
+            indices: int64 ``[B, K]``, which of them to embed; all when None.
+
+        Returns:
+            Tokens ``[B, prefix_tokens + K, D]``.
+        """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``."""
+        return self.trunk(tokens)  # type: ignore[no-any-return]
+
+    def layers(self, tokens: Tensor) -> list[Tensor]:
+        """Return every block's output, each ``[B, K, D]``, for probes."""
+        return self.trunk.layers(tokens)
+
+    def pool(self, latents: Tensor) -> Tensor:
+        """Pool latents ``[B, prefix_tokens + K, D]`` to one embedding per clip ``[B, D]``: the mean over patches."""
+        return latents[:, self.prefix_tokens :].mean(dim=1)
+
+    def grid_of(self, frames: int) -> Grid:
+        """Return the patch grid of a spectrogram of ``frames`` frames; a last part of a patch does not count."""
+        return Grid(self.n_mels // self.patch[0], frames // self.patch[1])

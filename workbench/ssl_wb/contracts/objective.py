@@ -1,0 +1,163 @@
+"""The objective contract: a loss, what it needs of the step, and what it hands on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from ssl_wb.contracts.masker import Grid, Mask
+from ssl_wb.contracts.plugin import Kind, Plugin, PluginOptions
+
+__all__ = ["HealthRule", "ModelShapes", "Need", "Objective", "ObjectiveOutput", "StepState", "View"]
+
+#: What the pretext model can be asked to compute:
+#: ``features``   predictor output at the masked positions (a predictor is built),
+#: ``target``     teacher latents at the masked positions (a teacher is built),
+#: ``pooled``     clip embedding of each view,
+#: ``prediction`` what an earlier objective predicted for the masked positions.
+Need = Literal["features", "target", "pooled", "prediction"]
+
+
+@dataclass(frozen=True)
+class ModelShapes:
+    """Sizes an objective needs to build its heads.
+
+    Attributes:
+        latent_dim: ``D``, width of student and teacher latents and of the pooled embedding.
+        feature_dim: ``Dd``, width of the predictor's features.
+        patch_pixels: ``P``, pixels per patch.
+        grid: patch grid of a training crop.
+        views: masks per clip.
+        total_steps: optimiser steps of the run, to resolve durations.
+    """
+
+    latent_dim: int
+    feature_dim: int
+    patch_pixels: int
+    grid: Grid
+    views: int
+    total_steps: int
+
+
+@dataclass
+class View:
+    """One masked reading of the batch and what the model made of it.
+
+    Attributes:
+        mask: the visible and masked patches.
+        latents: ``[B, Nv, D]`` student latents of the visible patches (prefix tokens dropped).
+        pooled: ``[B, D]`` clip embedding, or None when nobody needs it.
+        features: ``[B, Nm, Dd]`` predictor output at the masked positions, or None.
+        target: ``[B, Nm, D]`` teacher latents at the masked positions, without gradient, or None.
+        prediction: ``[B, Nm, D]`` what an earlier objective predicted, or None.
+    """
+
+    mask: Mask
+    latents: Tensor
+    pooled: Tensor | None = None
+    features: Tensor | None = None
+    target: Tensor | None = None
+    prediction: Tensor | None = None
+
+
+@dataclass
+class StepState:
+    """Everything of one training step that an objective may read.
+
+    Attributes:
+        spectrogram: ``[B, F, T]`` normalised.
+        patches: ``[B, N, P]`` its patches, frequency-major.
+        grid: the patch grid.
+        views: one per mask.
+        step: optimiser steps done before this one.
+        total_steps: optimiser steps of the run.
+        measure: whether health figures are wanted this step; they cost time, so compute them only then.
+        captions: ``[B, C]`` caption embeddings, where the data has them.
+    """
+
+    spectrogram: Tensor
+    patches: Tensor
+    grid: Grid
+    views: tuple[View, ...]
+    step: int
+    total_steps: int
+    measure: bool = False
+    captions: Tensor | None = None
+
+    @property
+    def progress(self) -> float:
+        """Share of training done, 0 to 1."""
+        return self.step / max(1, self.total_steps)
+
+
+@dataclass
+class ObjectiveOutput:
+    """What an objective returns.
+
+    Attributes:
+        loss: float32 scalar, mean over clips and patches.
+        metrics: detached scalars by name: parts of the loss and, when ``state.measure``, health figures.
+        prediction: one ``[B, Nm, D]`` per view, handed to the objectives after this one; None hands nothing on.
+    """
+
+    loss: Tensor
+    metrics: dict[str, Tensor | float] = field(default_factory=dict)
+    prediction: tuple[Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class HealthRule:
+    """A figure that tells collapse, and the level at which it does.
+
+    The rule fires when ``metric`` stays below ``below`` (or above ``above``) in several measured steps in a row.
+
+    Attributes:
+        metric: name in ``ObjectiveOutput.metrics``.
+        meaning: one sentence for the user: what this says and what to try.
+        below: fires under this level.
+        above: fires over this level.
+        after: share of the run during which the rule keeps silent, for figures that start low.
+    """
+
+    metric: str
+    meaning: str
+    below: float | None = None
+    above: float | None = None
+    after: float = 0.0
+
+
+class Objective(Plugin, nn.Module, ABC):
+    """A loss over the step's state.
+
+    A module: its heads are trained with the student. Heads run under the caller's autocast, losses in float32.
+    """
+
+    kind: ClassVar[Kind] = "objective"
+    #: What the pretext model must compute for this objective.
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    #: What it hands to later objectives.
+    provides: ClassVar[frozenset[Need]] = frozenset()
+
+    def __init__(self, options: PluginOptions, shapes: ModelShapes) -> None:
+        nn.Module.__init__(self)
+        self.options = options
+        self.shapes = shapes
+
+    @abstractmethod
+    def forward(self, state: StepState) -> ObjectiveOutput:
+        """Compute the loss of one (micro-)batch."""
+
+    def after_step(self, step: int, total_steps: int) -> None:  # noqa: B027 - most objectives have nothing to move
+        """Move the objective's own EMA or centre, once per optimiser step, after it.
+
+        Args:
+            step: optimiser steps done, this one included.
+            total_steps: optimiser steps of the run.
+        """
+
+    def health_rules(self) -> tuple[HealthRule, ...]:
+        """Figures among the metrics that tell collapse."""
+        return ()

@@ -1,0 +1,1 @@
+"""Sources of clips, their order, loading, statistics and the synthetic scenes."""

@@ -1,0 +1,69 @@
+"""The workbench's own labelled sound scenes, for a quickstart without data.
+
+A scene holds one event of a labelled kind at a random moment, pitch and level, one or two quieter events that overlap
+it, and coloured noise. The kinds (see :mod:`ssl_wb.data.synthesis`) share their long-term spectra, so that a probe on
+the mean and deviation of log-mel over time gets about half of them right; what is left needs the pattern itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from ssl_wb.data.synthesis import DISTRACTORS, KINDS, draw_event, noise, render
+from ssl_wb.errors import DataError
+from ssl_wb.recipe.schema import ScenesSection
+
+__all__ = ["KINDS", "scene", "split_of", "write_scenes"]
+
+#: Changes whenever the same settings no longer give the same scenes.
+VERSION = 1
+SETTINGS = "scenes.json"
+MANIFEST = "manifest.csv"
+
+#: Parts of 20 consecutive rounds over the kinds: 60 % train, 15 % val, 25 % test; few scenes still have train and test.
+PARTS = ("train", "test", "train", "val", "train") * 3 + ("train", "test", "train", "train", "test")
+
+
+def scene(
+    seed: int, index: int, *, seconds: float = 2.0, sample_rate: int = 16000
+) -> tuple[NDArray[np.float32], str]:
+    """Synthesise one scene; a pure function of its arguments.
+
+    Args:
+        seed: seed of the set of scenes.
+        index: which scene; kinds take turns.
+        seconds: length.
+        sample_rate: samples per second.
+
+    Returns:
+        float32 ``[S]`` within -1..1, and the label, one of :data:`KINDS`.
+    """
+    random = np.random.default_rng([seed, index])
+    samples = round(seconds * sample_rate)
+    label = KINDS[index % len(KINDS)]
+    wave = noise(samples, sample_rate, random.uniform(0.0, 1.0), random)  # [S]
+    loudness = random.uniform(3.0, 12.0)  # dB of the labelled event over the background
+    kinds = [
+        label,
+        *random.choice([kind for kind in (*KINDS, *DISTRACTORS) if kind != label], random.integers(1, 3)),
+    ]
+    for place, kind in enumerate(kinds):
+        event = render(draw_event(str(kind), 0.8 * seconds, random), sample_rate)[:samples]  # [S_event]
+        level = loudness - (random.uniform(9.0, 16.0) if place else 0.0)
+        onset = random.integers(samples - len(event) + 1)
+        wave[onset : onset + len(event)] += 10 ** (level / 20) * event
+    peak = 10 ** (random.uniform(-24.0, -3.0) / 20)
+    return np.asarray(wave * (peak / np.abs(wave).max()), dtype=np.float32), label
+
+
+def split_of(index: int) -> str:
+    """Part of the fixed split that a scene belongs to; every kind is divided alike."""
+    return PARTS[index // len(KINDS) % len(PARTS)]

@@ -1,0 +1,1 @@
+"""The frozen encoder: waveforms to embeddings."""

@@ -1,0 +1,134 @@
+"""Embeddings of files, written to one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssl_wb.audio.decode import read
+from ssl_wb.data.clips import Clip, load_clips
+from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.errors import AudioError, UsageError
+
+__all__ = ["Embeddings", "check_ending", "embed_clips", "gather_clips", "write_embeddings"]
+
+Level = Literal["clip", "frames"]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of several clips.
+
+    Attributes:
+        paths: file of each row.
+        times: float64 ``[rows]``, seconds from the file's start to the row's begin.
+        values: float32 ``[rows, D]``.
+        skipped: one message for each file that could not be read.
+    """
+
+    paths: list[str]
+    times: NDArray[np.float64]
+    values: NDArray[np.float32]
+    skipped: list[str]
+
+
+def gather_clips(sources: Iterable[str | Path]) -> list[Clip]:
+    """Return the clips of files, folders and manifests, in the order given."""
+    return [clip for source in sources for clip in load_clips(source)]
+
+
+def embed_clips(
+    encoder: FrozenEncoder,
+    clips: Sequence[Clip],
+    *,
+    level: Level = "clip",
+    progress: Callable[[int], None] = lambda done: None,
+) -> Embeddings:
+    """Embed clips one by one.
+
+    A file that cannot be read is skipped and told; the others are not lost.
+
+    Args:
+        encoder: the frozen encoder.
+        clips: what to embed.
+        level: one row per clip, or one per frame.
+        progress: called with the number of clips done.
+
+    Raises:
+        AudioError: no clip could be read.
+    """
+    paths: list[str] = []
+    times: list[NDArray[np.float64]] = []
+    values: list[NDArray[np.float32]] = []
+    skipped: list[str] = []
+    for number, clip in enumerate(clips, start=1):
+        try:
+            waveform = read(clip.path, encoder.sample_rate, start=clip.start, duration=clip.duration)
+        except AudioError as error:
+            skipped.append(error.message)
+            continue
+        batch = torch.from_numpy(waveform)[None]  # [1, S]
+        rows = (
+            (encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]).cpu().numpy()
+        )
+        paths += [str(clip.path)] * len(rows)
+        times.append(clip.start + np.arange(len(rows)) * encoder.hop_seconds)
+        values.append(rows)
+        progress(number)
+    if not values:
+        raise AudioError(
+            "none of the files could be read:\n" + "\n".join(f"  - {message}" for message in skipped[:10]),
+            hint="give wav, flac, ogg or mp3 files",
+        )
+    return Embeddings(paths, np.concatenate(times), np.concatenate(values), skipped)
+
+
+def write_embeddings(out: Path, embeddings: Embeddings) -> None:
+    """Write ``.npz`` (path, time, embedding) or ``.parquet`` (the same columns), whole or not at all.
+
+    Raises:
+        UsageError: another ending, or parquet without pyarrow.
+    """
+    check_ending(out)
+    aside = out.with_name(f".{out.name}.part{out.suffix}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npz":
+        np.savez(aside, path=np.array(embeddings.paths), time=embeddings.times, embedding=embeddings.values)
+    else:
+        import pyarrow
+        from pyarrow import parquet
+
+        columns = {
+            "path": pyarrow.array(embeddings.paths),
+            "time": pyarrow.array(embeddings.times),
+            "embedding": pyarrow.FixedSizeListArray.from_arrays(
+                pyarrow.array(embeddings.values.reshape(-1)), embeddings.values.shape[1]
+            ),
+        }
+        parquet.write_table(pyarrow.table(columns), aside)
+    aside.replace(out)
+
+
+def check_ending(out: Path) -> None:
+    """Refuse an output that cannot be written, before the work and not after it.
+
+    Raises:
+        UsageError: neither ``.npz`` nor ``.parquet``, or parquet without pyarrow.
+    """
+    if out.suffix not in (".npz", ".parquet"):
+        raise UsageError(
+            f"{out}: cannot write {out.suffix or 'a file without ending'}", hint="end it in .npz or .parquet"
+        )
+    if out.suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise UsageError(
+                f"{out}: parquet needs pyarrow", hint="pip install 'ssl-wb[datasets]', or write .npz"
+            ) from error

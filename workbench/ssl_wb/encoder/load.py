@@ -1,0 +1,61 @@
+"""Encoders from run folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.errors import RunFolderError
+from ssl_wb.pretext.build import build_backbone, crop_frames
+from ssl_wb.recipe.load import load_recipe
+from ssl_wb.train.checkpoint import find_checkpoint, load_weights
+from ssl_wb.train.run_folder import RunFolder
+
+__all__ = ["load_encoder"]
+
+_PREFIX = "backbone."
+
+
+def load_encoder(
+    path: str | Path, *, checkpoint: str = "last", untrained: bool = False, device: str | torch.device = "cpu"
+) -> FrozenEncoder:
+    """Load the frozen encoder of a run: the student, as M2D and MATPAC use it.
+
+    Args:
+        path: a run folder.
+        checkpoint: ``last`` or ``best``.
+        untrained: keep the weights the run started from, for comparison.
+        device: where it computes.
+
+    Raises:
+        RunFolderError: this is no run folder, or it has no checkpoint yet.
+    """
+    folder = RunFolder(Path(path))
+    if not folder.is_run():
+        raise RunFolderError(
+            f"{path}: not a run folder (no {folder.resolved.name})", hint="name the folder that train made"
+        )
+    loaded = load_recipe(folder.resolved)
+    try:
+        statistics = json.loads(folder.statistics.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunFolderError(
+            f"{folder.statistics}: cannot be read ({error})", hint="the run never started training"
+        ) from error
+    backbone = build_backbone(loaded)
+    if not untrained:
+        found = find_checkpoint(folder.checkpoints, checkpoint)
+        if found is None:
+            raise RunFolderError(f"{path}: no checkpoint yet", hint="let the run reach its first checkpoint")
+        weights = {
+            key.removeprefix(_PREFIX): value
+            for key, value in load_weights(found).items()
+            if key.startswith(_PREFIX)
+        }
+        backbone.load_state_dict(weights)
+    front_end = FrontEnd(loaded.recipe.front_end, statistics["mean"], statistics["std"])
+    return FrozenEncoder(front_end, backbone, crop_frames(loaded, backbone.patch[1])).to(device)

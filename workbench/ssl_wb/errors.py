@@ -1,0 +1,95 @@
+"""Errors that a user can act on, and the exit codes they end with.
+
+Every expected failure derives from :class:`WorkbenchError`: the command line prints its message and hint and leaves with
+its code. Anything else is a defect of the workbench and ends with code 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+__all__ = [
+    "AudioError",
+    "DataError",
+    "DivergedError",
+    "ExitCode",
+    "InterruptedRunError",
+    "PluginError",
+    "RecipeError",
+    "RunFolderError",
+    "UsageError",
+    "WorkbenchError",
+]
+
+
+class ExitCode(IntEnum):
+    """What the process says to the shell when it leaves."""
+
+    DONE = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    RECIPE = 3
+    PLUGIN = 4
+    DIVERGED = 5
+    RESUMABLE = 75
+    INTERRUPTED = 130
+
+
+class WorkbenchError(Exception):
+    """An expected failure: what happened and where, and in ``hint`` what to do about it."""
+
+    exit_code: ExitCode = ExitCode.UNEXPECTED
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(WorkbenchError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = ExitCode.USAGE
+
+
+class RunFolderError(UsageError):
+    """A run folder is not what the command needs: taken, absent or of another kind."""
+
+
+class AudioError(UsageError):
+    """A file cannot be read as audio."""
+
+
+class DataError(UsageError):
+    """A folder, manifest or task is not what the command needs."""
+
+
+class RecipeError(WorkbenchError):
+    """A recipe has one or more mistakes; ``problems`` holds one message for each."""
+
+    exit_code = ExitCode.RECIPE
+
+    def __init__(self, problems: Sequence[str], *, where: str = "recipe", hint: str = "") -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        head = f"{where}: {count} mistake{'' if count == 1 else 's'}"
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]), hint=hint)
+
+
+class PluginError(WorkbenchError):
+    """A plugin is missing, broken, blocked or too new, or two offer one name."""
+
+    exit_code = ExitCode.PLUGIN
+
+
+class DivergedError(WorkbenchError):
+    """Training produced a loss or gradient that is not finite."""
+
+    exit_code = ExitCode.DIVERGED
+
+
+class InterruptedRunError(WorkbenchError):
+    """The run was asked to stop, wrote a checkpoint and can be resumed."""
+
+    exit_code = ExitCode.RESUMABLE

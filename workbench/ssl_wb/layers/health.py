@@ -1,0 +1,64 @@
+"""Figures that tell a collapsing representation from a healthy one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["direction_std", "effective_rank", "feature_std"]
+
+
+@torch.no_grad()
+def feature_std(features: Tensor) -> Tensor:
+    """Root mean square over dimensions of the standard deviation over rows (METHODS C.4, last line).
+
+    Args:
+        features: ``[..., D]``; all but the last axis are rows.
+
+    Returns:
+        Scalar; 0 when every row is the same.
+    """
+    rows = features.detach().float().flatten(0, -2)  # [rows, D]
+    return rows.var(dim=0, unbiased=False).mean().sqrt()
+
+
+@torch.no_grad()
+def direction_std(features: Tensor) -> Tensor:
+    """Spread of directions: :func:`feature_std` of the L2-normalised rows, times ``sqrt(D)``.
+
+    About 1 when rows point everywhere, 0 when all point one way, whatever their length.
+
+    Args:
+        features: ``[..., D]``.
+
+    Returns:
+        Scalar.
+    """
+    rows = functional.normalize(features.detach().float(), dim=-1)
+    return feature_std(rows) * features.shape[-1] ** 0.5
+
+
+@torch.no_grad()
+def effective_rank(features: Tensor, rows: int = 2048) -> Tensor:
+    """Effective rank ``exp(H(p))``, ``p`` the singular values of the centred features over their sum (Roy, Vetterli 2007).
+
+    Args:
+        features: ``[..., D]``; all but the last axis are rows, of which evenly spaced ``rows`` are used.
+        rows: most rows used, to bound the cost.
+
+    Returns:
+        Scalar between 1 and ``D``; about 1 when all rows lie on a line, 0 when all are equal.
+    """
+    flat = features.detach().float().flatten(0, -2)  # [n, D]
+    if len(flat) > rows:
+        flat = flat[:: len(flat) // rows][:rows]
+    centred = flat - flat.mean(dim=0)
+    # Singular values by the D x D (or n x n) Gram matrix: cheaper than an SVD, and exact enough for a health figure.
+    gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
+    values = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()  # [min(n, D)]
+    total = values.sum()
+    if total <= 1e-8:
+        return torch.zeros((), device=features.device)
+    p = values / total
+    return torch.exp(-(p * (p + 1e-12).log()).sum()).float()

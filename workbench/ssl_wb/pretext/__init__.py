@@ -1,0 +1,1 @@
+"""Student, predictor, teacher and objectives put together: one forward pass."""

@@ -1,0 +1,92 @@
+"""A pretext model from a loaded recipe."""
+
+from __future__ import annotations
+
+import torch
+
+from ssl_wb.contracts.backbone import Backbone
+from ssl_wb.contracts.objective import ModelShapes
+from ssl_wb.errors import RecipeError
+from ssl_wb.pretext.model import PretextModel, WeightedObjective
+from ssl_wb.pretext.predictor import Predictor
+from ssl_wb.recipe.load import LoadedRecipe
+
+__all__ = ["build_backbone", "build_model", "crop_frames"]
+
+
+def build_backbone(loaded: LoadedRecipe) -> Backbone:
+    """Build the recipe's backbone with the weights its seed gives.
+
+    The seed is set here and the backbone is built first of all, so that the untrained encoder of a run can be had back
+    at any time.
+
+    Raises:
+        RecipeError: the options do not fit the front end.
+    """
+    torch.manual_seed(loaded.recipe.seed)
+    try:
+        backbone = loaded.backbone.plugin(loaded.backbone.options, loaded.recipe.front_end.n_mels)
+    except ValueError as error:
+        raise RecipeError([f"backbone: {error}"], where=str(loaded.path)) from error
+    assert isinstance(backbone, Backbone)
+    return backbone
+
+
+def crop_frames(loaded: LoadedRecipe, patch_width: int) -> int:
+    """Frames of a training crop: ``clip_seconds`` over the hop, cut to whole patches.
+
+    Raises:
+        RecipeError: a crop is shorter than one patch.
+    """
+    front_end = loaded.recipe.front_end
+    frames = round(loaded.recipe.data.clip_seconds * front_end.sample_rate / front_end.hop)
+    whole = frames // patch_width * patch_width
+    if whole == 0:
+        least = patch_width * front_end.hop / front_end.sample_rate
+        raise RecipeError(
+            [
+                f"data.clip_seconds: {loaded.recipe.data.clip_seconds:g} s give {frames} frames, less than one patch of "
+                f"{patch_width} frames; at least {least:g} s are needed"
+            ],
+            where=str(loaded.path),
+        )
+    return whole
+
+
+def build_model(loaded: LoadedRecipe, total_steps: int) -> PretextModel:
+    """Build student, predictor, teacher and objectives of a recipe.
+
+    Args:
+        loaded: the recipe with its plugins.
+        total_steps: optimiser steps of the run, for the objectives' schedules.
+
+    Raises:
+        RecipeError: sizes that do not fit each other.
+    """
+    backbone = build_backbone(loaded)
+    masker = loaded.masker.plugin(loaded.masker.options)
+    section = loaded.recipe.predictor
+    shapes = ModelShapes(
+        latent_dim=backbone.dim,
+        feature_dim=section.dim,
+        patch_pixels=backbone.patch[0] * backbone.patch[1],
+        grid=backbone.grid_of(crop_frames(loaded, backbone.patch[1])),
+        views=masker.views,
+        total_steps=total_steps,
+    )
+    objectives: list[WeightedObjective] = []
+    for chosen in loaded.objectives:
+        name = chosen.plugin.name
+        same = sum(each.label.split("-no")[0] == name for each in objectives)
+        label = f"{name}-no{same + 1}" if same else name
+        objectives.append(WeightedObjective(label, chosen.weight, chosen.plugin(chosen.options, shapes)))
+    wants_features = any("features" in each.module.needs for each in objectives)
+    return PretextModel(
+        backbone=backbone,
+        masker=masker,
+        predictor=Predictor(section, backbone.dim, backbone.prefix_tokens) if wants_features else None,
+        teacher=loaded.recipe.teacher,
+        objectives=objectives,
+        shapes=shapes,
+        seed=loaded.recipe.seed,
+    )

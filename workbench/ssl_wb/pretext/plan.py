@@ -1,0 +1,116 @@
+"""What a recipe amounts to, before anything is trained: sizes, operations, memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssl_wb.contracts.masker import Mask, MaskRequest
+from ssl_wb.errors import RecipeError
+from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.pretext.model import PretextModel
+from ssl_wb.recipe.load import LoadedRecipe
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of a recipe's training step.
+
+    Attributes:
+        parameters: trained parameters by part (backbone, predictor, each objective).
+        teacher_parameters: parameters of the EMA teacher.
+        grid: rows (frequency) and columns (time) of the patch grid.
+        visible: visible patches of each view.
+        masked: masked patches of each view.
+        gflop_per_clip: forward and backward of one clip, multiply-add counted as two.
+        state_bytes: weights, gradients and both AdamW moments in float32, and the teacher.
+        activation_bytes_per_clip: kept for the backward pass in float32; about half of it in bf16.
+    """
+
+    parameters: dict[str, int]
+    teacher_parameters: int
+    grid: tuple[int, int]
+    visible: list[int]
+    masked: list[int]
+    gflop_per_clip: float
+    state_bytes: int
+    activation_bytes_per_clip: int
+
+    def memory_bytes(self, clips: int, *, half: bool) -> int:
+        """Estimate the memory of a step of ``clips`` clips on one device; ``half`` for bf16 or fp16."""
+        return self.state_bytes + clips * self.activation_bytes_per_clip // (2 if half else 1)
+
+
+def _count(module: nn.Module, *, trained: bool) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad is trained)
+
+
+def _meta_masks(model: PretextModel, frames: int) -> tuple[Mask, ...]:
+    """Draw masks for one silent clip; index values do not matter on the meta device, counts do."""
+    grid = model.backbone.grid_of(frames)
+    pixels = model.backbone.patch[0] * model.backbone.patch[1]
+    request = MaskRequest(
+        patches=torch.zeros(1, grid.cells, pixels),
+        grid=grid,
+        progress=0.5,
+        generator=torch.Generator().manual_seed(0),
+        latents=lambda: torch.zeros(1, grid.cells, model.backbone.dim),
+    )
+    return tuple(Mask(mask.visible.to("meta"), mask.masked.to("meta")) for mask in model.masker(request))
+
+
+def make_plan(loaded: LoadedRecipe) -> Plan:
+    """Build the recipe's model on the meta device and trace one training step of one clip.
+
+    Raises:
+        RecipeError: the parts do not fit each other.
+    """
+    with torch.device("meta"):
+        model = build_model(loaded, total_steps=1000)
+    frames = crop_frames(loaded, model.backbone.patch[1])
+    with torch.device("cpu"):
+        masks = _meta_masks(model, frames)
+    if not all(mask.visible.shape[1] and mask.masked.shape[1] for mask in masks):
+        grid = model.backbone.grid_of(frames)
+        raise RecipeError(
+            [
+                f"masker: of {grid.cells} patches ({grid.freq} x {grid.time}) none would be "
+                f"{'visible' if not masks[0].visible.shape[1] else 'masked'}; change its ratio or data.clip_seconds"
+            ],
+            where=str(loaded.path),
+        )
+    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    spectrogram = torch.zeros(1, loaded.recipe.front_end.n_mels, frames, device="meta")
+    counter: Any = FlopCounterMode(display=False)
+    with counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(spectrogram, step=0, masks=masks).loss.backward()
+    parameters = {"backbone": _count(model.backbone, trained=True)}
+    if model.predictor is not None:
+        parameters["predictor"] = _count(model.predictor, trained=True)
+    parameters |= {name: _count(objective, trained=True) for name, objective in model.objectives.items()}
+    frozen = _count(model, trained=False)
+    grid = model.backbone.grid_of(frames)
+    return Plan(
+        parameters=parameters,
+        teacher_parameters=frozen,
+        grid=(grid.freq, grid.time),
+        visible=[mask.visible.shape[1] for mask in masks],
+        masked=[mask.masked.shape[1] for mask in masks],
+        gflop_per_clip=counter.get_total_flops() / 1e9,
+        state_bytes=16 * sum(parameters.values()) + 4 * frozen,
+        activation_bytes_per_clip=sum(kept.values()),
+    )

@@ -1,0 +1,1 @@
+"""TOML to a validated recipe: extends, overrides, plugin options, the resolved snapshot."""

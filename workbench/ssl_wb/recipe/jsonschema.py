@@ -1,0 +1,123 @@
+"""JSON Schema of a recipe with the installed plugins' options, for editors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from ssl_wb.contracts.plugin import Kind, Plugin
+from ssl_wb.recipe.schema import (
+    BackboneSection,
+    EvaluateSection,
+    MaskerSection,
+    ObjectiveSection,
+    PluginSection,
+    Recipe,
+)
+
+if TYPE_CHECKING:
+    from ssl_wb.registry import PluginRecord, Registry
+
+__all__ = ["recipe_schema"]
+
+_SECTIONS: dict[Kind, type[PluginSection]] = {
+    "masker": MaskerSection,
+    "backbone": BackboneSection,
+    "objective": ObjectiveSection,
+    "evaluator": EvaluateSection,
+}
+# A child recipe may change an option of these without naming the plugin again; lists it replaces whole.
+_INHERITED: tuple[Kind, ...] = ("masker", "backbone")
+_INHERITED_TITLE = "options of the plugin that the extended recipe names"
+
+
+def recipe_schema(registry: Registry) -> dict[str, Any]:
+    """Describe a recipe as JSON Schema, draft 2020-12.
+
+    A section that names a plugin is one of several tables, one for each installed plugin, told apart by
+    ``name``. With ``extends`` nothing is required.
+
+    Args:
+        registry: the plugins.
+    """
+    schema = Recipe.model_json_schema(ref_template="#/$defs/{model}")
+    definitions: dict[str, Any] = schema.pop("$defs")
+    for kind, section in _SECTIONS.items():
+        definitions[section.__name__] = _plugin_section(kind, section, registry, definitions)
+    required = schema.pop("required")
+    named = {kind: {"required": ["name"]} for kind in _INHERITED}
+    schema["properties"] = {
+        "extends": {
+            "type": "string",
+            "description": "Path or name of one recipe that this one starts from.",
+        },
+        **schema["properties"],
+    }
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "ssl-wb recipe",
+        "anyOf": [
+            {"title": "extends another recipe", "required": ["extends"]},
+            {"title": "whole recipe", "required": required, "properties": named},
+        ],
+        "$defs": definitions,
+    }
+    cleaned: dict[str, Any] = _without_null(whole)
+    return cleaned
+
+
+def _plugin_section(
+    kind: Kind, section: type[PluginSection], registry: Registry, definitions: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the schema of a section: one table for each plugin of the kind.
+
+    Nested models of plugin options are added to ``definitions``.
+    """
+    own = section.model_json_schema()
+    branches: list[dict[str, Any]] = []
+    for name in registry.names(kind):
+        branches.append(_branch(registry.record(kind, name), name, own, definitions))
+    if kind in _INHERITED:
+        branches.append({"title": _INHERITED_TITLE, "not": {"required": ["name"]}})
+    return {"type": "object", "description": own["description"], "oneOf": branches}
+
+
+def _branch(
+    record: PluginRecord, name: str, own: dict[str, Any], definitions: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the table of one plugin: the section's own keys and the plugin's options."""
+    prefix = f"{record.kind}.{name.replace('/', '.')}."
+    plugin = cast(type[Plugin], record.plugin)  # a record that answers to a name has its class
+    # References are prefixed, so that two plugins' models of one name do not mix.
+    options = plugin.Options.model_json_schema(ref_template=f"#/$defs/{prefix}{{model}}")
+    for model, definition in options.pop("$defs", {}).items():
+        definitions[prefix + model] = definition
+    keys = {
+        **own["properties"],
+        "name": {**own["properties"]["name"], "enum": sorted({name, record.qualified})},
+    }
+    return {
+        "title": name,
+        "type": "object",
+        "description": record.summary,
+        "properties": {**keys, **options.get("properties", {})},
+        "required": [*own["required"], *options.get("required", [])],
+        "additionalProperties": False,
+    }
+
+
+def _without_null(value: Any) -> Any:
+    """Drop null from types and defaults: TOML has none, and editors would offer it."""
+    if isinstance(value, list):
+        return [_without_null(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    cleaned = {
+        key: _without_null(item) for key, item in value.items() if not (key == "default" and item is None)
+    }
+    branches = cleaned.get("anyOf")
+    if isinstance(branches, list) and {"type": "null"} in branches:
+        rest = [branch for branch in branches if branch != {"type": "null"}]
+        del cleaned["anyOf"]
+        cleaned = {**rest[0], **cleaned} if len(rest) == 1 else {"anyOf": rest, **cleaned}
+    return cleaned

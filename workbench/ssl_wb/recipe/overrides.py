@@ -1,0 +1,144 @@
+"""``--set key.path=value``: one value of a recipe, changed from the command line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from ssl_wb.recipe.origins import Location, Origin
+from ssl_wb.recipe.paths import absolute_paths
+from ssl_wb.recipe.problems import Problem
+from ssl_wb.recipe.tree import LIST_SECTIONS, Tree, item_names
+from ssl_wb.suggest import did_you_mean
+
+__all__ = ["Override", "apply_override", "parse_override"]
+
+_PART = r"""(?:"[^"]*"|'[^']*'|[^.="'\s]+)"""
+_ASSIGNMENT = re.compile(rf"\s*({_PART}(?:\.{_PART})*)\s*=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Override:
+    """One ``--set``.
+
+    Attributes:
+        text: as typed.
+        keys: the key path; list items by index or name.
+        value: the value.
+    """
+
+    text: str
+    keys: tuple[str, ...]
+    value: Any
+
+    @property
+    def origin(self) -> Origin:
+        """This override as the origin of what it sets."""
+        return Origin(override=self.text)
+
+
+class _AddressError(Exception):
+    """A key path leads nowhere."""
+
+
+def _parse_value(text: str) -> Any:
+    """Read a TOML value; what is none is text, as in ``masker.name=random``."""
+    try:
+        document = tomli.loads(f"value = {text}")
+    except tomli.TOMLDecodeError:
+        return text.strip()
+    return document["value"] if len(document) == 1 else text.strip()  # a line break in it began another key
+
+
+def parse_override(text: str) -> Override | Problem:
+    """Read ``key.path=value``.
+
+    Args:
+        text: keys separated by dots, in quotes where they hold dots; behind the first ``=`` a TOML value, or
+            bare words, which are text.
+
+    Returns:
+        The override, or what is wrong with it.
+    """
+    match = _ASSIGNMENT.fullmatch(text)
+    if match is None:
+        fault = "expected key.path=value, as in train.steps=100"
+        return Problem(Origin(override=text), (), fault, "override")
+    keys = tuple(part.strip("\"'") for part in re.findall(_PART, match.group(1)))
+    if keys[0] == "extends":
+        fault = "cannot be set; write it into a recipe file"
+        return Problem(Origin(override=text), ("extends",), fault, "override")
+    return Override(text, keys, _parse_value(match.group(2)))
+
+
+def apply_override(tree: Tree, override: Override, folder: Path) -> Problem | None:
+    """Write an override into the tree.
+
+    Args:
+        tree: the recipe as merged so far.
+        override: what to change.
+        folder: the working directory, from which its relative paths start.
+
+    Returns:
+        What is wrong with its key path, or None.
+    """
+    at: Location = ()
+    try:
+        for key in override.keys[:-1]:
+            at = _step(tree, at, key)
+            if tree.value(at) is None:
+                tree.put(at, {}, lambda _: override.origin)
+        at = _step(tree, at, override.keys[-1], last=True)
+    except _AddressError as error:
+        return Problem(override.origin, override.keys, str(error), "address")
+    value = absolute_paths(override.value, at, folder)
+    if isinstance(at[-1], str):
+        # As a table of one key around it, so that a new name or length drops what it makes meaningless.
+        tree.overlay(at[:-1], {at[-1]: value}, lambda _: override.origin)
+    else:
+        tree.put(at, value, lambda _: override.origin)
+    return None
+
+
+def _step(tree: Tree, at: Location, key: str, *, last: bool = False) -> Location:
+    """Go from ``at`` to what ``key`` addresses there."""
+    node = tree.value(at)
+    if isinstance(node, list):
+        return (*at, _item(node, key, ".".join(str(part) for part in at)))
+    if not isinstance(node, dict):
+        raise _AddressError(
+            f"{'.'.join(str(part) for part in at)} is a single value, so there is no {key!r} in it"
+        )
+    if at == () and key in LIST_SECTIONS and key not in node and not last:
+        raise _AddressError(
+            f"the recipe has no [[{key}]]; give the whole list: --set '{key}=[{{name = \"...\"}}]'"
+        )
+    return (*at, key)
+
+
+def _item(items: list[Any], key: str, shown: str) -> int:
+    """Return the index of the item that ``key`` addresses, by index or by name."""
+    if key.isdecimal():
+        if int(key) < len(items):
+            return int(key)
+        last = f"indices 0 to {len(items) - 1}" if items else "it is empty"
+        raise _AddressError(f"no item {key}; {shown} has {len(items)} ({last})")
+    names = item_names(items)
+    # "malap" also addresses the item named "distribution/malap".
+    hits = [index for index, name in enumerate(names) if name is not None and _same(name, key)]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        indices = " or ".join(f"{shown}.{index}" for index in hits)
+        raise _AddressError(f"{len(hits)} items are named {key!r}; use the index: {indices}")
+    known = [name for name in names if name is not None]
+    guess = did_you_mean(key, known)
+    raise _AddressError(f"no item is named {key!r}{guess} ({shown} has: {', '.join(known) or 'none'})")
+
+
+def _same(name: str, key: str) -> bool:
+    return key in (name, name.rpartition("/")[2])

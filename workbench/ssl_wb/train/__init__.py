@@ -1,0 +1,1 @@
+"""The loop on Accelerate, schedules, checkpoints, the run folder and its health."""

@@ -1,0 +1,276 @@
+"""The training loop: data, forward, backward, update, averages, figures, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.contracts.plugin import steps_of
+from ssl_wb.data.loading import Batch, CropDataset, batches, resolve_workers
+from ssl_wb.errors import DivergedError, InterruptedRunError
+from ssl_wb.layers.processes import mean_over_processes
+from ssl_wb.pretext.model import PretextModel
+from ssl_wb.recipe.schema import Recipe
+from ssl_wb.train.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from ssl_wb.train.health import HealthMonitor
+from ssl_wb.train.optimizer import build_optimizer
+from ssl_wb.train.reporting import Reporter
+from ssl_wb.train.run_folder import RunFolder
+from ssl_wb.train.schedule import learning_rate
+
+__all__ = ["Trainer"]
+
+
+@dataclass
+class _Window:
+    """Sums since the last logged line and since the last checkpoint; a checkpoint carries them over a resume."""
+
+    loss: float = 0.0
+    steps: int = 0
+    checkpoint_loss: float = 0.0
+    checkpoint_steps: int = 0
+    best_loss: float = math.inf
+
+
+class Trainer:
+    """Trains a pretext model in a run folder.
+
+    Every number of a run follows from (recipe, data, number of processes): order and crops from (seed, samples seen),
+    masks from (seed, step). So a resumed run continues as if it had not stopped.
+    """
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        folder: RunFolder,
+        model: PretextModel,
+        front_end: FrontEnd,
+        dataset: CropDataset,
+        accelerator: Accelerator,
+        reporter: Reporter,
+        steps: int,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.accelerator = accelerator
+        self.reporter = reporter
+        self.dataset = dataset
+        self.steps = steps
+        self.front_end = front_end.to(accelerator.device)
+        self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe.optimizer, model))
+        self.plain_model: PretextModel = accelerator.unwrap_model(self.model)
+        self.monitor = HealthMonitor(self.plain_model.health_rules())
+        self.step = 0
+        self._window = _Window()
+        self._waited = 0.0
+        self._since = time.perf_counter()
+        self._signal: int | None = None
+
+    def resume(self) -> None:
+        """Go back to the last checkpoint, or to the start when there is none yet."""
+        checkpoint = find_checkpoint(self.folder.checkpoints)
+        if checkpoint is not None:
+            state = load_checkpoint(checkpoint, model=self.plain_model, optimizer=self.optimizer.optimizer)
+            self.step = state["step"]
+            self.monitor.counts = state["health_counts"]
+            self._window = _Window(**state["window"])
+        if self.accelerator.is_main_process:
+            self.folder.cut_metrics(self.step)
+
+    def fit(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            DivergedError: the loss is no longer finite; the last checkpoint is from before.
+            InterruptedRunError: SIGTERM came; a checkpoint was written.
+            KeyboardInterrupt: Ctrl-C came; a checkpoint was written.
+        """
+        train = self.recipe.train
+        every = max(1, steps_of(train.checkpoint_every, self.steps))
+        loader = batches(
+            self.dataset,
+            seed=self.recipe.seed,
+            first_sample=self.step * train.batch_size,
+            global_batch=train.batch_size,
+            steps=self.steps - self.step,
+            accumulate=train.accumulate,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            workers=resolve_workers(self.recipe.data.workers),
+        )
+        self.model.train()
+        self.reporter.start(self.step, self.steps)
+        self._since = time.perf_counter()
+        try:
+            with self._catching_signals():
+                while self.step < self.steps:
+                    self._update(loader)
+                    self.reporter.advance(self.step)
+                    stop = self._stop_asked()
+                    if stop or self.step % every == 0 or self.step == self.steps:
+                        self._checkpoint()
+                    if stop:
+                        self._leave()
+        finally:
+            self.reporter.close()
+
+    def _update(self, loader: Iterator[Batch]) -> None:
+        """Do one optimiser step and, when due, log it."""
+        train = self.recipe.train
+        done = self.step + 1
+        logged = done % train.log_every == 0 or done == self.steps or done == 1
+        rate = learning_rate(self.recipe.optimizer, train, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        losses: list[Tensor] = []
+        metrics: dict[str, list[Tensor | float]] = {}
+        for micro_batch in range(train.accumulate):
+            last = micro_batch == train.accumulate - 1
+            output = self._backward(self._next(loader), last, measure=logged and last)
+            losses.append(output.loss.detach())
+            for name, value in output.metrics.items():
+                metrics.setdefault(name, []).append(value)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step = done
+        self.plain_model.after_step(done)
+        self._count(mean_over_processes(torch.stack(losses).mean()))
+        if logged:
+            figures = {name: float(sum(values) / len(values)) for name, values in metrics.items()}
+            self._log(figures, rate, float(norm))  # type: ignore[arg-type]
+
+    def _next(self, loader: Iterator[Batch]) -> Batch:
+        """Wait for the next micro-batch and note how long it took."""
+        began = time.perf_counter()
+        batch = next(loader)
+        self._waited += time.perf_counter() - began
+        return batch
+
+    def _backward(self, batch: Batch, last: bool, measure: bool) -> Any:
+        """Forward and backward of one micro-batch; gradients meet over processes at the last one only."""
+        batch = batch.to(self.accelerator.device)
+        with torch.no_grad():
+            spectrogram, _ = self.front_end(batch.waveform, batch.lengths)  # [B, F, T]
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with self.accelerator.autocast():
+                output = self.model(
+                    spectrogram,
+                    step=self.step,
+                    first_row=batch.first_row,
+                    global_rows=self.recipe.train.batch_size,
+                    measure=measure,
+                )
+            self.accelerator.backward(output.loss / self.recipe.train.accumulate)
+        return output
+
+    def _count(self, loss: Tensor) -> None:
+        """Add a step's loss to the sums and stop when it is not a number."""
+        value = float(loss)
+        if not math.isfinite(value):
+            checkpoint = find_checkpoint(self.folder.checkpoints)
+            kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint yet"
+            raise DivergedError(
+                f"{self.folder.path}: the loss is {value} at step {self.step}; {kept}",
+                hint="lower optimizer.lr, lengthen train.warmup, or set train.precision = 'fp32'",
+            )
+        self._window.loss += value
+        self._window.steps += 1
+        self._window.checkpoint_loss += value
+        self._window.checkpoint_steps += 1
+
+    def _log(self, figures: dict[str, float], rate: float, norm: float) -> None:
+        """Write a line of metrics and hold it against the health rules."""
+        seconds = time.perf_counter() - self._since
+        batch_size = self.recipe.train.batch_size
+        row: dict[str, Any] = {
+            "step": self.step,
+            "samples_seen": self.step * batch_size,
+            "loss": self._window.loss / self._window.steps,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            **figures,
+        }
+        warnings = self.monitor.check(figures, self.step / self.steps)
+        row["health"] = {"ailing": self.monitor.ailing(), "warnings": warnings}
+        row["clips_per_second"] = self._window.steps * batch_size / max(seconds, 1e-9)
+        row["data_wait_share"] = min(1.0, self._waited / max(seconds, 1e-9))
+        if self.accelerator.is_main_process:
+            self.folder.append_metrics(row)
+            self.accelerator.log({k: v for k, v in row.items() if isinstance(v, float)}, step=self.step)
+        self.reporter.measured(self.step, {k: v for k, v in row.items() if isinstance(v, float)})
+        for warning in warnings:
+            self.reporter.say(f"step {self.step}: {warning}")
+        self._window.loss, self._window.steps = 0.0, 0
+        self._waited, self._since = 0.0, time.perf_counter()
+
+    def _checkpoint(self) -> None:
+        """Write a checkpoint; it is the best one when the mean loss since the last is the lowest so far."""
+        window = self._window
+        mean = window.checkpoint_loss / window.checkpoint_steps
+        best = mean < window.best_loss
+        window.best_loss = min(mean, window.best_loss)
+        window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                self.folder.checkpoints,
+                model=self.plain_model,
+                optimizer=self.optimizer.optimizer,
+                state={
+                    "step": self.step,
+                    "samples_seen": self.step * self.recipe.train.batch_size,
+                    "health_counts": self.monitor.counts,
+                    "window": vars(window),
+                },
+                best=best,
+                keep=self.recipe.train.keep_checkpoints,
+            )
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _catching_signals(self) -> Iterator[None]:
+        """Turn SIGTERM and Ctrl-C into a checkpoint at the end of the step; a second one ends at once."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self._signal is not None:
+                raise KeyboardInterrupt
+            self._signal = number
+
+        before = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, note)
+        except ValueError:
+            pass  # not in the main thread: signals stay with whoever runs us
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop_asked(self) -> bool:
+        """Whether any process was asked to stop; all of them leave together."""
+        asked = torch.tensor(float(self._signal is not None), device=self.accelerator.device)
+        return bool(mean_over_processes(asked) > 0)
+
+    def _leave(self) -> None:
+        """End early, after a checkpoint."""
+        if self._signal == signal.SIGINT:
+            self.reporter.say(f"interrupted at step {self.step}; --resume goes on from there")
+            raise KeyboardInterrupt
+        raise InterruptedRunError(
+            f"{self.folder.path}: stopped at step {self.step} of {self.steps}",
+            hint="--resume goes on from there",
+        )

@@ -1,0 +1,25 @@
+"""Which number format the forward pass runs in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+__all__ = ["bf16_is_native", "mixed_precision"]
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Whether a device multiplies bf16 matrices in hardware; elsewhere bf16 is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False
+
+
+def mixed_precision(precision: str, device: torch.device) -> Literal["no", "bf16", "fp16"]:
+    """Translate ``train.precision`` to Accelerate's word, resolving 'auto'."""
+    if precision == "auto":
+        return "bf16" if bf16_is_native(device) else "no"
+    return {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[precision]  # type: ignore[return-value]

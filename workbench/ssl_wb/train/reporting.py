@@ -1,0 +1,145 @@
+"""What a person sees of a run: a progress display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["PlainReporter", "Reporter", "RichReporter", "SilentReporter", "reporter_for"]
+
+log = logging.getLogger("ssl_wb")
+
+#: Seconds between plain lines.
+LINE_EVERY = 5.0
+
+
+class Reporter(Protocol):
+    """Shows how a run goes on."""
+
+    def start(self, step: int, steps: int) -> None:
+        """Begin at ``step`` of ``steps``."""
+
+    def advance(self, step: int) -> None:
+        """Note that ``step`` steps are done."""
+
+    def measured(self, step: int, figures: Mapping[str, float]) -> None:
+        """Show the figures of a logged step: ``loss`` and ``clips_per_second`` at least."""
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+
+    def close(self) -> None:
+        """End the display."""
+
+
+class SilentReporter:
+    """Shows nothing: for every process but the first."""
+
+    def start(self, step: int, steps: int) -> None:
+        """See :class:`Reporter`."""
+
+    def advance(self, step: int) -> None:
+        """See :class:`Reporter`."""
+
+    def measured(self, step: int, figures: Mapping[str, float]) -> None:
+        """See :class:`Reporter`."""
+
+    def say(self, text: str) -> None:
+        """See :class:`Reporter`."""
+
+    def close(self) -> None:
+        """See :class:`Reporter`."""
+
+
+class PlainReporter(SilentReporter):
+    """A line now and then, for logs and pipes."""
+
+    def start(self, step: int, steps: int) -> None:
+        """Remember where the run begins, for the time left."""
+        self._first, self._steps = step, steps
+        self._began = time.monotonic()
+        self._said = 0.0
+
+    def measured(self, step: int, figures: Mapping[str, float]) -> None:
+        """Log a line, at most one every few seconds but always the last."""
+        now = time.monotonic()
+        if now - self._said < LINE_EVERY and step < self._steps:
+            return
+        self._said = now
+        left = (now - self._began) / max(1, step - self._first) * (self._steps - step)
+        log.info(
+            "step %d/%d  loss %.4f  %.0f clips/s  %s left",
+            step,
+            self._steps,
+            figures["loss"],
+            figures["clips_per_second"],
+            _clock(left),
+        )
+
+    def say(self, text: str) -> None:
+        """Log a warning."""
+        log.warning(text)
+
+
+class RichReporter(SilentReporter):
+    """A live bar with loss, rate and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def start(self, step: int, steps: int) -> None:
+        """Show the bar."""
+        self._progress.start()
+        self._task = self._progress.add_task("training", total=steps, completed=step, figures="")
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=step)
+
+    def measured(self, step: int, figures: Mapping[str, float]) -> None:
+        """Show loss and rate beside the bar."""
+        text = f"loss {figures['loss']:.4f}  {figures['clips_per_second']:.0f} clips/s"
+        self._progress.update(self._task, completed=step, figures=text)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(f"warning: {text}", style="yellow", highlight=False)
+
+    def close(self) -> None:
+        """Take the live display down, leaving its last state."""
+        self._progress.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def reporter_for(*, main_process: bool, quiet: bool = False) -> Reporter:
+    """Choose a display: none off the main process, rich on a terminal, plain lines otherwise (on stderr)."""
+    if not main_process or quiet:
+        return SilentReporter()
+    console = Console(stderr=True)
+    return RichReporter(console) if console.is_terminal else PlainReporter()

@@ -1,0 +1,196 @@
+"""One run, from recipe to checkpoints."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.data.clips import ClipSet, load_clips
+from ssl_wb.data.loading import CropDataset
+from ssl_wb.data.scenes import write_scenes
+from ssl_wb.data.statistics import measure
+from ssl_wb.errors import RunFolderError, UsageError
+from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data
+from ssl_wb.recipe.schema import SYNTHETIC
+from ssl_wb.recipe.snapshot import resolved, to_toml
+from ssl_wb.registry import load_registry
+from ssl_wb.train.environment import describe_environment
+from ssl_wb.train.loop import Trainer
+from ssl_wb.train.precision import mixed_precision
+from ssl_wb.train.reporting import reporter_for
+from ssl_wb.train.run_folder import RunFolder, write_atomically
+from ssl_wb.train.schedule import total_steps
+
+__all__ = ["default_run_folder", "train", "training_source"]
+
+log = logging.getLogger("ssl_wb")
+
+
+def default_run_folder(recipe: str | Path) -> Path:
+    """Return ``runs/NAME`` below the working directory, NAME the recipe's file name."""
+    return Path("runs") / Path(recipe).stem
+
+
+def train(
+    recipe: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    cpu: bool = False,
+) -> Path:
+    """Pre-train an encoder.
+
+    Args:
+        recipe: a recipe file, or the name of a shipped one.
+        overrides: ``key.path=value`` settings, applied after the file.
+        out: the run folder; ``runs/NAME`` when None.
+        resume: go on with the run in the folder, with the recipe it was started with.
+        overwrite: throw away a run that is there.
+        quiet: no progress on stderr.
+        cpu: stay on the CPU where a GPU is at hand.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        RecipeError: mistakes in the recipe.
+        RunFolderError: the folder is taken, or there is nothing to resume.
+        DivergedError: the loss is no longer finite.
+        InterruptedRunError: the run was asked to stop and can be resumed.
+    """
+    folder = RunFolder(Path(out) if out is not None else default_run_folder(recipe))
+    if resume and overrides:
+        raise UsageError(
+            "--resume goes on with the recipe of the run", hint="leave out --set, or start another run"
+        )
+    loaded = load_recipe(folder.resolved) if resume and folder.is_run() else load_recipe(recipe, overrides)
+    require_data(loaded)
+    accelerator = _accelerator(loaded, folder, cpu=cpu)
+    if accelerator.is_main_process:
+        folder.prepare(resume=resume, overwrite=overwrite)
+        if not resume:
+            _record(folder, loaded, accelerator)
+    accelerator.wait_for_everyone()
+    trainer = _trainer(loaded, folder, accelerator, quiet=quiet)
+    if resume:
+        trainer.resume()
+    trainer.fit()
+    accelerator.end_training()
+    return folder.path
+
+
+def training_source(loaded: LoadedRecipe, folder: RunFolder) -> Path:
+    """Return the folder or manifest of the training audio, writing the synthetic scenes where they are asked for."""
+    source = loaded.recipe.data.train
+    assert source is not None  # require_data has seen to it
+    if source == SYNTHETIC:
+        return write_scenes(
+            folder.path / "scenes", loaded.recipe.data.scenes, loaded.recipe.front_end.sample_rate
+        )
+    return Path(source)
+
+
+def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accelerator:
+    """Build the engine with the recipe's precision and trackers."""
+    device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+    trackers = list(loaded.recipe.train.trackers)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=mixed_precision(loaded.recipe.train.precision, device),
+            cpu=device.type == "cpu",
+            log_with=trackers or None,
+            project_dir=str(folder.path) if trackers else None,
+        )
+    except (ValueError, ImportError) as error:
+        raise UsageError(
+            f"training cannot start: {error}",
+            hint="precision 'auto' takes what the device has; trackers need their extra: pip install 'ssl-wb[tensorboard]'",
+        ) from error
+    missing = [name for name in trackers if name not in {tracker.value for tracker in accelerator.log_with}]
+    if missing:
+        raise UsageError(
+            f"train.trackers: {', '.join(missing)} is not installed", hint="pip install 'ssl-wb[tensorboard]'"
+        )
+    if trackers:
+        accelerator.init_trackers("metrics")
+    return accelerator
+
+
+def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator) -> None:
+    """Write down what is run and on what."""
+    write_atomically(folder.recipe, loaded.source)
+    environment = describe_environment(
+        device=accelerator.device,
+        processes=accelerator.num_processes,
+        precision=accelerator.mixed_precision,
+        seed=loaded.recipe.seed,
+        registry=load_registry(),
+    )
+    environment["recipe"] = {"path": str(loaded.path), "overrides": list(loaded.overrides)}
+    folder.write_json(folder.environment, environment)
+    # Last, because its presence makes the folder a run that can be resumed.
+    write_atomically(folder.resolved, to_toml(resolved(loaded)))
+
+
+def _trainer(loaded: LoadedRecipe, folder: RunFolder, accelerator: Accelerator, *, quiet: bool) -> Trainer:
+    """Put data, front end and model together."""
+    recipe = loaded.recipe
+    with accelerator.main_process_first():
+        clips = load_clips(training_source(loaded, folder))
+    steps = total_steps(recipe.train, len(clips))
+    model = build_model(loaded, steps)
+    frames = crop_frames(loaded, model.backbone.patch[1])
+    samples = FrontEnd(recipe.front_end, 0.0, 1.0).samples_of(frames)
+    with accelerator.main_process_first():
+        statistics = _statistics(folder, loaded, clips, samples)
+    if accelerator.is_main_process:
+        log.info(
+            "%d clips; %d steps of %d clips; %.2f M trained parameters; log-mel mean %.3f, std %.3f",
+            len(clips),
+            steps,
+            recipe.train.batch_size,
+            sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6,
+            statistics["mean"],
+            statistics["std"],
+        )
+    return Trainer(
+        recipe=recipe,
+        folder=folder,
+        model=model,
+        front_end=FrontEnd(recipe.front_end, statistics["mean"], statistics["std"]),
+        dataset=CropDataset(clips, recipe.front_end.sample_rate, samples, recipe.seed, recipe.data.short),
+        accelerator=accelerator,
+        reporter=reporter_for(main_process=accelerator.is_main_process, quiet=quiet),
+        steps=steps,
+    )
+
+
+def _statistics(folder: RunFolder, loaded: LoadedRecipe, clips: ClipSet, samples: int) -> dict[str, Any]:
+    """Return the run's normalisation statistics: its own once written, the recipe's, or measured."""
+    if folder.statistics.is_file():
+        try:
+            kept: dict[str, Any] = json.loads(folder.statistics.read_text(encoding="utf-8"))
+            return kept
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunFolderError(
+                f"{folder.statistics}: cannot be read ({error})", hint="start a new run"
+            ) from error
+    front_end = loaded.recipe.front_end
+    if front_end.mean is not None and front_end.std is not None:
+        values: dict[str, Any] = {"mean": front_end.mean, "std": front_end.std, "source": "recipe"}
+    else:
+        values = asdict(measure(clips, front_end, samples)) | {"source": "measured"}
+    folder.write_json(folder.statistics, values)
+    return values

@@ -1,0 +1,92 @@
+"""The folder that a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ssl_wb.errors import RunFolderError
+
+__all__ = ["RunFolder", "write_atomically"]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file aside and rename it, so that a reader sees the old one or the new one, whole."""
+    aside = path.with_name(path.name + ".part")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+class RunFolder:
+    """Names of everything in a run folder.
+
+    ``recipe.toml`` as given, ``recipe.resolved.toml`` with every default, ``environment.json``, ``statistics.json`` of
+    the data, ``metrics.jsonl``, ``checkpoints/`` and, after probing, ``results.json``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.toml"
+        self.resolved = path / "recipe.resolved.toml"
+        self.environment = path / "environment.json"
+        self.statistics = path / "statistics.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.results = path / "results.json"
+
+    def is_run(self) -> bool:
+        """Whether a run was begun here."""
+        return self.resolved.is_file()
+
+    def prepare(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready to be written.
+
+        Raises:
+            RunFolderError: it holds something and neither way out was taken, or there is nothing to resume.
+        """
+        taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        if resume:
+            if not self.is_run():
+                raise RunFolderError(
+                    f"{self.path}: there is no run to resume here", hint="leave out --resume to start one"
+                )
+            return
+        if taken and overwrite and self.is_run():
+            shutil.rmtree(self.path)
+        elif taken:
+            if self.is_run():
+                hint = "--resume goes on with it, --overwrite throws it away and starts anew, --out names another folder"
+            else:
+                hint = "this is no run of ssl-wb and will not be overwritten; --out names another folder"
+            raise RunFolderError(f"{self.path}: the run folder is not empty", hint=hint)
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def write_json(self, path: Path, values: Any) -> None:
+        """Write values as JSON, whole or not at all."""
+        write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n")
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def cut_metrics(self, step: int) -> None:
+        """Drop the lines after ``step``: a resumed run writes them again."""
+        if not self.metrics.is_file():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break  # the line a killed run was writing
+            if row["step"] > step:
+                break
+            kept.append(line + "\n")
+        write_atomically(self.metrics, "".join(kept))

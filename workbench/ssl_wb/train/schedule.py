@@ -1,0 +1,37 @@
+"""How long a run is, and how large its learning rate."""
+
+from __future__ import annotations
+
+import math
+
+from ssl_wb.contracts.plugin import steps_of
+from ssl_wb.recipe.schema import OptimizerSection, TrainSection
+
+__all__ = ["learning_rate", "total_steps"]
+
+
+def total_steps(section: TrainSection, clips: int) -> int:
+    """Optimiser steps of a run over ``clips`` clips; part of a batch at the end counts as a step."""
+    if section.steps is not None:
+        return section.steps
+    samples = section.samples if section.samples is not None else (section.epochs or 0.0) * clips
+    return max(1, math.ceil(samples / section.batch_size))
+
+
+def learning_rate(optimizer: OptimizerSection, train: TrainSection, step: int, steps: int) -> float:
+    """Learning rate of the update at ``step`` (0-based): linear warm-up, then half a cosine to ``min_lr`` (METHODS E).
+
+    Args:
+        optimizer: peak and final rate.
+        train: warm-up.
+        step: optimiser steps done before this one.
+        steps: optimiser steps of the run.
+    """
+    warmup = steps_of(train.warmup, steps)
+    if step < warmup:
+        # Counted from 1, so that the first update moves.
+        return optimizer.lr * (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
+    return optimizer.min_lr + (optimizer.lr - optimizer.min_lr) * 0.5 * (
+        1.0 + math.cos(math.pi * min(1.0, share))
+    )
