@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+
+# Before torch: threads that wait by spinning slow everything down severalfold where cores are shared.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+torch.set_num_threads(1)  # the models of the tests are too small for more
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -242,10 +242,10 @@ class LinearProbe(Evaluator):
 
     EVAR's linear evaluation with two changes. One learning rate suits only sets of one size, so a small grid
     of rates and weight decays is trained with the first seed, and the best validation score (of equal ones
-    the lower loss) decides what every seed is trained with. And weight decay, not an early stop, keeps small sets
-    from being overfitted: the best epoch of some tens of validation clips is mostly luck and costs 2 to 4
-    points there. Validation clips that the workbench itself held out of the training part go back to it once
-    the choice is made. Test clips are read once, at the end. EVAR's own protocol is
+    the lower loss) decides what every seed is trained with. And weight decay, not an early stop, keeps small
+    sets from being overfitted: the best epoch of some tens of validation clips is mostly luck and costs 2 to
+    4 points there. Validation clips that the workbench itself held out of the training part go back to it
+    once the choice is made. Test clips are read once, at the end. EVAR's own protocol is
     ``lr = 3e-5, weight_decay = 1e-8, patience = 20, refit = "never"``.
     """
 

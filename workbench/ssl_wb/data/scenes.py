@@ -67,3 +67,38 @@ def scene(
 def split_of(index: int) -> str:
     """Part of the fixed split that a scene belongs to; every kind is divided alike."""
     return PARTS[index // len(KINDS) % len(PARTS)]
+
+
+def write_scenes(folder: Path, section: ScenesSection, sample_rate: int = 16000) -> Path:
+    """Write the scenes and their manifest (path, label, split), or reuse them when the settings are the same.
+
+    Args:
+        folder: where; made when absent.
+        section: number, length and seed.
+        sample_rate: samples per second.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    settings = json.dumps({"version": VERSION, "sample_rate": sample_rate, **section.model_dump()}, sort_keys=True)
+    manifest, record = folder / MANIFEST, folder / SETTINGS
+    if manifest.is_file() and record.is_file() and record.read_text(encoding="utf-8") == settings:
+        return manifest
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = io.StringIO()
+        table = csv.writer(rows, lineterminator="\n")
+        table.writerow(["path", "label", "split"])
+        for index in range(section.clips):
+            wave, label = scene(section.seed, index, seconds=section.seconds, sample_rate=sample_rate)
+            name = f"{index:05d}-{label}.flac"
+            soundfile.write(folder / name, wave, sample_rate, subtype="PCM_16")
+            table.writerow([name, label, split_of(index)])
+        manifest.write_text(rows.getvalue(), encoding="utf-8")
+        record.write_text(settings, encoding="utf-8")  # last: its presence says that all is there
+    except (OSError, soundfile.SoundFileError) as error:
+        raise DataError(f"{folder}: the sound scenes cannot be written ({error})", hint="Is the disk full?") from error
+    return manifest

@@ -15,7 +15,7 @@ from ssl_wb.recipe.problems import Problem
 from ssl_wb.recipe.tree import LIST_SECTIONS, Tree, item_names
 from ssl_wb.suggest import did_you_mean
 
-__all__ = ["Override", "apply_override", "parse_override"]
+__all__ = ["Override", "apply_override", "parse_override", "parse_value"]
 
 _PART = r"""(?:"[^"]*"|'[^']*'|[^.="'\s]+)"""
 _ASSIGNMENT = re.compile(rf"\s*({_PART}(?:\.{_PART})*)\s*=(.*)", re.DOTALL)
@@ -45,7 +45,7 @@ class _AddressError(Exception):
     """A key path leads nowhere."""
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """Read a TOML value; what is none is text, as in ``masker.name=random``."""
     try:
         document = tomli.loads(f"value = {text}")
@@ -72,7 +72,7 @@ def parse_override(text: str) -> Override | Problem:
     if keys[0] == "extends":
         fault = "cannot be set; write it into a recipe file"
         return Problem(Origin(override=text), ("extends",), fault, "override")
-    return Override(text, keys, _parse_value(match.group(2)))
+    return Override(text, keys, parse_value(match.group(2)))
 
 
 def apply_override(tree: Tree, override: Override, folder: Path) -> Problem | None:

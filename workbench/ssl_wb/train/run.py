@@ -30,7 +30,7 @@ from ssl_wb.train.reporting import reporter_for
 from ssl_wb.train.run_folder import RunFolder, write_atomically
 from ssl_wb.train.schedule import total_steps
 
-__all__ = ["default_run_folder", "train", "training_source"]
+__all__ = ["default_run_folder", "scenes_of", "train"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -91,15 +91,9 @@ def train(
     return folder.path
 
 
-def training_source(loaded: LoadedRecipe, folder: RunFolder) -> Path:
-    """Return the folder or manifest of the training audio, writing the synthetic scenes where they are asked for."""
-    source = loaded.recipe.data.train
-    assert source is not None  # require_data has seen to it
-    if source == SYNTHETIC:
-        return write_scenes(
-            folder.path / "scenes", loaded.recipe.data.scenes, loaded.recipe.front_end.sample_rate
-        )
-    return Path(source)
+def scenes_of(loaded: LoadedRecipe, folder: RunFolder) -> Path:
+    """Return the manifest of a run's synthetic scenes, writing them where they are not there yet."""
+    return write_scenes(folder.path / "scenes", loaded.recipe.data.scenes, loaded.recipe.front_end.sample_rate)
 
 
 def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accelerator:
@@ -147,8 +141,9 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator) -
 def _trainer(loaded: LoadedRecipe, folder: RunFolder, accelerator: Accelerator, *, quiet: bool) -> Trainer:
     """Put data, front end and model together."""
     recipe = loaded.recipe
+    source = require_data(loaded)
     with accelerator.main_process_first():
-        clips = load_clips(training_source(loaded, folder))
+        clips = load_clips(scenes_of(loaded, folder) if source == SYNTHETIC else source)
     steps = total_steps(recipe.train, len(clips))
     model = build_model(loaded, steps)
     frames = crop_frames(loaded, model.backbone.patch[1])

@@ -1,0 +1,47 @@
+"""The probes that a recipe asks for, after its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ssl_wb.contracts.evaluator import Evaluator
+    from ssl_wb.evaluate.runner import Row
+
+__all__ = ["run_recipe_probes"]
+
+
+def run_recipe_probes(folder: Path, *, quiet: bool) -> list[Row]:
+    """Probe a finished run as its recipe says, print the table and keep it in ``results.json``.
+
+    Args:
+        folder: the run folder.
+        quiet: no progress on stderr.
+    """
+    from ssl_wb.evaluate.runner import evaluate_run
+    from ssl_wb.evaluate.tasks import load_task
+    from ssl_wb.recipe.load import load_recipe
+    from ssl_wb.recipe.schema import SYNTHETIC
+    from ssl_wb.train.run import scenes_of
+    from ssl_wb.train.run_folder import RunFolder
+
+    run = RunFolder(folder)
+    loaded = load_recipe(run.resolved)
+    wanted: dict[str, list[tuple[str, Evaluator]]] = {}
+    for chosen in loaded.evaluators:
+        wanted.setdefault(chosen.task, []).append((chosen.name, chosen.plugin(chosen.options)))
+    rows: list[Row] = []
+    for source, evaluators in wanted.items():
+        task = load_task(scenes_of(loaded, run), name="sound scenes") if source == SYNTHETIC else load_task(Path(source))
+        if not quiet:
+            typer.echo(f"probing on {task.name}: {len(task.clips)} clips, {len(task.classes)} classes", err=True)
+        rows += evaluate_run(folder, [task], evaluators)
+    if rows:
+        from ssl_wb.report.tables import print_table
+
+        run.write_json(run.results, [row.as_json() for row in rows])
+        print_table(rows)
+    return rows

@@ -1,0 +1,154 @@
+"""Tasks: labelled clips and how they are divided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_wb.contracts.evaluator import ProbeTask, Split
+from ssl_wb.data.clips import Clip, ClipSet, load_clips
+from ssl_wb.errors import DataError
+from ssl_wb.evaluate.splits import divide
+
+__all__ = ["LoadedTask", "load_task"]
+
+#: Names listed in a message before the rest is only counted.
+SHOWN = 5
+HINT = "Give the manifest a column 'label' (several labels separated by ';')."
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task whose clips are not embedded yet.
+
+    Attributes:
+        name: in tables.
+        clips: the clips, in manifest order.
+        labels: int64 ``[clips]`` (single label), or float32 ``[clips, classes]`` of 0 and 1 (several).
+        classes: class names in label order, sorted.
+        splits: folds, or one fixed split.
+        notes: what the reader of a result should know.
+    """
+
+    name: str
+    clips: ClipSet
+    labels: NDArray[Any]
+    classes: tuple[str, ...]
+    splits: tuple[Split, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may carry several labels."""
+        return self.labels.ndim == 2
+
+    @property
+    def chance(self) -> float:
+        """What a probe without any knowledge reaches, over splits.
+
+        Accuracy of always answering with the most frequent test class; mAP of random scores, which is the
+        mean share of positive test clips.
+        """
+        values = []
+        for split in self.splits:
+            labels = self.labels[split.test]
+            if self.multi_label:
+                shares = labels.mean(axis=0)  # [classes]
+                values.append(float(shares[shares > 0].mean()) if shares.any() else float("nan"))
+            else:
+                values.append(float(np.bincount(labels).max() / len(labels)))
+        return float(np.mean(values))
+
+    def embedded(self, embeddings: NDArray[np.float32]) -> ProbeTask:
+        """Put embeddings ``[clips, D]`` and the task together for an evaluator."""
+        return ProbeTask(self.name, embeddings, self.labels, self.classes, self.splits, self.notes)
+
+
+def load_task(source: str | Path, name: str | None = None) -> LoadedTask:
+    """Read a task from a manifest.
+
+    Several labels on any line make the task multi-label. Clips are divided by the column ``split`` (train,
+    val, test), by ``fold`` (each fold is tested once), or else by a stratified draw; ``notes`` say what was
+    drawn.
+
+    Args:
+        source: a manifest CSV with the column ``label``.
+        name: name in tables; the file's, without its ending, unless given.
+
+    Raises:
+        DataError: there are no labels, labels are missing, there are fewer than two classes, a class has no
+            training clip, or the columns do not divide the clips.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        raise DataError(
+            f"{path}: a folder has no labels, so it is no task",
+            hint="Write a manifest CSV with the columns 'path' and 'label'.",
+        )
+    clips = load_clips(path)
+    multi_label, notes = _check_labels(clips.clips, str(path))
+    classes = tuple(sorted({label for clip in clips for label in clip.labels}))
+    if len(classes) < 2:
+        raise DataError(
+            f"{path}: all clips have the label {classes[0]!r}", hint="A task needs at least two classes."
+        )
+    labels = _labels(clips.clips, classes, multi_label=multi_label)
+    splits, more = divide(clips.clips, labels, str(path))
+    _check_training(splits, labels, classes, str(path))
+    return LoadedTask(name or path.stem, clips, labels, classes, tuple(splits), (*notes, *more))
+
+
+def _check_labels(clips: Sequence[Clip], where: str) -> tuple[bool, list[str]]:
+    """Whether any clip has several labels, and notes; DataError where labels are missing."""
+    bare = [clip for clip in clips if not clip.labels]
+    if len(bare) == len(clips):
+        raise DataError(f"{where}: no clip has a label", hint=HINT)
+    multi_label = any(len(clip.labels) > 1 for clip in clips)
+    if bare and not multi_label:
+        raise DataError(
+            f"{where}: {len(bare)} of {len(clips)} clips have no label: "
+            f"{_listed([clip.path.name for clip in bare])}",
+            hint="Label them or take their lines out of the manifest.",
+        )
+    return multi_label, [f"{len(bare)} clips without any label count as negative for all"] if bare else []
+
+
+def _labels(clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool) -> NDArray[Any]:
+    """Number the labels: int64 ``[clips]``, or 0 and 1 ``[clips, classes]``."""
+    number = {name: index for index, name in enumerate(classes)}
+    if not multi_label:
+        return np.array([number[clip.labels[0]] for clip in clips], dtype=np.int64)
+    labels = np.zeros((len(clips), len(classes)), dtype=np.float32)
+    for row, clip in enumerate(clips):
+        labels[row, [number[label] for label in clip.labels]] = 1.0
+    return labels
+
+
+def _check_training(
+    splits: Sequence[Split], labels: NDArray[Any], classes: Sequence[str], where: str
+) -> None:
+    """Raise DataError where a class has no training clip in some split."""
+    for split in splits:
+        if labels.ndim == 2:
+            present = np.atleast_1d(labels[split.train].any(axis=0))  # [classes]
+        else:
+            present = np.isin(np.arange(len(classes)), labels[split.train])
+        missing = [name for name, there in zip(classes, present, strict=True) if not there]
+        if missing:
+            rest = "" if len(splits) == 1 else f" when {split.name} is tested"
+            raise DataError(
+                f"{where}: {len(missing)} of {len(classes)} classes have no clip to train on{rest}: "
+                f"{_listed(missing)}",
+                hint="Give every class clips in train and, with folds, in at least two folds; "
+                "or take the class out.",
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
