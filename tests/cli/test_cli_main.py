@@ -163,9 +163,7 @@ def test_help_imports_nothing_heavy(words):
 
 
 def test_python_dash_m():
-    done = subprocess.run(
-        [sys.executable, "-m", "ssl_wb", "--version"], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-m", "ssl_wb", "--version"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, f"ssl-wb {ssl_wb.__version__}\n")
 
 

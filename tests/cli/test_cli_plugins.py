@@ -50,9 +50,7 @@ class Plain(Objective):
 
 
 def record(kind, name, status="active", **more):
-    return PluginRecord(
-        kind, name, more.pop("distribution", "samples"), "1.0", status, entry_point=name, **more
-    )
+    return PluginRecord(kind, name, more.pop("distribution", "samples"), "1.0", status, entry_point=name, **more)
 
 
 @pytest.fixture(autouse=True)

@@ -39,9 +39,7 @@ def plugin(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     made = []
 
-    def make(
-        name: str, source: str, *, distribution: str = "sample-plugins", value: str | None = None
-    ) -> EntryPoint:
+    def make(name: str, source: str, *, distribution: str = "sample-plugins", value: str | None = None) -> EntryPoint:
         module = f"made_up_plugin_{next(_numbers)}"
         (tmp_path / f"{module}.py").write_text(dedent(source), encoding="utf-8")
         made.append(module)

@@ -184,9 +184,7 @@ def test_too_new_is_told_before_the_import_that_fails_because_of_it(plugin):
 
 def test_an_older_or_equal_contract_is_fine(plugin):
     source = "from ssl_wb.api import hookimpl\n@hookimpl\ndef ssl_wb_maskers(): return []\nAPI_VERSION = {}\n"
-    assert (
-        discover([plugin("old", source.format(0)), plugin("same", source.format(API_VERSION))]).records == []
-    )
+    assert discover([plugin("old", source.format(0)), plugin("same", source.format(API_VERSION))]).records == []
 
 
 @pytest.mark.parametrize("name", ["some-entry", "Some_Entry", "sample.plugins", "sample-plugins/some-entry"])
@@ -199,9 +197,7 @@ def test_a_blocked_plugin_is_not_even_imported(plugin, name):
 
 
 def test_strict_raises_with_the_plugins_own_exception_as_cause(plugin):
-    with pytest.raises(
-        PluginError, match=r"plugin 'wrong' \(sample-plugins 1.2\) is broken: KeyError"
-    ) as caught:
+    with pytest.raises(PluginError, match=r"plugin 'wrong' \(sample-plugins 1.2\) is broken: KeyError") as caught:
         discover([plugin("wrong", "{}['x']")], strict=True)
     assert isinstance(caught.value.__cause__, KeyError)
     assert caught.value.exit_code == 4

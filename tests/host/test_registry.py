@@ -50,10 +50,7 @@ def test_an_unknown_name(load, masker):
 
 
 def test_an_unknown_name_unlike_any(load, masker):
-    assert (
-        refusal(load(masker("random")), "masker", "zzz").message
-        == "no masker is called 'zzz'; maskers: random"
-    )
+    assert refusal(load(masker("random")), "masker", "zzz").message == "no masker is called 'zzz'; maskers: random"
 
 
 def test_an_unknown_qualified_name(load, masker):
@@ -120,9 +117,7 @@ def test_each_plugin_left_out_costs_one_warning_line(load, masker, plugin, caplo
     assert len(lines) == 2
     assert all("\n" not in line for line in lines)
     assert lines[0].startswith("plugin 'bad' (sample-plugins 1.2) is broken and left out: ZeroDivisionError")
-    assert lines[0].endswith(
-        "block it with SSL_WB_BLOCK_PLUGINS=bad, or remove it with `pip uninstall sample-plugins`"
-    )
+    assert lines[0].endswith("block it with SSL_WB_BLOCK_PLUGINS=bad, or remove it with `pip uninstall sample-plugins`")
     assert lines[1].startswith("plugin 'later' (sample-plugins 1.2) is incompatible and left out")
 
 
@@ -178,9 +173,7 @@ def test_made_up_plugins_are_not_kept(monkeypatch, load, masker):
 def test_the_bundled_plugins_are_there():
     registry = load_registry(environment=QUIET, refresh=True)
     bundled = {
-        (record.kind, record.name, record.status)
-        for record in registry.records
-        if record.distribution == "ssl-wb"
+        (record.kind, record.name, record.status) for record in registry.records if record.distribution == "ssl-wb"
     }
     assert bundled == {
         ("masker", "random", "active"),

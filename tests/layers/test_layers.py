@@ -62,7 +62,9 @@ def test_visible_count_is_the_floor_of_what_is_not_masked(cells, ratio):
     assert abs(count - cells * (1 - ratio)) < 1
 
 
-@pytest.mark.parametrize(("cells", "ratio", "count"), [(190, 0.7, 57), (65, 0.75, 16), (190, 0.75, 47), (512, 0.8, 102)])
+@pytest.mark.parametrize(
+    ("cells", "ratio", "count"), [(190, 0.7, 57), (65, 0.75, 16), (190, 0.75, 47), (512, 0.8, 102)]
+)
 def test_visible_counts_of_the_papers(cells, ratio, count):
     assert visible_count(cells, ratio) == count
 

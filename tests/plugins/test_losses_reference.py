@@ -70,9 +70,7 @@ def test_malap_standardised_target_ignores_scale_and_shift_of_a_patch(losses):
 
 def test_mcl_at_every_stage_of_annealing(losses):
     count = losses["hypotheses"].shape[2]
-    objective = Mcl(
-        MclOptions(hypotheses=count, temperature_decay=0.99997), shapes(16, feature_dim=count * 16)
-    )
+    objective = Mcl(MclOptions(hypotheses=count, temperature_decay=0.99997), shapes(16, feature_dim=count * 16))
     identity(objective.heads)  # the features are the hypotheses themselves
     for row, step in enumerate(losses["mcl_steps"].tolist()):
         hypotheses = losses["hypotheses"].clone().requires_grad_()
@@ -88,18 +86,14 @@ def test_mcl_auto_decay_reaches_the_floor_where_the_published_run_does():
     objective = Mcl(MclOptions(), shapes(16))
     published = Mcl(MclOptions(temperature_decay=0.99997), shapes(16))
     for step in (0, 1000, 100_000, 229_000):
-        assert objective.temperature_at(step, 294816) == pytest.approx(
-            published.temperature_at(step, 294816), rel=1e-4
-        )
+        assert objective.temperature_at(step, 294816) == pytest.approx(published.temperature_at(step, 294816), rel=1e-4)
     assert objective.temperature_at(230_500, 294816) == 1e-4
     assert objective.temperature_at(79, 100) == 1e-4
 
 
 def test_dino_over_four_calls_with_the_released_centre(losses):
     prototypes = losses["dino_student_logits"].shape[-1]
-    options = DinoOptions(
-        prototypes=prototypes, hidden=8, bottleneck=8, center="probabilities", teacher_warmup=9827
-    )
+    options = DinoOptions(prototypes=prototypes, hidden=8, bottleneck=8, center="probabilities", teacher_warmup=9827)
     objective = Dino(options, shapes(prototypes))
     objective.student_head = objective.teacher_head = torch.nn.Identity()  # logits are given
     for call in range(4):

@@ -24,9 +24,7 @@ def draw(rows: int, grid: Grid, ratio: float, seed: int, first: int = 0, everyon
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.floats(0.05, 0.95), st.integers(0, 2**31)
-)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.floats(0.05, 0.95), st.integers(0, 2**31))
 def test_exact_sorted_partition_that_follows_the_seed(rows, freq, time, ratio, seed):
     grid = Grid(freq, time)
     mask = draw(rows, grid, ratio, seed)

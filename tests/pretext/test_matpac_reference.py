@@ -40,9 +40,7 @@ def model(reference_weights) -> PretextModel:
             WeightedObjective(
                 "dino",
                 0.5,
-                Dino(
-                    DinoOptions(prototypes=40, hidden=32, center="probabilities", teacher_warmup=9827), shapes
-                ),
+                Dino(DinoOptions(prototypes=40, hidden=32, center="probabilities", teacher_warmup=9827), shapes),
             ),
         ],
         shapes=shapes,
@@ -60,9 +58,7 @@ def ours(weights: dict) -> dict[str, torch.Tensor]:
         "backbone.proj.bias": weights["patch_embed.proj.bias"],
         "predictor.mask_token": weights["decoder.mask_token"],
         "objectives.dino.center": weights["cls_head_loss.center"].flatten(),
-        "objectives.mcl.heads.weight": torch.cat(
-            [weights[f"mcl_heads.mcl_heads.{k}.weight"] for k in range(5)]
-        ),
+        "objectives.mcl.heads.weight": torch.cat([weights[f"mcl_heads.mcl_heads.{k}.weight"] for k in range(5)]),
         "objectives.mcl.heads.bias": torch.cat([weights[f"mcl_heads.mcl_heads.{k}.bias"] for k in range(5)]),
     }
     renamed = {
@@ -91,9 +87,7 @@ def test_position_tables_are_the_published_ones(model, reference_weights):
     weights = reference_weights("tiny_matpac_pretraining.pt")["model"]
     grid = Grid(5, 19)
     assert_close(model.backbone.positions(grid, torch.device("cpu")), weights["pos_embed"][:, 1:])
-    assert_close(
-        model.predictor._positions(grid, torch.device("cpu")), weights["decoder.decoder_pos_embed"][:, 1:]
-    )
+    assert_close(model.predictor._positions(grid, torch.device("cpu")), weights["decoder.decoder_pos_embed"][:, 1:])
     assert weights["pos_embed"][:, 0].abs().max() == 0
 
 
@@ -123,9 +117,7 @@ def test_decays_at_the_step(model, io):
     step = int(io["step"])
     assert model.teacher_decay(step) == pytest.approx(float(io["encoder_ema_decay"]), abs=1e-12)
     head = model.objectives["dino"].options.head_decay
-    assert head[0] + (head[1] - head[0]) * step / TOTAL == pytest.approx(
-        float(io["head_ema_decay"]), abs=1e-12
-    )
+    assert head[0] + (head[1] - head[0]) * step / TOTAL == pytest.approx(float(io["head_ema_decay"]), abs=1e-12)
 
 
 def test_the_teacher_sees_the_masked_patches_only(model, io):

@@ -130,9 +130,7 @@ class Linear(Plugin):
 def registry_of(*plugins: type[Plugin], recipes: tuple[tuple[str, Path], ...] = ()) -> Registry:
     """A registry of these plugins, all from the distribution "fakes"."""
     records = [
-        PluginRecord(
-            one.kind, one.name, "fakes", "1.0", "active", one.__doc__.partition("\n\n")[0], plugin=one
-        )
+        PluginRecord(one.kind, one.name, "fakes", "1.0", "active", one.__doc__.partition("\n\n")[0], plugin=one)
         for one in plugins
     ]
     return Registry(records, recipes)

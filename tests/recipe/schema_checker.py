@@ -21,9 +21,7 @@ def is_valid(value: Any, schema: Any, root: dict) -> bool:
         return schema
     checks = {
         "$ref": lambda word: is_valid(value, resolve(word, root), root),
-        "type": lambda word: (
-            isinstance(value, TYPES[word]) and (isinstance(value, bool) == (word == "boolean"))
-        ),
+        "type": lambda word: isinstance(value, TYPES[word]) and (isinstance(value, bool) == (word == "boolean")),
         "enum": lambda word: value in word,
         "const": lambda word: value == word,
         "anyOf": lambda word: any(is_valid(value, one, root) for one in word),
@@ -36,17 +34,10 @@ def is_valid(value: Any, schema: Any, root: dict) -> bool:
         ),
         "additionalProperties": lambda word: (
             not isinstance(value, dict)
-            or all(
-                key in schema.get("properties", {}) or is_valid(item, word, root)
-                for key, item in value.items()
-            )
+            or all(key in schema.get("properties", {}) or is_valid(item, word, root) for key, item in value.items())
         ),
-        "items": lambda word: (
-            not isinstance(value, list) or all(is_valid(item, word, root) for item in value)
-        ),
-        "prefixItems": lambda word: all(
-            is_valid(item, one, root) for item, one in zip(value, word, strict=False)
-        ),
+        "items": lambda word: not isinstance(value, list) or all(is_valid(item, word, root) for item in value),
+        "prefixItems": lambda word: all(is_valid(item, one, root) for item, one in zip(value, word, strict=False)),
         "minItems": lambda word: not isinstance(value, list) or len(value) >= word,
         "maxItems": lambda word: not isinstance(value, list) or len(value) <= word,
         "minimum": lambda word: not isinstance(value, int | float) or value >= word,

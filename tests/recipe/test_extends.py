@@ -126,9 +126,7 @@ def test_extends_wants_one_recipe(write, value):
     write(f"extends = {value}\n")
     with pytest.raises(RecipeError) as caught:
         load_recipe("recipe.toml", registry=REGISTRY)
-    assert caught.value.problems == [
-        "recipe.toml:1: extends: expected the path or name of one recipe, in quotes"
-    ]
+    assert caught.value.problems == ["recipe.toml:1: extends: expected the path or name of one recipe, in quotes"]
 
 
 TABLES = st.recursive(

@@ -69,12 +69,8 @@ def test_windows_line_ends_count_once():
 KEYS = st.text(string.ascii_lowercase + string.digits + "-_", min_size=1, max_size=4)
 VALUES = st.one_of(
     st.integers(-9, 9).map(str),
-    st.text(string.printable, max_size=8).map(
-        lambda text: "'''\n" + text.replace("'", "").replace("\r", "") + "'''"
-    ),
-    st.sampled_from(
-        ['"#"', '"\\""', "[1, 2]", "[\n 1, # [ \n]", "{ a = '=' }", "1979-05-27T07:32:00Z", "-inf"]
-    ),
+    st.text(string.printable, max_size=8).map(lambda text: "'''\n" + text.replace("'", "").replace("\r", "") + "'''"),
+    st.sampled_from(['"#"', '"\\""', "[1, 2]", "[\n 1, # [ \n]", "{ a = '=' }", "1979-05-27T07:32:00Z", "-inf"]),
 )
 
 

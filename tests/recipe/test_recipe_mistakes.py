@@ -121,9 +121,7 @@ def test_missing_sections_are_named_as_they_are_written(mistakes):
 def test_a_table_for_a_list_of_tables(mistakes):
     cut = GOOD.index('[[objective]]\nname = "dino"')
     text = GOOD[:cut].replace("[[objective]]", "[objective]") + "[train]\nsteps = 1\n"
-    assert mistakes(text) == [
-        "recipe.toml:14: objective: expected a list, found a table; write [[objective]]"
-    ]
+    assert mistakes(text) == ["recipe.toml:14: objective: expected a list, found a table; write [[objective]]"]
 
 
 def test_syntax_errors_name_line_and_column(mistakes):

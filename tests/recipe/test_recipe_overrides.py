@@ -60,10 +60,7 @@ def test_what_is_no_assignment(text):
 
 
 def test_extends_belongs_into_a_file():
-    assert (
-        str(parse_override("extends=x"))
-        == "--set extends=x: extends: cannot be set; write it into a recipe file"
-    )
+    assert str(parse_override("extends=x")) == "--set extends=x: extends: cannot be set; write it into a recipe file"
 
 
 VALUES = st.recursive(
@@ -136,9 +133,7 @@ def test_list_items_by_name_and_by_index(load):
 
 
 def test_a_qualified_item_answers_to_its_bare_name(load):
-    loaded = load(
-        "objective.mcl.name=fakes/mcl", "objective.mcl.hypotheses=2", 'objective."fakes/mcl".weight=0.1'
-    )
+    loaded = load("objective.mcl.name=fakes/mcl", "objective.mcl.hypotheses=2", 'objective."fakes/mcl".weight=0.1')
     assert (loaded.objectives[0].name, loaded.objectives[0].weight) == ("fakes/mcl", 0.1)
     assert loaded.objectives[0].options.hypotheses == 2
 
@@ -167,9 +162,7 @@ def test_two_lengths_by_override_are_a_mistake_of_the_override(mistakes):
 
 
 def test_whole_sections_merge_and_whole_lists_replace(load):
-    loaded = load(
-        "train={batch_size=8}", "evaluate=[]", 'objective=[{name="mcl"}]', "objective.0={hypotheses=2}"
-    )
+    loaded = load("train={batch_size=8}", "evaluate=[]", 'objective=[{name="mcl"}]', "objective.0={hypotheses=2}")
     assert (loaded.recipe.train.steps, loaded.recipe.train.batch_size) == (100, 8)
     assert loaded.evaluators == []
     assert [(one.name, one.options.hypotheses) for one in loaded.objectives] == [("mcl", 2)]

@@ -62,9 +62,7 @@ FRACTIONS = st.floats(0.01, 0.99)
     grad_clip=st.sampled_from(["inf", "1", "0.5"]),
     evaluate=st.sampled_from(["[]", '[{name="linear", task="t.csv", rates=[1, 0.5]}]']),
 )
-def test_round_trip(
-    folder, title, seed, ratio, lr, warmup, start, length, masker, train, grad_clip, evaluate
-):
+def test_round_trip(folder, title, seed, ratio, lr, warmup, start, length, masker, train, grad_clip, evaluate):
     overrides = [
         f"title={json.dumps(title, ensure_ascii=False)}",
         f"seed={seed}",

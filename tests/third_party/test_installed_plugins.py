@@ -36,9 +36,7 @@ def fresh(site):
         path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SSL_WB_")}
         environment = {**clean, "PYTHONPATH": path, **environment}
-        return subprocess.run(
-            [sys.executable, *words], capture_output=True, text=True, timeout=120, env=environment
-        )
+        return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, env=environment)
 
     return start
 
@@ -80,15 +78,11 @@ def test_a_name_that_two_offer(fresh):
         assert repr(qualified) in bare.stderr
     named = fresh("-m", "ssl_wb", "describe", "masker", "ssl-wb-clashing/random")
     assert named.returncode == 0
-    assert named.stdout.startswith(
-        "masker random  (ssl-wb-clashing 0.1.0)\n\nMasks half of the patches at random."
-    )
+    assert named.stdout.startswith("masker random  (ssl-wb-clashing 0.1.0)\n\nMasks half of the patches at random.")
 
 
 def test_blocked_by_either_name(fresh):
-    done = fresh(
-        *("-m", "ssl_wb", "list-plugins", "--json"), SSL_WB_BLOCK_PLUGINS="broken,ssl-wb-clashing,future"
-    )
+    done = fresh(*("-m", "ssl_wb", "list-plugins", "--json"), SSL_WB_BLOCK_PLUGINS="broken,ssl-wb-clashing,future")
     assert done.returncode == 0
     found = samples_in(done.stdout)
     assert {found[f"ssl-wb-{name}"][2] for name in ("broken", "clashing", "future")} == {"blocked"}

@@ -140,7 +140,7 @@ def test_a_second_run_into_the_same_folder_is_refused(recipe, tmp_path):
 
 def test_training_without_data_names_the_setting(recipe, tmp_path):
     recipe.write_text("\n".join(line for line in recipe.read_text().splitlines() if not line.startswith("train =")))
-    with pytest.raises(RecipeError, match="data.train"):
+    with pytest.raises(RecipeError, match=r"data\.train"):
         train(recipe, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 

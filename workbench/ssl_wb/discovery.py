@@ -131,9 +131,7 @@ class _Source:
         entry_point, distribution = canonical(self.entry_point), canonical(self.distribution)
         return frozenset({entry_point, distribution, f"{distribution}/{entry_point}"})
 
-    def record(
-        self, status: Status, *, kind: Kind | None = None, name: str = "", **more: Any
-    ) -> PluginRecord:
+    def record(self, status: Status, *, kind: Kind | None = None, name: str = "", **more: Any) -> PluginRecord:
         return PluginRecord(
             kind=kind,
             name=name or self.entry_point,
@@ -151,9 +149,7 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
-def discover(
-    entry_points: Iterable[EntryPoint], *, blocked: Iterable[str] = (), strict: bool = False
-) -> Discovery:
+def discover(entry_points: Iterable[EntryPoint], *, blocked: Iterable[str] = (), strict: bool = False) -> Discovery:
     """Load plugins and say of each what it is or why it is not.
 
     Args:
@@ -201,9 +197,7 @@ class _Reader:
             except (Exception, SystemExit) as failure:
                 self._fail(source, failure)
 
-    def _call(
-        self, manager: pluggy.PluginManager, hook: str, source: _Source, kind: Kind | None
-    ) -> list[object]:
+    def _call(self, manager: pluggy.PluginManager, hook: str, source: _Source, kind: Kind | None) -> list[object]:
         """Call a plugin's implementation of ``hook``, if it has one."""
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             try:
@@ -229,13 +223,9 @@ class _Reader:
             self._fail(source, failure, kind=kind, name=shown)
             return
         summary = " ".join((inspect.getdoc(plugin) or "").split("\n\n")[0].split())
-        self.found.records.append(
-            source.record("active", kind=kind, name=plugin.name, summary=summary, plugin=plugin)
-        )
+        self.found.records.append(source.record("active", kind=kind, name=plugin.name, summary=summary, plugin=plugin))
 
-    def _fail(
-        self, source: _Source, failure: BaseException, *, kind: Kind | None = None, name: str = ""
-    ) -> None:
+    def _fail(self, source: _Source, failure: BaseException, *, kind: Kind | None = None, name: str = "") -> None:
         """Record what went wrong; raise it in strict mode."""
         status: Status = "incompatible" if isinstance(failure, _TooNewError) else "broken"
         record = source.record(status, kind=kind, name=name, error=_one_line(failure))
@@ -302,9 +292,7 @@ def _manager_of(module: ModuleType) -> pluggy.PluginManager:
         guess = did_you_mean(wrong, known) or f"; hooks: {', '.join(known)}"
         raise _FaultError(f"unknown hook {wrong!r}{guess}") from failure
     if not callers:
-        raise _FaultError(
-            "implements no hook; mark a function such as ssl_wb_maskers with @hookimpl from ssl_wb.api"
-        )
+        raise _FaultError("implements no hook; mark a function such as ssl_wb_maskers with @hookimpl from ssl_wb.api")
     return manager
 
 

@@ -1,7 +1,7 @@
 """Errors that a user can act on, and the exit codes they end with.
 
-Every expected failure derives from :class:`WorkbenchError`: the command line prints its message and hint and leaves with
-its code. Anything else is a defect of the workbench and ends with code 1.
+Every expected failure derives from :class:`WorkbenchError`: the command line prints its message and hint and leaves
+with its code. Anything else is a defect of the workbench and ends with code 1.
 """
 
 from __future__ import annotations

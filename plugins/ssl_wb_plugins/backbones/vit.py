@@ -44,9 +44,7 @@ class VitOptions(PluginOptions):
     size: Literal["tiny", "small", "base", "large"] = Field(
         "base", description="tiny 192x12, small 384x12, base 768x12, large 1024x24 (width x blocks)."
     )
-    dim: int | None = Field(
-        None, ge=8, description="Width; the size's unless given. A multiple of 4 and of heads."
-    )
+    dim: int | None = Field(None, ge=8, description="Width; the size's unless given. A multiple of 4 and of heads.")
     depth: int | None = Field(None, ge=1, description="Blocks; the size's unless given.")
     heads: int | None = Field(None, ge=1, description="Attention heads; the size's unless given.")
     mlp_ratio: float = Field(4.0, gt=0.0, description="Hidden width of the MLP over the width.")
@@ -120,9 +118,7 @@ class Vit(Backbone):
         self.dim = size.dim
         self.patch = (options.patch[0], options.patch[1])
         if n_mels < self.patch[0]:
-            raise ValueError(
-                f"a patch of {self.patch[0]} mels is higher than the {n_mels} mels of the front end"
-            )
+            raise ValueError(f"a patch of {self.patch[0]} mels is higher than the {n_mels} mels of the front end")
         self.proj = nn.Linear(self.patch[0] * self.patch[1], size.dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, size.dim))
         self.trunk = VitTrunk(size, options.mlp_ratio)

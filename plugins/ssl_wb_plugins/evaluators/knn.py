@@ -26,7 +26,7 @@ NEAREST = 1e-6
 class KnnOptions(PluginOptions):
     """Options of the nearest-neighbour probe."""
 
-    k: Count | list[Count] = Field(
+    k: Count | Annotated[list[Count], Field(min_length=1)] = Field(
         default_factory=lambda: [1, 3, 5, 10, 20, 50],
         description="Neighbours that vote; of several counts, the validation part chooses.",
     )
@@ -34,9 +34,7 @@ class KnnOptions(PluginOptions):
     weights: Literal["uniform", "distance"] = Field(
         "uniform", description="Whether votes count alike, or by one over the distance."
     )
-    standardise: bool = Field(
-        True, description="Scale every dimension to mean 0 and variance 1 of the training clips."
-    )
+    standardise: bool = Field(True, description="Scale every dimension to mean 0 and variance 1 of the training clips.")
     refit: Literal["held-out", "always", "never"] = Field(
         "held-out",
         description="Let validation clips vote on test clips: where the workbench itself held them out of "

@@ -29,11 +29,11 @@ INIT_STD = 0.01
 class LinearOptions(PluginOptions):
     """Options of the linear probe."""
 
-    lr: Rate | list[Rate] = Field(
+    lr: Rate | Annotated[list[Rate], Field(min_length=1)] = Field(
         default_factory=lambda: [3e-4, 1e-3, 3e-3],
         description="Adam's learning rate; of several, the validation part chooses. EVAR's own is 3e-5.",
     )
-    weight_decay: Decay | list[Decay] = Field(
+    weight_decay: Decay | Annotated[list[Decay], Field(min_length=1)] = Field(
         default_factory=lambda: [1e-3, 1e-2],
         description="L2 penalty; of several, the validation part chooses. EVAR's own is 1e-8.",
     )
@@ -45,9 +45,7 @@ class LinearOptions(PluginOptions):
         description="Stop after so many epochs without a better validation score and keep the best epoch; "
         "EVAR's own is 20. All epochs are trained and the last one is kept unless given.",
     )
-    standardise: bool = Field(
-        True, description="Scale every dimension to mean 0 and variance 1 of the training clips."
-    )
+    standardise: bool = Field(True, description="Scale every dimension to mean 0 and variance 1 of the training clips.")
     refit: Literal["held-out", "always", "never"] = Field(
         "held-out",
         description="Train again on training and validation clips with the settings and epochs chosen: where "
@@ -167,9 +165,7 @@ class _Trainer:
         self.steps += 1
         correction = (1 - BETAS[1] ** self.steps) ** 0.5
         rates = self.rates * correction / (1 - BETAS[0] ** self.steps)  # [G, 1]
-        for tensor, mean, square, gradient in zip(
-            self.tensors, self.means, self.squares, gradients, strict=True
-        ):
+        for tensor, mean, square, gradient in zip(self.tensors, self.means, self.squares, gradients, strict=True):
             mean.lerp_(gradient, 1 - BETAS[0])
             square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
             tensor.addcdiv_(mean * rates, square.sqrt().add_(EPS * correction), value=-1.0)
@@ -264,9 +260,7 @@ class LinearProbe(Evaluator):
         settings = {**self.options.model_dump(), "seeds": list(seeds), "chosen": choices}
         return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
 
-    def _probe(
-        self, task: ProbeTask, split: Split, seeds: Sequence[int]
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    def _probe(self, task: ProbeTask, split: Split, seeds: Sequence[int]) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Return test scores ``[S, n, C]`` of one split and what was chosen on its validation part."""
         grid = list(product(_listed(self.options.lr), _listed(self.options.weight_decay)))
         scaler = self._scaler(task, split.train)

@@ -84,9 +84,7 @@ def _ratio(part: Floats, whole: NDArray[Any]) -> Floats:
 def _macro(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
     """Mean over classes with positives of labels and scores ``[n, classes]``; ``[resamples]``."""
     columns = [
-        average_precision(labels[:, c], scores[:, c], weights)
-        for c in range(labels.shape[1])
-        if labels[:, c].any()
+        average_precision(labels[:, c], scores[:, c], weights) for c in range(labels.shape[1]) if labels[:, c].any()
     ]
     if not columns:
         return np.full(1 if weights is None else len(weights), np.nan)
@@ -198,9 +196,7 @@ def summarise(
         metric=metric_of(task.labels),
         mean=float(table.mean()),
         interval=_interval(task.labels, found, resamples),
-        per_fold={
-            part.split.name: float(value) for part, value in zip(found, table.mean(axis=1), strict=True)
-        },
+        per_fold={part.split.name: float(value) for part, value in zip(found, table.mean(axis=1), strict=True)},
         per_seed=[float(value) for value in table.mean(axis=0)],
         settings=settings,
         notes=_notes(task, found),

@@ -47,7 +47,7 @@ class DinoOptions(PluginOptions):
     )
     center: Literal["logits", "probabilities"] = Field(
         "logits",
-        description="What the centre averages: the teacher's logits (the papers), or its probabilities (MATPAC's "
+        description="The centre averages the teacher's logits (the papers), or its probabilities (MATPAC's "
         "released code).",
     )
     center_momentum: float = Field(0.9, ge=0.0, le=1.0, description="EMA factor of the centre per step.")
@@ -113,8 +113,8 @@ class Dino(Objective):
     """Classifies each predicted patch as the teacher classifies its target.
 
     loss = mean over masked patches of -sum_k P_k log Q_k with P = softmax((h_teacher(target) - C) / t_teacher) and
-    Q = softmax(h_student(prediction) / t_student). The teacher's head is an EMA of the student's; the centre C is an EMA
-    of the teacher's output over patches, clips and processes, applied from the next step on.
+    Q = softmax(h_student(prediction) / t_student). The teacher's head is an EMA of the student's; the centre C is an
+    EMA of the teacher's output over patches, clips and processes, applied from the next step on.
     """
 
     name = "dino"
@@ -152,7 +152,7 @@ class Dino(Objective):
             losses.append(cross_entropy(student, probabilities, self.options.student_temperature).mean())
             if state.measure and number == 0:
                 metrics |= self._health(student, probabilities)
-        return ObjectiveOutput(sum(losses) / len(losses), metrics)
+        return ObjectiveOutput(torch.stack(losses).mean(), metrics)
 
     @torch.no_grad()
     def _health(self, student: Tensor, probabilities: Tensor) -> dict[str, Tensor | float]:
@@ -168,7 +168,7 @@ class Dino(Objective):
             "teacher_entropy_share": entropy / uniform,
             "teacher_largest": rows.max(dim=-1).values.mean(),
             "perplexity": torch.exp(-(mean * mean.clamp_min(1e-12).log()).sum()),
-            "prototypes_used": float(choices.unique().numel()),
+            "prototypes_used": float(torch.bincount(choices, minlength=1).count_nonzero()),
             "agreement": (choices == guesses.argmax(dim=-1)).float().mean(),
             "teacher_std": feature_std(rows),
             "student_std": feature_std(guesses),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,13 +64,15 @@ class Malap(Objective):
 
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average the distance over patches, clips and views."""
-        predictions, losses, metrics = [], [], {}
+        predictions: list[Tensor] = []
+        losses: list[Tensor] = []
+        metrics: dict[str, Tensor | float] = {}
         for view in state.views:
             prediction = self.head(view.features)  # [B, Nm, D]
             target = view.target if self.options.target == "l2" else standardise(view.target)
             losses.append(latent_distance(prediction, target).mean())
             predictions.append(prediction)
-        loss = sum(losses) / len(losses)
+        loss = torch.stack(losses).mean()
         if state.measure:
             target = state.views[0].target
             metrics = {

@@ -18,6 +18,7 @@ from ssl_wb.api import (
     StepState,
     direction_std,
     effective_rank,
+    full_precision,
     hookimpl,
     initialise,
 )
@@ -30,9 +31,7 @@ class MclOptions(PluginOptions):
     """Options of multiple choice learning."""
 
     hypotheses: int = Field(5, ge=1, description="Predictions r per masked patch.")
-    temperature: float = Field(
-        0.1, gt=0.0, description="Temperature T0 of the hypotheses' weights at the first step."
-    )
+    temperature: float = Field(0.1, gt=0.0, description="Temperature T0 of the hypotheses' weights at the first step.")
     temperature_decay: float | Literal["auto"] = Field(
         "auto",
         description="Factor of the temperature per step (published: 0.99997); 'auto' reaches the floor at 78 % of the "
@@ -41,6 +40,19 @@ class MclOptions(PluginOptions):
     temperature_floor: float = Field(
         1e-4, gt=0.0, description="At or below it the best hypothesis takes all the weight."
     )
+
+
+def hypothesis_distances(hypotheses: Tensor, target: Tensor) -> Tensor:
+    """Return ``2 - 2 cos`` of hypotheses ``[B, Nm, r, D]`` and targets ``[B, Nm, D]`` as ``[B, Nm, r]``, in float32.
+
+    The dot products are divided by the hypotheses' lengths afterwards: normalising the hypotheses themselves, the
+    largest tensor of the step, would write it three times over.
+    """
+    hypotheses, target = hypotheses.float(), F.normalize(target.float(), dim=-1)
+    with full_precision(target.device):
+        dots = torch.einsum("bmrd,bmd->bmr", hypotheses, target)
+    lengths = torch.linalg.vector_norm(hypotheses, dim=-1).clamp_min(1e-12)
+    return 2.0 - 2.0 * dots / lengths
 
 
 def mcl_loss(distances: Tensor, temperature: float, floor: float) -> Tensor:
@@ -94,40 +106,35 @@ class Mcl(Objective):
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average the weighted distance over patches, clips and views."""
         temperature = self.temperature_at(state.step, state.total_steps)
-        losses, winners, metrics = [], [], {"temperature": temperature}
+        losses: list[Tensor] = []
+        winners: list[Tensor] = []
+        metrics: dict[str, Tensor | float] = {"temperature": temperature}
         for number, view in enumerate(state.views):
             batch, masked, _ = view.features.shape
             shape = (batch, masked, self.options.hypotheses, self.shapes.latent_dim)
             hypotheses = self.heads(view.features).view(shape)  # [B, Nm, r, D]
-            directions = F.normalize(hypotheses.float(), dim=-1)
-            target = F.normalize(view.target.float(), dim=-1)  # [B, Nm, D]
-            distances = 2.0 - 2.0 * (directions * target[:, :, None]).sum(dim=-1)  # [B, Nm, r]
+            distances = hypothesis_distances(hypotheses, view.target)  # [B, Nm, r]
             losses.append(mcl_loss(distances, temperature, self.options.temperature_floor).mean())
             winner = distances.argmin(dim=-1)  # [B, Nm]
-            winners.append(
-                hypotheses.take_along_dim(winner[:, :, None, None], dim=2).squeeze(2)
-            )  # [B, Nm, D]
+            winners.append(hypotheses.take_along_dim(winner[:, :, None, None], dim=2).squeeze(2))  # [B, Nm, D]
             if state.measure and number == 0:
-                metrics |= self._health(directions, winner, winners[0], view.target)
-        return ObjectiveOutput(sum(losses) / len(losses), metrics, tuple(winners))
+                metrics |= self._health(hypotheses, winner, winners[0], view.target)
+        return ObjectiveOutput(torch.stack(losses).mean(), metrics, tuple(winners))
 
     @torch.no_grad()
-    def _health(
-        self, directions: Tensor, winner: Tensor, best: Tensor, target: Tensor
-    ) -> dict[str, Tensor | float]:
+    def _health(self, hypotheses: Tensor, winner: Tensor, best: Tensor, target: Tensor) -> dict[str, Tensor | float]:
         """Measure the hypotheses.
 
-        ``directions`` ``[B, Nm, r, D]``, ``winner`` ``[B, Nm]``, ``best`` and ``target`` ``[B, Nm, D]``.
+        ``hypotheses`` ``[B, Nm, r, D]``, ``winner`` ``[B, Nm]``, ``best`` and ``target`` ``[B, Nm, D]``.
         """
         count = self.options.hypotheses
         shares = torch.bincount(winner.flatten(), minlength=count) / winner.numel()  # [r]
         figures: dict[str, Tensor | float] = {f"won_by_{k}": shares[k] for k in range(count)}
         figures["largest_share"] = shares.max()
         if count > 1:
+            directions = F.normalize(hypotheses.float(), dim=-1)
             cosines = torch.einsum("bmkd,bmld->kl", directions, directions) / winner.numel()  # [r, r]
-            figures["pairwise_distance"] = 2.0 - 2.0 * (cosines.sum() - cosines.trace()) / (
-                count * (count - 1)
-            )
+            figures["pairwise_distance"] = 2.0 - 2.0 * (cosines.sum() - cosines.trace()) / (count * (count - 1))
         figures["prediction_std"] = direction_std(best)
         figures["target_std"] = direction_std(target)
         figures["target_rank"] = effective_rank(target)

@@ -112,9 +112,7 @@ def read(
     return read_samples(path, sample_rate, round(start * sample_rate), count)
 
 
-def read_samples(
-    path: str | Path, sample_rate: int, first: int = 0, count: int | None = None
-) -> NDArray[np.float32]:
+def read_samples(path: str | Path, sample_rate: int, first: int = 0, count: int | None = None) -> NDArray[np.float32]:
     """Decode ``count`` samples from sample ``first`` on, counted at ``sample_rate``; see :func:`read`."""
     path = Path(path)
     with _opened(path) as file:
@@ -122,16 +120,11 @@ def read_samples(
         total = header.samples_at(sample_rate)
         if first >= total:
             raise AudioError(
-                f"{path}: ends at {header.seconds:.3f} s, before the start asked for, "
-                f"{first / sample_rate:.3f} s",
+                f"{path}: ends at {header.seconds:.3f} s, before the start asked for, {first / sample_rate:.3f} s",
                 hint="Correct 'start' in the manifest; it counts seconds from the beginning of the file.",
             )
         stop = total if count is None else min(total, first + count)
-        ratio = _ratio(header.sample_rate, sample_rate)
-        if ratio == 1:
-            waveform = _mono(file, first, stop)  # [S]
-        else:
-            waveform = _resampled(file, ratio, first, stop, header.frames)  # [S]
+        waveform = _resampled(file, _ratio(header.sample_rate, sample_rate), first, stop, header.frames)  # [S]
     if not waveform.size:
         raise AudioError(
             f"{path}: no samples could be decoded at {first / sample_rate:.3f} s",
@@ -203,19 +196,17 @@ def _resampler(numerator: int, denominator: int) -> Callable[[torch.Tensor], tor
     return resampler
 
 
-def _resampled(
-    file: soundfile.SoundFile, ratio: Fraction, first: int, stop: int, frames: int
-) -> NDArray[np.float32]:
+def _resampled(file: soundfile.SoundFile, ratio: Fraction, first: int, stop: int, frames: int) -> NDArray[np.float32]:
     """Output samples ``first..stop`` of the resampled file, from the input they depend on and no more.
 
     The slice read starts at a multiple of ``ratio.numerator`` input samples: there an output sample falls
     exactly on an input sample, as at the file's beginning, so that the filter's phases are the same as in the
     whole file.
     """
+    if ratio == 1:
+        return _mono(file, first, stop)
     into, out = ratio.numerator, ratio.denominator
-    reach = (
-        math.ceil(LOWPASS_FILTER_WIDTH * into / (min(into, out) * ROLLOFF)) + 1
-    )  # filter half-width, input samples
+    reach = math.ceil(LOWPASS_FILTER_WIDTH * into / (min(into, out) * ROLLOFF)) + 1  # filter half-width, input samples
     block = max(0, first // out - math.ceil(reach / into))
     begin = block * into
     end = min(frames, math.ceil(stop * into / out) + reach + into)

@@ -104,9 +104,7 @@ def _check_libraries(problems: list[Problem]) -> dict[str, str | None]:
 
 def _reinstall() -> str:
     checkout = _checkout()
-    return (
-        f"run `pip install -e .` in {checkout}" if checkout else "run `pip install --force-reinstall ssl-wb`"
-    )
+    return f"run `pip install -e .` in {checkout}" if checkout else "run `pip install --force-reinstall ssl-wb`"
 
 
 def _checkout() -> Path | None:
@@ -133,9 +131,7 @@ def _torch_remedy() -> str:
     distribution = _distribution()
     needed = (distribution.requires if distribution else None) or []
     pair = " ".join(
-        f"'{requirement}'"
-        for requirement in needed
-        if requirement.startswith(("torch<", "torch>", "torchaudio"))
+        f"'{requirement}'" for requirement in needed if requirement.startswith(("torch<", "torch>", "torchaudio"))
     )
     if not pair:
         return _reinstall()
@@ -148,9 +144,7 @@ def _check_soundfile(problems: list[Problem]) -> list[str]:
         import soundfile
     except (ImportError, OSError) as failure:
         message = f"soundfile cannot be imported: {type(failure).__name__}: {failure}"
-        problems.append(
-            Problem(message, "run `pip install --force-reinstall soundfile`", ExitCode.UNEXPECTED)
-        )
+        problems.append(Problem(message, "run `pip install --force-reinstall soundfile`", ExitCode.UNEXPECTED))
         return []
     return sorted(soundfile.available_formats())
 
@@ -220,9 +214,7 @@ def _check_installation(problems: list[Problem]) -> None:
 
     project = tomli.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     written = project.get("entry-points", {}).get("ssl_wb", {})
-    installed = {
-        entry_point.name for entry_point in distribution.entry_points if entry_point.group == "ssl_wb"
-    }
+    installed = {entry_point.name for entry_point in distribution.entry_points if entry_point.group == "ssl_wb"}
     later = sorted(set(written) - installed)
     if later:
         message = f"registered in pyproject.toml since the checkout was installed: {', '.join(later)}"

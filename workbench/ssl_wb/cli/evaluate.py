@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +12,15 @@ from ssl_wb.cli.output import JsonFlag, echo_json
 
 if TYPE_CHECKING:
     from ssl_wb.contracts.evaluator import Evaluator
+    from ssl_wb.evaluate.tasks import LoadedTask
+    from ssl_wb.recipe.origins import Location, Origin
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    task: Annotated[list[Path], typer.Option(help="Manifest CSV with labels. Repeatable.")],
+    task: Annotated[list[Path], typer.Option(help="Manifest CSV with labels, or synthetic:scenes. Repeatable.")],
     evaluator: Annotated[list[str] | None, typer.Option(help="Name of an evaluator. Repeatable; linear.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -36,10 +39,11 @@ def evaluate(
 
     from ssl_wb.evaluate.runner import evaluate_run
     from ssl_wb.evaluate.tasks import load_task
+    from ssl_wb.recipe.schema import SYNTHETIC
     from ssl_wb.report.tables import markdown, print_table
 
     probes = _evaluators(evaluator or ["linear"], settings or [])
-    tasks = [load_task(path) for path in task]
+    tasks = [_scenes_of(run) if str(path) == SYNTHETIC else load_task(path) for path in task]
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         shown = bar.add_task("", total=None)
@@ -61,35 +65,62 @@ def evaluate(
         print_table(rows)
 
 
+def _scenes_of(run: Path) -> LoadedTask:
+    """Return the synthetic scenes of a run as a task."""
+    from ssl_wb.errors import RunFolderError
+    from ssl_wb.evaluate.tasks import load_task
+    from ssl_wb.recipe.load import load_recipe
+    from ssl_wb.train.run import scenes_of
+    from ssl_wb.train.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    if not folder.is_run():
+        raise RunFolderError(f"{run}: not a run folder", hint="name the folder that train made")
+    return load_task(scenes_of(load_recipe(folder.resolved), folder), name="sound scenes")
+
+
 def _evaluators(names: list[str], settings: list[str]) -> list[tuple[str, Evaluator]]:
     """Build evaluators with their options.
 
     Raises:
-        UsageError: a setting that is not ``EVALUATOR.KEY=VALUE`` or does not fit the evaluator's options.
+        UsageError: settings that are not ``EVALUATOR.KEY=VALUE`` or do not fit the evaluator's options, all at once.
+        PluginError: no such evaluator.
     """
-    from pydantic import ValidationError
-
     from ssl_wb.errors import UsageError
+    from ssl_wb.recipe.origins import Origin
     from ssl_wb.recipe.overrides import parse_value
+    from ssl_wb.recipe.problems import check_model
+    from ssl_wb.recipe.tree import Tree
     from ssl_wb.registry import load_registry
 
-    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+    names = list(dict.fromkeys(names))
+    tree = Tree(Path())
+    tree.overlay((), {name: {} for name in names}, lambda _: Origin())
+    mistakes: list[str] = []
     for setting in settings:
         key, equals, value = setting.partition("=")
-        owner, dot, option = key.partition(".")
-        if not (equals and dot) or owner not in options:
-            raise UsageError(
-                f"--set {setting}: expected EVALUATOR.KEY=VALUE, EVALUATOR one of {', '.join(options)}",
-                hint="for example --set linear.lr=0.001",
-            )
-        options[owner][option] = parse_value(value)
+        owner, _, option = key.strip().rpartition(".")
+        if not equals or not option or owner not in names:
+            mistakes.append(f"--set {setting}: expected EVALUATOR.KEY=VALUE, EVALUATOR one of {', '.join(names)}")
+        else:
+            tree.put((owner, option), parse_value(value), partial(_origin, setting))
     registry = load_registry()
-    built = []
+    built: list[tuple[str, Evaluator]] = []
     for name in names:
         plugin: Any = registry.get("evaluator", name)
-        try:
-            built.append((name, plugin(plugin.Options(**options[name]))))
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise UsageError(f"--set for evaluator {name!r}: {faults}", hint=f"ssl-wb describe evaluator {name}") from error
+        options = check_model(plugin.Options, tree.value((name,)), (name,), tree, owner=f"evaluator {name!r}")
+        if isinstance(options, list):
+            mistakes += map(str, options)
+        else:
+            built.append((name, plugin(options)))
+    if mistakes:
+        raise UsageError("\n".join(mistakes), hint="`ssl-wb describe evaluator NAME` lists what can be set")
     return built
+
+
+def _origin(setting: str, at: Location) -> Origin:
+    """Name a ``--set`` as the origin of the value at ``at``."""
+    from ssl_wb.recipe.origins import Origin
+
+    del at  # every part of one value has one origin
+    return Origin(override=setting)

@@ -50,9 +50,7 @@ def plugin_json(record: PluginRecord) -> dict[str, Any]:
 
 
 def list_plugins(
-    kind: Annotated[
-        str | None, typer.Option(help="Only this kind: masker, objective, backbone or evaluator.")
-    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind: masker, objective, backbone or evaluator.")] = None,
     as_json: Annotated[bool, JsonFlag] = False,
 ) -> None:
     """List the installed plugins, those that do not work too."""

@@ -35,7 +35,9 @@ def run_recipe_probes(folder: Path, *, quiet: bool) -> list[Row]:
         wanted.setdefault(chosen.task, []).append((chosen.name, chosen.plugin(chosen.options)))
     rows: list[Row] = []
     for source, evaluators in wanted.items():
-        task = load_task(scenes_of(loaded, run), name="sound scenes") if source == SYNTHETIC else load_task(Path(source))
+        task = (
+            load_task(scenes_of(loaded, run), name="sound scenes") if source == SYNTHETIC else load_task(Path(source))
+        )
         if not quiet:
             typer.echo(f"probing on {task.name}: {len(task.clips)} clips, {len(task.classes)} classes", err=True)
         rows += evaluate_run(folder, [task], evaluators)

@@ -47,9 +47,7 @@ def copy(name: Name, destination: Annotated[Path, typer.Argument(help="New file,
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise UsageError(
-            f"{target} exists and is not overwritten", hint="name another file, or move it away"
-        ) from None
+        raise UsageError(f"{target} exists and is not overwritten", hint="name another file, or move it away") from None
     except OSError as failure:
         raise UsageError(
             f"cannot write {target}: {failure.strerror or failure}",

@@ -26,8 +26,6 @@ def train(
     from ssl_wb.cli.probes import run_recipe_probes
     from ssl_wb.train.run import train as run
 
-    folder = run(
-        recipe, overrides=settings or (), out=out, resume=resume, overwrite=overwrite, quiet=quiet, cpu=cpu
-    )
+    folder = run(recipe, overrides=settings or (), out=out, resume=resume, overwrite=overwrite, quiet=quiet, cpu=cpu)
     run_recipe_probes(folder, quiet=quiet)
     typer.echo(f"run folder: {folder}", err=True)

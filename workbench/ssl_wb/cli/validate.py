@@ -91,5 +91,7 @@ def _data_facts(loaded: LoadedRecipe) -> dict[str, str]:
     for chosen in loaded.evaluators:
         if chosen.task != SYNTHETIC:
             task = load_task(Path(chosen.task))
-            facts[f"task {task.name}"] = f"{len(task.clips)} clips, {len(task.classes)} classes, {len(task.splits)} split(s)"
+            facts[f"task {task.name}"] = (
+                f"{len(task.clips)} clips, {len(task.classes)} classes, {len(task.splits)} split(s)"
+            )
     return facts

@@ -1,1 +1,1 @@
-"""What a plugin is: the four contracts and the values that pass through them. Plugins import them from ``ssl_wb.api``."""
+"""What a plugin is: four contracts and the values that pass through them. Plugins import ``ssl_wb.api``."""

@@ -26,9 +26,7 @@ class Trunk(nn.Module, ABC):
 
     def reset_parameters(self) -> None:
         """Draw fresh weights, for a teacher that does not start as a copy of the student."""
-        raise NotImplementedError(
-            f"{type(self).__name__} cannot be initialised anew; use teacher.init = 'copy'"
-        )
+        raise NotImplementedError(f"{type(self).__name__} cannot be initialised anew; use teacher.init = 'copy'")
 
 
 class Backbone(Plugin, nn.Module, ABC):

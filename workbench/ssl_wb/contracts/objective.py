@@ -46,21 +46,24 @@ class ModelShapes:
 class View:
     """One masked reading of the batch and what the model made of it.
 
+    What no objective of the recipe needs is not computed, and None stands in its place; an objective may rely on what
+    its own ``needs`` names, and so the types say Tensor.
+
     Attributes:
         mask: the visible and masked patches.
         latents: ``[B, Nv, D]`` student latents of the visible patches (prefix tokens dropped).
-        pooled: ``[B, D]`` clip embedding, or None when nobody needs it.
-        features: ``[B, Nm, Dd]`` predictor output at the masked positions, or None.
-        target: ``[B, Nm, D]`` teacher latents at the masked positions, without gradient, or None.
-        prediction: ``[B, Nm, D]`` what an earlier objective predicted, or None.
+        pooled: ``[B, D]`` clip embedding.
+        features: ``[B, Nm, Dd]`` predictor output at the masked positions.
+        target: ``[B, Nm, D]`` teacher latents at the masked positions, without gradient.
+        prediction: ``[B, Nm, D]`` what an earlier objective predicted.
     """
 
     mask: Mask
     latents: Tensor
-    pooled: Tensor | None = None
-    features: Tensor | None = None
-    target: Tensor | None = None
-    prediction: Tensor | None = None
+    pooled: Tensor = None  # type: ignore[assignment]
+    features: Tensor = None  # type: ignore[assignment]
+    target: Tensor = None  # type: ignore[assignment]
+    prediction: Tensor = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -150,7 +153,7 @@ class Objective(Plugin, nn.Module, ABC):
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Compute the loss of one (micro-)batch."""
 
-    def after_step(self, step: int, total_steps: int) -> None:  # noqa: B027 - most objectives have nothing to move
+    def after_step(self, step: int, total_steps: int) -> None:
         """Move the objective's own EMA or centre, once per optimiser step, after it.
 
         Args:

@@ -308,7 +308,5 @@ def resolve_workers(workers: int | Literal["auto"]) -> int:
             cores = os.cpu_count() or 1
         return max(1, min(4, cores - 1))
     if workers < 0:
-        raise UsageError(
-            f"data.workers is {workers}; it cannot be negative", hint="Set it to 'auto', 0 or more."
-        )
+        raise UsageError(f"data.workers is {workers}; it cannot be negative", hint="Set it to 'auto', 0 or more.")
     return workers

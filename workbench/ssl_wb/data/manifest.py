@@ -16,9 +16,7 @@ __all__ = ["read_manifest"]
 
 #: Mistakes shown before the rest is only counted.
 SHOWN = 10
-HINT = (
-    "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, start, duration."
-)
+HINT = "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, start, duration."
 
 
 def read_manifest(path: Path) -> tuple[tuple[Clip, ...], bytes]:

@@ -58,9 +58,7 @@ def clips_for(positions: range, count: int, seed: int) -> list[tuple[int, int]]:
 
 def random_for(seed: int, epoch: int, clip: int) -> np.random.Generator:
     """Return the randomness of one clip in one epoch: its crop, and any augmentation."""
-    return np.random.Generator(
-        np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=(_CLIP, clip)))
-    )
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=(_CLIP, clip))))
 
 
 def random_below(generator: np.random.Generator, choices: int) -> int:

@@ -1,16 +1,16 @@
 """The workbench's own labelled sound scenes, for a quickstart without data.
 
-A scene holds one event of a labelled kind at a random moment, pitch and level, one or two quieter events that overlap
-it, and coloured noise. The kinds (see :mod:`ssl_wb.data.synthesis`) share their long-term spectra, so that a probe on
-the mean and deviation of log-mel over time gets about half of them right; what is left needs the pattern itself.
+A scene holds one event of a labelled kind at a random moment, pitch and level, one or two quieter events that
+overlap it, and coloured noise. The kinds (see :mod:`ssl_wb.data.synthesis`) share their long-term spectra, so
+that a probe on the mean and deviation of log-mel over time gets about a third of them right (chance is a
+tenth); what is left needs the pattern itself.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +28,12 @@ VERSION = 1
 SETTINGS = "scenes.json"
 MANIFEST = "manifest.csv"
 
-#: Parts of 20 consecutive rounds over the kinds: 60 % train, 15 % val, 25 % test; few scenes still have train and test.
+#: Parts of 20 consecutive rounds over the kinds: 60 % train, 15 % val, 25 % test.
+#: Few scenes still have train and test.
 PARTS = ("train", "test", "train", "val", "train") * 3 + ("train", "test", "train", "train", "test")
 
 
-def scene(
-    seed: int, index: int, *, seconds: float = 2.0, sample_rate: int = 16000
-) -> tuple[NDArray[np.float32], str]:
+def scene(seed: int, index: int, *, seconds: float = 2.0, sample_rate: int = 16000) -> tuple[NDArray[np.float32], str]:
     """Synthesise one scene; a pure function of its arguments.
 
     Args:
@@ -56,7 +55,7 @@ def scene(
         *random.choice([kind for kind in (*KINDS, *DISTRACTORS) if kind != label], random.integers(1, 3)),
     ]
     for place, kind in enumerate(kinds):
-        event = render(draw_event(str(kind), 0.8 * seconds, random), sample_rate)[:samples]  # [S_event]
+        event = render(draw_event(str(kind), 0.8 * seconds, sample_rate, random), sample_rate)[:samples]  # [S_event]
         level = loudness - (random.uniform(9.0, 16.0) if place else 0.0)
         onset = random.integers(samples - len(event) + 1)
         wave[onset : onset + len(event)] += 10 ** (level / 20) * event
@@ -83,22 +82,39 @@ def write_scenes(folder: Path, section: ScenesSection, sample_rate: int = 16000)
     Raises:
         DataError: the folder cannot be written.
     """
-    settings = json.dumps({"version": VERSION, "sample_rate": sample_rate, **section.model_dump()}, sort_keys=True)
+    settings = {"version": VERSION, "sample_rate": sample_rate, **section.model_dump()}
+    wanted = json.dumps(settings, sort_keys=True)
     manifest, record = folder / MANIFEST, folder / SETTINGS
-    if manifest.is_file() and record.is_file() and record.read_text(encoding="utf-8") == settings:
-        return manifest
     try:
+        if manifest.is_file() and record.is_file() and record.read_text(encoding="utf-8") == wanted:
+            return manifest
         folder.mkdir(parents=True, exist_ok=True)
-        rows = io.StringIO()
-        table = csv.writer(rows, lineterminator="\n")
-        table.writerow(["path", "label", "split"])
+        record.unlink(missing_ok=True)  # whoever is killed from here on leaves no record, and is begun anew
+        rows = [["path", "label", "split"]]
         for index in range(section.clips):
             wave, label = scene(section.seed, index, seconds=section.seconds, sample_rate=sample_rate)
             name = f"{index:05d}-{label}.flac"
-            soundfile.write(folder / name, wave, sample_rate, subtype="PCM_16")
-            table.writerow([name, label, split_of(index)])
-        manifest.write_text(rows.getvalue(), encoding="utf-8")
-        record.write_text(settings, encoding="utf-8")  # last: its presence says that all is there
+            _put(folder / name, _flac(wave, sample_rate))
+            rows.append([name, label, split_of(index)])
+        _put(manifest, "".join(",".join(row) + "\n" for row in rows).encode())
+        _put(record, wanted.encode())  # last: its presence says that all is there
     except (OSError, soundfile.SoundFileError) as error:
-        raise DataError(f"{folder}: the sound scenes cannot be written ({error})", hint="Is the disk full?") from error
+        raise DataError(
+            f"{folder}: the sound scenes cannot be written ({error})",
+            hint="Is the disk full, or the folder not yours to write in?",
+        ) from error
     return manifest
+
+
+def _flac(wave: NDArray[np.float32], sample_rate: int) -> bytes:
+    """Encode a waveform ``[S]`` as 16-bit FLAC."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, sample_rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write aside and rename: processes that write the same scenes at once never see half a file."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.replace(path)

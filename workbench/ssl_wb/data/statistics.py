@@ -48,9 +48,7 @@ class Statistics:
     digest: str
 
 
-def measure(
-    clips: ClipSet, section: FrontEndSection, samples: int, *, crops: int = CROPS, seed: int = 0
-) -> Statistics:
+def measure(clips: ClipSet, section: FrontEndSection, samples: int, *, crops: int = CROPS, seed: int = 0) -> Statistics:
     """Measure log-mel statistics of random crops, or read them from an earlier run's cache.
 
     Only frames inside a clip count. The cache is ``.ssl-wb-statistics.json`` in a folder or
@@ -115,9 +113,7 @@ def _measured(clips: ClipSet, section: FrontEndSection, samples: int, crops: int
 def _cache_files(source: Path) -> list[Path]:
     """Where statistics may be kept, best place first."""
     beside = (
-        source / ".ssl-wb-statistics.json"
-        if source.is_dir()
-        else source.with_name(f"{source.name}.statistics.json")
+        source / ".ssl-wb-statistics.json" if source.is_dir() else source.with_name(f"{source.name}.statistics.json")
     )
     name = hashlib.sha256(str(source.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     places = [beside]

@@ -1,8 +1,9 @@
-"""Sound events by parameters: how pitch and level move in time makes the kind of an event, and nothing else does.
+"""Sound events by parameters: how pitch and level move in time makes the kind of an event.
 
-All kinds share one distribution of pitch, timbre, duration and level. They come in pairs that are each other's mirror
-in time (rise and fall, swell and strike, quickening and slowing) or differ in what is modulated (vibrato, tremolo,
-trill, steady): averages of the spectrum over time say little about them, the local pattern in time and frequency does.
+All kinds but the noise burst share one distribution of pitch, timbre, duration and level. They are each
+other's mirror in time (rise and fall, swell and strike) or differ in what is modulated (vibrato, tremolo,
+trill, pulses, steady): averages of the spectrum over time say little about them, the local pattern in time
+and frequency does.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ __all__ = ["DISTRACTORS", "KINDS", "Event", "draw_event", "noise", "render"]
 
 #: Kinds of event that carry a label.
 KINDS = ("steady", "rise", "fall", "vibrato", "tremolo", "trill", "swell", "strike", "pulses", "burst")
-#: Kinds that are never the label: an arch rises and falls, a dip falls and rises, a burst is noise.
+#: Kinds that are never the label: an arch rises and falls, a dip falls and rises, pulses come
+#: ever faster or ever slower.
 DISTRACTORS = ("arch", "dip", "quickening", "slowing")
 
 Waveform = NDArray[np.float32]
 
 #: Partials stay below this share of the sample rate.
 HIGHEST_PARTIAL = 0.45
+#: Octaves that the widest glide covers.
+DEEPEST = 2.2
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class Event:
         duration: seconds.
         pitch: centre of the fundamental in Hz.
         partials: amplitude of each partial of the harmonic carrier.
-        roughness: bandwidth in Hz of the random modulation that turns the tone into narrow-band noise; 0 for a tone.
-        rate: Hz of vibrato, tremolo and trill; pulses per second where they are densest.
+        roughness: bandwidth in Hz of the random modulation that turns the tone into narrow-band noise; 0 for
+            a tone.
+        rate: Hz of vibrato, tremolo and trill; pulses per second in the middle.
         depth: octaves that the pitch moves by in all.
         seed: of the event's own noise.
     """
@@ -50,24 +55,26 @@ class Event:
     seed: int
 
 
-def draw_event(kind: str, longest: float, random: np.random.Generator) -> Event:
+def draw_event(kind: str, longest: float, sample_rate: int, random: np.random.Generator) -> Event:
     """Draw an event's parameters, alike for all kinds.
 
     Args:
         kind: what it shall be.
         longest: largest duration in seconds.
+        sample_rate: samples per second; at low rates pitch stays below half of it throughout a glide.
         random: source of the draws.
     """
+    highest = min(2400.0, HIGHEST_PARTIAL * sample_rate / 2 ** (0.5 * DEEPEST))
     slope = random.uniform(0.3, 0.8)
     depth = {"vibrato": random.uniform(0.35, 0.6), "trill": random.uniform(0.45, 0.8)}
     return Event(
         kind=kind,
         duration=min(longest, random.uniform(0.8, 1.5)),
-        pitch=float(2 ** random.uniform(np.log2(300), np.log2(2400))),
+        pitch=float(2 ** random.uniform(np.log2(300), np.log2(highest))),
         partials=tuple(slope**partial for partial in range(random.integers(1, 6))),
         roughness=random.uniform(20, 60) if random.random() < 0.25 else 0.0,
         rate=random.uniform(4.0, 7.0),
-        depth=depth.get(kind, random.uniform(1.2, 2.2)),
+        depth=depth.get(kind, random.uniform(1.2, DEEPEST)),
         seed=int(random.integers(2**31)),
     )
 
@@ -105,7 +112,7 @@ def _pitch(event: Event, time: NDArray[np.float64], place: NDArray[np.float64]) 
         case "vibrato":
             return 0.5 * event.depth * np.sin(2 * np.pi * event.rate * time)
         case "trill":
-            return 0.5 * event.depth * np.tanh(8 * np.sin(2 * np.pi * event.rate * time))
+            return np.asarray(0.5 * event.depth * np.tanh(8 * np.sin(2 * np.pi * event.rate * time)))
         case _:
             return np.zeros_like(time)
 
@@ -131,7 +138,7 @@ def _level(event: Event, time: NDArray[np.float64], place: NDArray[np.float64]) 
 
 
 def _pulses(event: Event, time: NDArray[np.float64], growth: float) -> NDArray[np.float64]:
-    """Pulses ``[S]``, each symmetric in time, at a rate that grows by the factor ``growth`` over the event."""
+    """Pulses ``[S]``, each symmetric in time; their rate grows by the factor ``growth`` over the event."""
     span = np.log(growth)
     rate = event.rate * np.exp(span * (time / time[-1] - 0.5))  # [S] pulses per second
     counted = np.cumsum(rate) * (time[1] - time[0])  # [S] pulses so far
@@ -140,7 +147,7 @@ def _pulses(event: Event, time: NDArray[np.float64], growth: float) -> NDArray[n
 
 
 def _carrier(phase: NDArray[np.float64], partials: tuple[float, ...], highest: float) -> NDArray[np.float64]:
-    """Sum of partials ``[S]``, sin(k phase) by recurrence; those above ``highest`` times the fundamental are left out."""
+    """Sum of partials ``[S]``, sin(k phase) by recurrence, up to ``highest`` times the fundamental."""
     before, now = np.zeros_like(phase), np.sin(phase)
     twice = 2 * np.cos(phase)
     wave = partials[0] * now
@@ -152,16 +159,14 @@ def _carrier(phase: NDArray[np.float64], partials: tuple[float, ...], highest: f
     return wave
 
 
-def _roughness(
-    samples: int, bandwidth: float, sample_rate: int, random: np.random.Generator
-) -> NDArray[np.float64]:
+def _roughness(samples: int, bandwidth: float, sample_rate: int, random: np.random.Generator) -> NDArray[np.float64]:
     """Slow Gaussian noise ``[S]``: linear between independent values, ``bandwidth`` of them a second."""
     points = max(4, round(bandwidth * samples / sample_rate))
     return np.interp(np.linspace(0, points - 1, samples), np.arange(points), random.standard_normal(points))
 
 
 def noise(samples: int, sample_rate: int, tilt: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """Noise ``[S]`` of root mean square 1 whose amplitude spectrum falls as ``frequency ** -tilt``, from 50 Hz up."""
+    """Noise ``[S]`` of root mean square 1 whose amplitude falls as ``frequency ** -tilt`` above 50 Hz."""
     spectrum = np.fft.rfft(random.standard_normal(samples, dtype=np.float32))
     frequency = np.maximum(50.0, np.fft.rfftfreq(samples, 1 / sample_rate))
     wave = np.fft.irfft(spectrum * (frequency / 50.0) ** -tilt, samples)

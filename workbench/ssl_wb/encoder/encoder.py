@@ -102,16 +102,10 @@ class FrozenEncoder(nn.Module):
             )
         waveform = waveform.to(self.front_end.mean.device, torch.float32)
         if not bool(waveform.isfinite().all()):
-            raise UsageError(
-                "the waveform holds values that are not finite", hint="repair or drop the recording"
-            )
+            raise UsageError("the waveform holds values that are not finite", hint="repair or drop the recording")
         if lengths is None:
             lengths = torch.full((len(waveform),), waveform.shape[1])
-        if (
-            lengths.shape != (len(waveform),)
-            or int(lengths.min()) < 1
-            or int(lengths.max()) > waveform.shape[1]
-        ):
+        if lengths.shape != (len(waveform),) or int(lengths.min()) < 1 or int(lengths.max()) > waveform.shape[1]:
             raise UsageError(
                 f"lengths {lengths.tolist()[:8]} do not fit waveforms of shape {tuple(waveform.shape)}",
                 hint="give one length per clip, between 1 and the samples of the waveform",
@@ -131,9 +125,7 @@ class FrozenEncoder(nn.Module):
         for chunks in self._passes(columns):
             pieces = torch.stack(
                 [
-                    spectrogram[
-                        c.row, :, c.first * self.patch_width : (c.first + c.columns) * self.patch_width
-                    ]
+                    spectrogram[c.row, :, c.first * self.patch_width : (c.first + c.columns) * self.patch_width]
                     for c in chunks
                 ]
             )  # [chunks, F, frames]

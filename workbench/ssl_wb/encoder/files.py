@@ -74,11 +74,9 @@ def embed_clips(
             skipped.append(error.message)
             continue
         batch = torch.from_numpy(waveform)[None]  # [1, S]
-        rows = (
-            (encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]).cpu().numpy()
-        )
+        rows = (encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]).cpu().numpy()
         paths += [str(clip.path)] * len(rows)
-        times.append(clip.start + np.arange(len(rows)) * encoder.hop_seconds)
+        times.append(clip.start + np.arange(len(rows), dtype=np.float64) * encoder.hop_seconds)
         values.append(rows)
         progress(number)
     if not values:

@@ -52,9 +52,7 @@ def load_encoder(
         if found is None:
             raise RunFolderError(f"{path}: no checkpoint yet", hint="let the run reach its first checkpoint")
         weights = {
-            key.removeprefix(_PREFIX): value
-            for key, value in load_weights(found).items()
-            if key.startswith(_PREFIX)
+            key.removeprefix(_PREFIX): value for key, value in load_weights(found).items() if key.startswith(_PREFIX)
         }
         backbone.load_state_dict(weights)
     front_end = FrontEnd(loaded.recipe.front_end, statistics["mean"], statistics["std"])

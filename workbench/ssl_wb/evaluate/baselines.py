@@ -65,9 +65,7 @@ class LogMelSegments(_LogMel):
         A clip of fewer than 8 frames has stretches of one frame, some of them twice.
         """
         log_mel, frames = self._frames(waveform, lengths)
-        return torch.stack(
-            [self._means(clip[:count]) for clip, count in zip(log_mel, frames.tolist(), strict=True)]
-        )
+        return torch.stack([self._means(clip[:count]) for clip, count in zip(log_mel, frames.tolist(), strict=True)])
 
     def _means(self, clip: Tensor) -> Tensor:
         """Means of the stretches of a clip ``[T, F]``, as ``[8 * F]``."""

@@ -96,9 +96,7 @@ def probe(
                 if progress is not None:
                     progress(f"{kind}: {label}", len(task.clips), len(task.clips))
                 result = evaluator(embedded, seeds)
-                rows.append(
-                    Row(name, task.name, kind, result, (roles or {}).get(name, "encoder"), task.chance)
-                )
+                rows.append(Row(name, task.name, kind, result, (roles or {}).get(name, "encoder"), task.chance))
     return rows
 
 
@@ -151,9 +149,7 @@ def evaluate_run(
         RunFolderError: the folder is no run, or has no checkpoint yet.
     """
     rows = []
-    for name, encoder, role in _compared(
-        Path(run), checkpoint, device, untrained=with_untrained, plain=with_baselines
-    ):
+    for name, encoder, role in _compared(Path(run), checkpoint, device, untrained=with_untrained, plain=with_baselines):
         rows += probe({name: encoder}, tasks, evaluators, seeds, progress, {name: role})
     return rows
 

@@ -94,9 +94,7 @@ def load_task(source: str | Path, name: str | None = None) -> LoadedTask:
     multi_label, notes = _check_labels(clips.clips, str(path))
     classes = tuple(sorted({label for clip in clips for label in clip.labels}))
     if len(classes) < 2:
-        raise DataError(
-            f"{path}: all clips have the label {classes[0]!r}", hint="A task needs at least two classes."
-        )
+        raise DataError(f"{path}: all clips have the label {classes[0]!r}", hint="A task needs at least two classes.")
     labels = _labels(clips.clips, classes, multi_label=multi_label)
     splits, more = divide(clips.clips, labels, str(path))
     _check_training(splits, labels, classes, str(path))
@@ -111,8 +109,7 @@ def _check_labels(clips: Sequence[Clip], where: str) -> tuple[bool, list[str]]:
     multi_label = any(len(clip.labels) > 1 for clip in clips)
     if bare and not multi_label:
         raise DataError(
-            f"{where}: {len(bare)} of {len(clips)} clips have no label: "
-            f"{_listed([clip.path.name for clip in bare])}",
+            f"{where}: {len(bare)} of {len(clips)} clips have no label: {_listed([clip.path.name for clip in bare])}",
             hint="Label them or take their lines out of the manifest.",
         )
     return multi_label, [f"{len(bare)} clips without any label count as negative for all"] if bare else []
@@ -129,9 +126,7 @@ def _labels(clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool)
     return labels
 
 
-def _check_training(
-    splits: Sequence[Split], labels: NDArray[Any], classes: Sequence[str], where: str
-) -> None:
+def _check_training(splits: Sequence[Split], labels: NDArray[Any], classes: Sequence[str], where: str) -> None:
     """Raise DataError where a class has no training clip in some split."""
     for split in splits:
         if labels.ndim == 2:
@@ -142,10 +137,8 @@ def _check_training(
         if missing:
             rest = "" if len(splits) == 1 else f" when {split.name} is tested"
             raise DataError(
-                f"{where}: {len(missing)} of {len(classes)} classes have no clip to train on{rest}: "
-                f"{_listed(missing)}",
-                hint="Give every class clips in train and, with folds, in at least two folds; "
-                "or take the class out.",
+                f"{where}: {len(missing)} of {len(classes)} classes have no clip to train on{rest}: {_listed(missing)}",
+                hint="Give every class clips in train and, with folds, in at least two folds; or take the class out.",
             )
 
 

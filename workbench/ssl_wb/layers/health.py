@@ -41,7 +41,7 @@ def direction_std(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def effective_rank(features: Tensor, rows: int = 2048) -> Tensor:
-    """Effective rank ``exp(H(p))``, ``p`` the singular values of the centred features over their sum (Roy, Vetterli 2007).
+    """Effective rank ``exp(H(p))``, ``p`` the singular values of centred features over their sum (Roy, Vetterli 2007).
 
     Args:
         features: ``[..., D]``; all but the last axis are rows, of which evenly spaced ``rows`` are used.

@@ -45,8 +45,8 @@ def crop_frames(loaded: LoadedRecipe, patch_width: int) -> int:
         least = patch_width * front_end.hop / front_end.sample_rate
         raise RecipeError(
             [
-                f"data.clip_seconds: {loaded.recipe.data.clip_seconds:g} s give {frames} frames, less than one patch of "
-                f"{patch_width} frames; at least {least:g} s are needed"
+                f"data.clip_seconds: {loaded.recipe.data.clip_seconds:g} s give {frames} frames, less than one patch "
+                f"of {patch_width} frames; at least {least:g} s are needed"
             ],
             where=str(loaded.path),
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class PretextModel(nn.Module):
         if "target" in self.needs:
             self.teacher = copy.deepcopy(backbone.trunk)
             if teacher.init == "independent":
-                self.teacher.reset_parameters()  # type: ignore[operator]
+                self.teacher.reset_parameters()
             self.teacher.requires_grad_(False)
 
     def forward(
@@ -164,6 +165,11 @@ class PretextModel(nn.Module):
             return self.teacher(self.backbone.embed(patches, grid, mask.masked))[:, prefix:]
         return gather_rows(self.teacher(self.backbone.embed(patches, grid))[:, prefix:], mask.masked)
 
+    def _objectives(self) -> Iterator[tuple[str, Objective]]:
+        """Iterate over labels and objectives, as what they are."""
+        for label, module in self.objectives.items():
+            yield label, cast(Objective, module)
+
     def teacher_decay(self, step: int) -> float:
         """Return the teacher's EMA decay of the update at ``step``."""
         start, end = self.teacher_section.decay
@@ -173,8 +179,8 @@ class PretextModel(nn.Module):
         """Move the teacher and the objectives' own averages, after the optimiser; ``step`` counts this one."""
         if self.teacher is not None:
             ema_update(self.teacher, self.backbone.trunk, self.teacher_decay(step - 1))
-        for objective in self.objectives.values():
-            objective.after_step(step, self.shapes.total_steps)  # type: ignore[operator]
+        for _, objective in self._objectives():
+            objective.after_step(step, self.shapes.total_steps)
 
     def health_rules(self) -> list[HealthRule]:
         """Return the rules of the student and of every objective, metrics named as in ``metrics``."""
@@ -186,9 +192,7 @@ class PretextModel(nn.Module):
                 below=0.02,
             )
         ]
-        for label, objective in self.objectives.items():
-            for rule in objective.health_rules():  # type: ignore[operator]
-                rules.append(
-                    HealthRule(f"{label}.{rule.metric}", rule.meaning, rule.below, rule.above, rule.after)
-                )
+        for label, objective in self._objectives():
+            for rule in objective.health_rules():
+                rules.append(HealthRule(f"{label}.{rule.metric}", rule.meaning, rule.below, rule.above, rule.after))
         return rules

@@ -28,9 +28,7 @@ class Predictor(nn.Module):
         self.prefix_tokens = prefix_tokens
         self.embed = nn.Linear(latent_dim, section.dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, section.dim))
-        self.blocks = nn.ModuleList(
-            Block(section.dim, section.heads, section.mlp_ratio) for _ in range(section.depth)
-        )
+        self.blocks = nn.ModuleList(Block(section.dim, section.heads, section.mlp_ratio) for _ in range(section.depth))
         self.norm = nn.LayerNorm(section.dim, eps=1e-6)
         self._tables: dict[tuple[Grid, torch.device], Tensor] = {}
         self.apply(initialise)

@@ -64,13 +64,9 @@ def _read(path: Path) -> tuple[str, dict[str, Any]] | Problem:
     except tomli.TOMLDecodeError as error:
         origin = Origin(file=path, line=error.lineno)
         fault = error.msg[:1].lower() + error.msg[1:]
-        return Problem(
-            origin, (), f"not valid TOML at line {error.lineno}, column {error.colno}: {fault}", "syntax"
-        )
+        return Problem(origin, (), f"not valid TOML at line {error.lineno}, column {error.colno}: {fault}", "syntax")
     except UnicodeDecodeError as error:
-        return Problem(
-            Origin(file=path), (), f"not UTF-8 text (byte {error.start}); save it as UTF-8", "syntax"
-        )
+        return Problem(Origin(file=path), (), f"not UTF-8 text (byte {error.start}); save it as UTF-8", "syntax")
     except OSError as error:
         return Problem(Origin(file=path), (), f"cannot be read: {error.strerror or error}", "syntax")
 

@@ -72,9 +72,7 @@ class Choice:
     options: PluginOptions | None
 
 
-def choose(
-    kind: Kind, at: Location, tree: Tree, registry: Registry, problems: list[Problem]
-) -> Choice | None:
+def choose(kind: Kind, at: Location, tree: Tree, registry: Registry, problems: list[Problem]) -> Choice | None:
     """Find the plugin that the section at ``at`` names and validate its options.
 
     Args:
@@ -138,9 +136,7 @@ def cascade_problems(
     return problems
 
 
-def _lonely(
-    at: Location, later: Sequence[tuple[Location, Choice | None]], tree: Tree, registry: Registry
-) -> Problem:
+def _lonely(at: Location, later: Sequence[tuple[Location, Choice | None]], tree: Tree, registry: Registry) -> Problem:
     """Say that the objective at ``at`` has no prediction to work on, and where to get one."""
     behind = [tree.value(there)["name"] for there, choice in later if choice and _provides(choice.plugin)]
     if behind:

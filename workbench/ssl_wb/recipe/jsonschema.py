@@ -82,9 +82,7 @@ def _plugin_section(
     return {"type": "object", "description": own["description"], "oneOf": branches}
 
 
-def _branch(
-    record: PluginRecord, name: str, own: dict[str, Any], definitions: dict[str, Any]
-) -> dict[str, Any]:
+def _branch(record: PluginRecord, name: str, own: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """Return the table of one plugin: the section's own keys and the plugin's options."""
     prefix = f"{record.kind}.{name.replace('/', '.')}."
     plugin = cast(type[Plugin], record.plugin)  # a record that answers to a name has its class
@@ -112,9 +110,7 @@ def _without_null(value: Any) -> Any:
         return [_without_null(item) for item in value]
     if not isinstance(value, dict):
         return value
-    cleaned = {
-        key: _without_null(item) for key, item in value.items() if not (key == "default" and item is None)
-    }
+    cleaned = {key: _without_null(item) for key, item in value.items() if not (key == "default" and item is None)}
     branches = cleaned.get("anyOf")
     if isinstance(branches, list) and {"type": "null"} in branches:
         rest = [branch for branch in branches if branch != {"type": "null"}]

@@ -63,9 +63,7 @@ class LoadedRecipe:
     evaluators: list[ChosenEvaluator]
 
 
-def load_recipe(
-    path: str | Path, overrides: Sequence[str] = (), *, registry: Registry | None = None
-) -> LoadedRecipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Registry | None = None) -> LoadedRecipe:
     """Read, merge and validate a recipe.
 
     Args:

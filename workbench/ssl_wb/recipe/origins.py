@@ -76,9 +76,7 @@ def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _names(tokens: list[str]) -> list[str]:
     """Return the parts of a dotted key, quotes removed."""
-    return [
-        tomli.loads(f"x = {token}")["x"] if token[0] in "\"'" else token for token in tokens if token != "."
-    ]
+    return [tomli.loads(f"x = {token}")["x"] if token[0] in "\"'" else token for token in tokens if token != "."]
 
 
 def key_lines(text: str) -> dict[Location, int]:

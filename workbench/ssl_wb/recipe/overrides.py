@@ -110,13 +110,9 @@ def _step(tree: Tree, at: Location, key: str, *, last: bool = False) -> Location
     if isinstance(node, list):
         return (*at, _item(node, key, ".".join(str(part) for part in at)))
     if not isinstance(node, dict):
-        raise _AddressError(
-            f"{'.'.join(str(part) for part in at)} is a single value, so there is no {key!r} in it"
-        )
+        raise _AddressError(f"{'.'.join(str(part) for part in at)} is a single value, so there is no {key!r} in it")
     if at == () and key in LIST_SECTIONS and key not in node and not last:
-        raise _AddressError(
-            f"the recipe has no [[{key}]]; give the whole list: --set '{key}=[{{name = \"...\"}}]'"
-        )
+        raise _AddressError(f"the recipe has no [[{key}]]; give the whole list: --set '{key}=[{{name = \"...\"}}]'")
     return (*at, key)
 
 

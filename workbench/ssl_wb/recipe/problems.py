@@ -162,9 +162,7 @@ def _mismatch(errors: Sequence[ErrorDetails], value: Any, at: Location) -> str:
     kinds = {error["type"] for error in errors}
     if isinstance(value, str):
         words = [
-            word
-            for error in errors
-            for word in re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
+            word for error in errors for word in re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
         ]
         if guess := did_you_mean(value, words):
             return text + guess
@@ -241,9 +239,7 @@ def check_model(
             text = words
             origin = tree.origin(_blamed(here, words, tree))
         elif kind == "missing":
-            text = (
-                "required and missing" if len(here) > 1 else f"the recipe needs a section {_header(here[0])}"
-            )
+            text = "required and missing" if len(here) > 1 else f"the recipe needs a section {_header(here[0])}"
         elif kind == "extra_forbidden":
             choices = _keys_at(model, inner[:-1])
             top = len(inner) == 1

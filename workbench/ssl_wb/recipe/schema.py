@@ -107,12 +107,8 @@ class FrontEndSection(Section):
     n_mels: int = Field(80, ge=8, description="Mel bands.")
     f_min: float = Field(50.0, ge=0.0, description="Lowest frequency in Hz.")
     f_max: float = Field(8000.0, gt=0.0, description="Highest frequency in Hz, at most half the sample rate.")
-    center: bool = Field(
-        False, description="Centre frames with reflected edges (M2D) or start at sample 0 (MATPAC)."
-    )
-    mean: float | None = Field(
-        None, description="Mean of the log-mel values; measured from the data unless given."
-    )
+    center: bool = Field(False, description="Centre frames with reflected edges (M2D) or start at sample 0 (MATPAC).")
+    mean: float | None = Field(None, description="Mean of the log-mel values; measured from the data unless given.")
     std: float | None = Field(
         None, gt=0.0, description="Standard deviation of the log-mel values; measured unless given."
     )
@@ -120,9 +116,7 @@ class FrontEndSection(Section):
     @model_validator(mode="after")
     def _consistent(self) -> FrontEndSection:
         if self.f_max > self.sample_rate / 2:
-            raise ValueError(
-                f"f_max {self.f_max:g} Hz is above half the sample rate ({self.sample_rate / 2:g} Hz)"
-            )
+            raise ValueError(f"f_max {self.f_max:g} Hz is above half the sample rate ({self.sample_rate / 2:g} Hz)")
         if self.f_min >= self.f_max:
             raise ValueError(f"f_min {self.f_min:g} Hz is not below f_max {self.f_max:g} Hz")
         if self.n_fft < self.window:
@@ -209,9 +203,7 @@ class TrainSection(Section):
     def _one_length(self) -> TrainSection:
         given = [key for key in ("steps", "epochs", "samples") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of steps, epochs, samples; here: {', '.join(given) or 'none'}"
-            )
+            raise ValueError(f"give exactly one of steps, epochs, samples; here: {', '.join(given) or 'none'}")
         return self
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ssl_wb.evaluate.runner import Row
 
@@ -46,7 +47,8 @@ def lay_out(rows: Sequence[Row]) -> Layout:
     body.append(["chance", *(f"{100 * chance[column]:.1f}" for column in columns)])
     headings = [f"{task} ({evaluator}, {metrics[task, evaluator]})" for task, evaluator in columns]
     seeds = max((len(row.result.per_seed) for row in rows), default=0)
-    notes = [f"Per cent, mean over {seeds} probe seed{'' if seeds == 1 else 's'}; in brackets the 95 % interval over test clips."]
+    plural = "" if seeds == 1 else "s"
+    notes = [f"Per cent, mean over {seeds} probe seed{plural}; in brackets the 95 % interval over test clips."]
     for row in rows:
         notes += [f"{row.task}: {note}" for note in row.result.notes]
     return Layout(["encoder", *headings], body, list(dict.fromkeys(notes)))
@@ -55,9 +57,15 @@ def lay_out(rows: Sequence[Row]) -> Layout:
 def markdown(rows: Sequence[Row]) -> str:
     """Return the table for a README."""
     layout = lay_out(rows)
-    lines = ["| " + " | ".join(layout.columns) + " |", "|" + " --- |" * len(layout.columns)]
-    lines += ["| " + " | ".join(cells) + " |" for cells in layout.rows]
-    return "\n".join([*lines, "", *layout.notes])
+    alignment = "| --- |" + " ---: |" * (len(layout.columns) - 1)
+    lines = [_line(layout.columns), alignment, *map(_line, layout.rows), "", layout.notes[0]]
+    if len(layout.notes) > 1:
+        lines += ["", *(f"- {note}" for note in layout.notes[1:])]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
@@ -65,13 +73,15 @@ def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
     layout = lay_out(rows)
     console = console or Console()
     if not console.is_terminal:
-        widest = sum(max(len(line[i]) for line in [layout.columns, *layout.rows]) + 3 for i in range(len(layout.columns)))
+        widest = sum(
+            max(len(line[i]) for line in [layout.columns, *layout.rows]) + 3 for i in range(len(layout.columns))
+        )
         console = Console(file=console.file, width=max(80, widest, *(len(note) + 1 for note in layout.notes)))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(layout.columns):
-        table.add_column(heading, justify="right" if number else "left")
+        table.add_column(Text(heading), justify="right" if number else "left")
     for cells in layout.rows:
-        table.add_row(*cells)
+        table.add_row(*map(Text, cells))  # as Text, because a name may hold what rich takes for markup
     console.print(table)
     for note in layout.notes:
         console.print(note, highlight=False, markup=False)

@@ -105,9 +105,7 @@ def find_checkpoint(folder: Path, which: str = "last") -> Path | None:
         return None
     path = folder / pointer.read_text(encoding="utf-8").strip()
     if not path.is_dir():
-        raise RunFolderError(
-            f"{pointer} names {path.name}, which is not there", hint="restore it or start a new run"
-        )
+        raise RunFolderError(f"{pointer} names {path.name}, which is not there", hint="restore it or start a new run")
     return path
 
 
@@ -115,9 +113,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise RunFolderError(
-            f"{path}: cannot be read as safetensors ({error})", hint="the file is damaged"
-        ) from error
+        raise RunFolderError(f"{path}: cannot be read as safetensors ({error})", hint="the file is damaged") from error
 
 
 def load_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -125,9 +121,7 @@ def load_weights(checkpoint: Path) -> dict[str, Tensor]:
     return _read(checkpoint / MODEL)
 
 
-def load_checkpoint(
-    checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load weights and optimiser in place and return the plain values saved with them."""
     try:
         model.load_state_dict(load_weights(checkpoint))

@@ -44,14 +44,8 @@ def describe_environment(
         seed: the recipe's seed.
         registry: the plugins at hand.
     """
-    packages = {
-        dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]
-    }
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
+    packages = {dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "ssl_wb": ssl_wb.__version__,
         "python": platform.python_version(),

@@ -150,7 +150,7 @@ class Trainer:
         self._count(mean_over_processes(torch.stack(losses).mean()))
         if logged:
             figures = {name: float(sum(values) / len(values)) for name, values in metrics.items()}
-            self._log(figures, rate, float(norm))  # type: ignore[arg-type]
+            self._log(figures, rate, float(norm))
 
     def _next(self, loader: Iterator[Batch]) -> Batch:
         """Wait for the next micro-batch and note how long it took."""

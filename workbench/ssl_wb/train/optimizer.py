@@ -15,7 +15,8 @@ def build_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.
 
     Biases, norms and tokens (all dimensions but the last of size 1) are not decayed unless ``decay_all``.
     """
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue

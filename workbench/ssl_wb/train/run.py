@@ -72,9 +72,7 @@ def train(
     """
     folder = RunFolder(Path(out) if out is not None else default_run_folder(recipe))
     if resume and overrides:
-        raise UsageError(
-            "--resume goes on with the recipe of the run", hint="leave out --set, or start another run"
-        )
+        raise UsageError("--resume goes on with the recipe of the run", hint="leave out --set, or start another run")
     loaded = load_recipe(folder.resolved) if resume and folder.is_run() else load_recipe(recipe, overrides)
     require_data(loaded)
     accelerator = _accelerator(loaded, folder, cpu=cpu)
@@ -110,7 +108,7 @@ def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accel
     except (ValueError, ImportError) as error:
         raise UsageError(
             f"training cannot start: {error}",
-            hint="precision 'auto' takes what the device has; trackers need their extra: pip install 'ssl-wb[tensorboard]'",
+            hint="precision 'auto' takes what the device has; trackers need pip install 'ssl-wb[tensorboard]'",
         ) from error
     missing = [name for name in trackers if name not in {tracker.value for tracker in accelerator.log_with}]
     if missing:
@@ -179,9 +177,7 @@ def _statistics(folder: RunFolder, loaded: LoadedRecipe, clips: ClipSet, samples
             kept: dict[str, Any] = json.loads(folder.statistics.read_text(encoding="utf-8"))
             return kept
         except (OSError, json.JSONDecodeError) as error:
-            raise RunFolderError(
-                f"{folder.statistics}: cannot be read ({error})", hint="start a new run"
-            ) from error
+            raise RunFolderError(f"{folder.statistics}: cannot be read ({error})", hint="start a new run") from error
     front_end = loaded.recipe.front_end
     if front_end.mean is not None and front_end.std is not None:
         values: dict[str, Any] = {"mean": front_end.mean, "std": front_end.std, "source": "recipe"}

@@ -61,7 +61,9 @@ class RunFolder:
             shutil.rmtree(self.path)
         elif taken:
             if self.is_run():
-                hint = "--resume goes on with it, --overwrite throws it away and starts anew, --out names another folder"
+                hint = (
+                    "--resume goes on with it, --overwrite throws it away and starts anew, --out names another folder"
+                )
             else:
                 hint = "this is no run of ssl-wb and will not be overwritten; --out names another folder"
             raise RunFolderError(f"{self.path}: the run folder is not empty", hint=hint)

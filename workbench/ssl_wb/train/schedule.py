@@ -32,6 +32,4 @@ def learning_rate(optimizer: OptimizerSection, train: TrainSection, step: int, s
         # Counted from 1, so that the first update moves.
         return optimizer.lr * (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
-    return optimizer.min_lr + (optimizer.lr - optimizer.min_lr) * 0.5 * (
-        1.0 + math.cos(math.pi * min(1.0, share))
-    )
+    return optimizer.min_lr + (optimizer.lr - optimizer.min_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))

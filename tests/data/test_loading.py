@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssl_wb.data import loading
+from ssl_wb.data.clips import load_clips
+from ssl_wb.data.loading import CropDataset, batches, resolve_workers
+from ssl_wb.data.order import clips_for
+from ssl_wb.errors import AudioError, UsageError
+
+RATE = 8000
+
+
+def crops(folder, samples=1000, seed=0, short="zeros", rate=RATE):
+    return CropDataset(load_clips(folder), rate, samples, seed, short)
+
+
+def ramp(first, count):
+    """Samples ``first..first + count`` of the clips that ``write_clip`` writes."""
+    return np.arange(first + 1, first + count + 1, dtype=np.float32) / 32768
+
+
+# -------------------------------------------------------------------------------------------------- crops
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Clips of 500 to 4,000 samples."""
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("clips")
+    for index, samples in enumerate([4000, 1000, 1001, 500, 3000]):
+        soundfile.write(folder / f"{index}.wav", (np.arange(samples) + 1).astype(np.int16), RATE, subtype="PCM_16")
+    return folder
+
+
+@given(epoch=st.integers(0, 10**6), index=st.integers(0, 4), seed=st.integers(0, 2**33), samples=st.integers(1, 5000))
+@settings(deadline=None)
+def test_a_crop_lies_within_its_clip(folder, epoch, index, seed, samples):
+    waveform, length, clip = crops(folder, samples, seed)[epoch, index]
+    available = [4000, 1000, 1001, 500, 3000][index]
+    assert clip == index
+    assert waveform.dtype == np.float32
+    assert waveform.shape == (samples,)
+    assert length == min(samples, available)
+    first = round(float(waveform[0]) * 32768) - 1
+    assert 0 <= first <= available - length
+    np.testing.assert_array_equal(waveform[:length], ramp(first, length))
+    assert not waveform[length:].any()
+
+
+def test_every_start_is_drawn(folder):
+    dataset = crops(folder, 3990)
+    starts = {round(float(dataset[epoch, 0][0][0]) * 32768) - 1 for epoch in range(200)}
+    assert starts == set(range(11))
+
+
+def test_a_crop_is_a_function_of_seed_epoch_and_clip(folder):
+    one, two = crops(folder), crops(folder)
+    two[5, 0]
+    assert np.array_equal(one[3, 0][0], two[3, 0][0])
+    assert not np.array_equal(one[3, 0][0], one[4, 0][0])
+    assert not np.array_equal(one[3, 0][0], crops(folder, seed=1)[3, 0][0])
+
+
+def test_short_clips_are_repeated(folder):
+    waveform, length, _ = crops(folder, 1200, short="repeat")[0, 3]
+    assert length == 1200
+    np.testing.assert_array_equal(waveform, np.concatenate([ramp(0, 500), ramp(0, 500), ramp(0, 200)]))
+
+
+def test_short_clips_are_followed_by_zeros(folder):
+    waveform, length, _ = crops(folder, 1200)[0, 3]
+    assert length == 500
+    np.testing.assert_array_equal(waveform, np.concatenate([ramp(0, 500), np.zeros(700, np.float32)]))
+
+
+def test_start_and_duration_of_a_manifest_bound_the_crop(make_folder):
+    clips = make_folder(4000)
+    (clips / "m.csv").write_text("path,start,duration\n000.wav,0.125,0.25\n")  # samples 1000 to 3000
+    dataset = crops(clips / "m.csv", 500)
+    starts = [round(float(dataset[epoch, 0][0][0]) * 32768) - 1 for epoch in range(100)]
+    assert min(starts) >= 1000
+    assert max(starts) <= 2500
+    assert crops(clips / "m.csv", 5000)[0, 0][1] == 2000
+
+
+def test_crops_are_resampled(folder):
+    waveform, length, _ = crops(folder, 6000, rate=16000)[0, 0]
+    assert length == 6000
+    steps = np.diff(waveform[500:-500]) * 32768
+    np.testing.assert_allclose(steps, 0.5, atol=0.05)  # the ramp at twice the rate
+
+
+# -------------------------------------------------------------------------------------- unreadable clips
+
+
+def spoil(folder, *indices):
+    for index in indices:
+        (folder / f"{index:03d}.wav").write_text("broken")
+
+
+def test_an_unreadable_clip_is_replaced_by_the_next_one(make_folder, caplog):
+    folder = make_folder(*[1000] * 5)
+    spoil(folder, 1, 2, 4)
+    dataset = crops(folder)
+    with caplog.at_level(logging.WARNING, logger="ssl_wb"):
+        assert [dataset[0, index][2] for index in (0, 1, 2, 3, 4)] == [0, 3, 3, 3, 0]
+        assert dataset[1, 4][2] == 0
+    assert len(caplog.records) == 3  # each once
+    assert "001.wav" in caplog.text
+
+
+def test_many_unreadable_clips_end_the_run(make_folder):
+    folder = make_folder(*[1000] * 20)
+    spoil(folder, *range(12))
+    with pytest.raises(AudioError) as caught:
+        crops(folder)[0, 0]
+    assert "10 clips cannot be read" in caught.value.message
+    assert "000.wav" in caught.value.message
+    assert "and 5 more" in caught.value.message
+    assert caught.value.hint
+
+
+def test_few_clips_all_unreadable_end_the_run(make_folder):
+    folder = make_folder(1000, 1000)
+    spoil(folder, 0, 1)
+    with pytest.raises(AudioError, match="2 clips cannot be read"):
+        crops(folder)[0, 1]
+
+
+def test_one_in_a_thousand_is_tolerated(make_folder, monkeypatch):
+    folder = make_folder(*[1000] * 12)
+    spoil(folder, *range(11))
+    dataset = crops(folder)
+    dataset.reads = 5000
+    assert dataset[0, 0][2] == 11
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_error_of_a_worker_arrives_whole(make_folder, workers):
+    folder = make_folder(1000, 1000)
+    spoil(folder, 0, 1)
+    with pytest.raises(AudioError) as caught:
+        list(batches(crops(folder), seed=0, first_sample=0, global_batch=2, steps=3, workers=workers))
+    assert "Traceback" not in str(caught.value)
+    assert "2 clips cannot be read" in caught.value.message
+    assert caught.value.hint
+
+
+# ------------------------------------------------------------------------------------------------ batches
+
+
+def load(folder, **kwargs):
+    settings = {"seed": 3, "first_sample": 0, "global_batch": 4, "steps": 3}
+    return list(batches(crops(folder, 600), **settings | kwargs))
+
+
+@given(
+    world=st.sampled_from([1, 2, 3]),
+    accumulate=st.sampled_from([1, 2]),
+    first=st.integers(0, 40),
+    steps=st.integers(0, 4),
+    seed=st.integers(0, 100),
+)
+@settings(deadline=None, max_examples=30)
+def test_processes_and_micro_batches_share_out_one_global_batch(folder, world, accumulate, first, steps, seed):
+    common = {"seed": seed, "first_sample": first, "global_batch": 12, "steps": steps}
+    whole = load(folder, **common)
+    parts = [load(folder, **common, world=world, rank=rank, accumulate=accumulate) for rank in range(world)]
+    assert [len(part) for part in parts] == [steps * accumulate] * world
+    for step in range(steps):
+        waveform, lengths = torch.zeros(12, 600), torch.zeros(12, dtype=torch.int64)
+        taken = []
+        for part in parts:
+            for batch in part[step * accumulate : (step + 1) * accumulate]:
+                rows = slice(batch.first_row, batch.first_row + len(batch.clips))
+                waveform[rows], lengths[rows] = batch.waveform, batch.lengths
+                taken += range(rows.start, rows.stop)
+        assert sorted(taken) == list(range(12))
+        assert torch.equal(waveform, whole[step].waveform)
+        assert torch.equal(lengths, whole[step].lengths)
+
+
+def test_rows_of_micro_batches(folder):
+    first_rows = [
+        [batch.first_row for batch in load(folder, global_batch=8, steps=2, accumulate=2, world=2, rank=rank)]
+        for rank in (0, 1)
+    ]
+    assert first_rows == [[0, 4, 0, 4], [2, 6, 2, 6]]
+
+
+def test_batches_follow_the_order(folder):
+    clips = torch.cat([batch.clips for batch in load(folder, first_sample=7)]).tolist()
+    assert clips == [clip for _, clip in clips_for(range(7, 19), 5, 3)]
+
+
+def test_resuming_gives_the_rest(folder):
+    whole, rest = load(folder, steps=5), load(folder, first_sample=8, steps=3)
+    for expected, got in zip(whole[2:], rest, strict=True):
+        assert torch.equal(expected.waveform, got.waveform)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(folder, workers):
+    for expected, got in zip(load(folder, accumulate=2), load(folder, accumulate=2, workers=workers), strict=True):
+        assert torch.equal(expected.waveform, got.waveform)
+        assert torch.equal(expected.lengths, got.lengths)
+        assert torch.equal(expected.clips, got.clips)
+        assert expected.first_row == got.first_row
+
+
+def test_types_and_shapes(folder):
+    batch = load(folder)[0].to("cpu")
+    assert (batch.waveform.dtype, batch.waveform.shape) == (torch.float32, (4, 600))
+    assert (batch.lengths.dtype, batch.lengths.shape) == (torch.int64, (4,))
+    assert (batch.clips.dtype, batch.clips.shape) == (torch.int64, (4,))
+
+
+def test_workers_end_when_the_consumer_stops_early(folder):
+    stream = batches(crops(folder), seed=0, first_sample=0, global_batch=4, steps=10**6, workers=2)
+    next(stream)
+    assert len(multiprocessing.active_children()) == 2
+    stream.close()
+    deadline = time.monotonic() + 10
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not multiprocessing.active_children()
+
+
+def test_an_uneven_batch_is_refused_at_once(folder):
+    with pytest.raises(UsageError) as caught:
+        batches(crops(folder), seed=0, first_sample=0, global_batch=10, steps=1, world=2, accumulate=3)
+    assert "10 clips" in caught.value.message
+    assert "multiple of 6" in caught.value.hint
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (4, 3), (64, 4)])
+def test_auto_workers_leave_a_core_to_training(monkeypatch, cores, workers):
+    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    assert resolve_workers("auto") == workers
+
+
+def test_workers_given():
+    assert resolve_workers(0) == 0
+    assert resolve_workers(7) == 7
+    with pytest.raises(UsageError, match="negative"):
+        resolve_workers(-1)
+
+
+@pytest.mark.gpu
+def test_batches_reach_the_gpu(folder):
+    for batch in batches(crops(folder), seed=0, first_sample=0, global_batch=4, steps=2, workers=1):
+        assert batch.waveform.is_pinned()
+        assert batch.to("cuda").waveform.is_cuda
