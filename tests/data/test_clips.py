@@ -79,6 +79,8 @@ def test_one_audio_file_is_a_set_of_one(tmp_path, write_clip):
     clips = load_clips(write_clip(tmp_path / "a.wav", 8000))
     assert [clip.path for clip in clips] == [tmp_path / "a.wav"]
     assert clips.seconds() == 1.0
+    os.utime(tmp_path / "a.wav", (1, 1))
+    assert load_clips(tmp_path / "a.wav").digest != clips.digest
 
 
 def test_another_kind_of_file_says_so(tmp_path):

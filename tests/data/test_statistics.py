@@ -138,7 +138,19 @@ def test_a_cache_entry_with_a_bad_value_is_ignored(noise_folder, measured, wrong
     assert len(measured) == 2
 
 
-def test_falls_back_to_the_users_cache(noise_folder, measured, cache_home, monkeypatch):
+def test_a_folder_marked_read_only_is_left_alone_even_by_root(noise_folder, measured, cache_home):
+    noise_folder.chmod(0o555)
+    try:
+        first = measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
+        assert not list(noise_folder.glob(".*"))
+    finally:
+        noise_folder.chmod(0o755)
+    assert len(list(cache_home.glob("statistics-*.json"))) == 1
+    assert measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20) == first
+    assert len(measured) == 1
+
+
+def test_falls_back_to_the_users_cache(noise_folder, measured, cache_home):
     # A folder in the file's place stops even root from writing there.
     (noise_folder / ".ssl-wb-statistics.json").mkdir()
     first = measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)

@@ -10,6 +10,7 @@ from probe_tasks import blobs, several
 from pydantic import ValidationError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
+
 from ssl_wb.api import ProbeTask, Split
 from ssl_wb_plugins.evaluators.knn import KnnOptions, KnnProbe
 
@@ -48,7 +49,6 @@ def test_agrees_with_scikit_learn(distance, weights, standardise):
 
 
 def test_validation_chooses_k():
-    """A far cluster of class b outvotes the few near clips of class a once k is large."""
     task = blobs(clips=300, spread=4.0)
     chosen = knn(task, k=[1, 20]).settings["chosen"]["split 0"]
     accuracy = {k: knn(task, k=k).settings["chosen"]["split 0"]["validation"] for k in (1, 20)}

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
 from ssl_wb.evaluate.baselines import baselines
 from ssl_wb.evaluate.embeddings import embed_task
 from ssl_wb.evaluate.tasks import load_task
@@ -109,6 +110,7 @@ def test_a_seed_is_the_same_whatever_is_trained_beside_it():
 def test_the_step_is_adam_with_l2_on_the_cross_entropy():
     """The batched update equals torch.optim.Adam on autograd's gradient."""
     import torch
+
     from ssl_wb_plugins.evaluators import linear as module
 
     task = blobs(clips=60, dim=6)
@@ -146,7 +148,7 @@ def test_validation_clips_train_again_only_where_they_were_held_out():
 
 
 def test_patience_stops_early_and_evars_own_settings_run():
-    task = blobs(spread=0.5)
+    task = blobs(spread=3.0)
     chosen = linear(task, lr=3e-5, weight_decay=1e-8, patience=20, refit="never").settings["chosen"]["split 0"]
     assert chosen["lr"] == 3e-5
     eager = linear(task, lr=1e-2, weight_decay=0.0, patience=1, refit="never").settings["chosen"]["split 0"]

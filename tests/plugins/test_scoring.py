@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from probe_tasks import blobs, several
 from sklearn.metrics import average_precision_score
+
 from ssl_wb.api import ProbeTask, Split
 from ssl_wb_plugins.evaluators.scoring import SplitScores, average_precision, score, summarise
 

@@ -241,7 +241,8 @@ class LinearProbe(Evaluator):
     the lower loss) decides what every seed is trained with. And weight decay, not an early stop, keeps small
     sets from being overfitted: the best epoch of some tens of validation clips is mostly luck and costs 2 to
     4 points there. Validation clips that the workbench itself held out of the training part go back to it
-    once the choice is made. Test clips are read once, at the end. EVAR's own protocol is
+    once the choice is made. Test clips are read once, at the end. The defaults were settled by agreement with
+    scikit-learn's logistic regression (C = 1) on log-mel statistics of four tasks. EVAR's own protocol is
     ``lr = 3e-5, weight_decay = 1e-8, patience = 20, refit = "never"``.
     """
 

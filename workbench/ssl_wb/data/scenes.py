@@ -49,14 +49,14 @@ def scene(seed: int, index: int, *, seconds: float = 2.0, sample_rate: int = 160
     samples = round(seconds * sample_rate)
     label = KINDS[index % len(KINDS)]
     wave = noise(samples, sample_rate, random.uniform(0.0, 1.0), random)  # [S]
-    loudness = random.uniform(3.0, 12.0)  # dB of the labelled event over the background
+    loudness = random.uniform(12.0, 24.0)  # dB of the labelled event over the background
     kinds = [
         label,
         *random.choice([kind for kind in (*KINDS, *DISTRACTORS) if kind != label], random.integers(1, 3)),
     ]
     for place, kind in enumerate(kinds):
         event = render(draw_event(str(kind), 0.8 * seconds, sample_rate, random), sample_rate)[:samples]  # [S_event]
-        level = loudness - (random.uniform(9.0, 16.0) if place else 0.0)
+        level = loudness - (random.uniform(12.0, 20.0) if place else 0.0)
         onset = random.integers(samples - len(event) + 1)
         wave[onset : onset + len(event)] += 10 ** (level / 20) * event
     peak = 10 ** (random.uniform(-24.0, -3.0) / 20)

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import os
-import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -147,16 +147,16 @@ def _entries(place: Path) -> dict[str, object]:
 def _keep(place: Path, key: str, statistics: Statistics) -> bool:
     """Write aside and rename, so that nobody ever reads half a file; False where that is impossible."""
     entries = _entries(place) | {key: asdict(statistics)}
-    aside: str | None = None
+    aside = place.with_name(f"{place.name}.{os.getpid()}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=place.name, dir=place.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(entries, file, indent=1)
-        Path(aside).replace(place)
+        if not place.parent.stat().st_mode & 0o222:
+            return False  # marked read-only: root could write all the same, and should not
+        aside.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        aside.replace(place)
     except OSError as error:
         log.debug("statistics not kept in %s: %s", place, error)
-        if aside is not None:
-            Path(aside).unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
         return False
     return True
