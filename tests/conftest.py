@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Before torch: threads that wait by spinning slow everything down severalfold where cores are shared.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch, as the command line sets it: threads that spin for long slow everything down where cores are shared.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from pathlib import Path
 

@@ -36,7 +36,7 @@ def test_a_fixed_split_is_taken_as_written(tmp_path):
     assert task.labels.tolist() == [0, 1] * 10
     assert split.validation.tolist() == [3, 8, 13, 18]
     assert split.test.tolist() == [4, 9, 14, 19]
-    assert not hasattr(split, "held_out")
+    assert not split.held_out
     assert task.notes == ()
     assert task.chance == 0.5
 

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ssl_wb.api import ProbeTask, Split
-
-
-@dataclass(frozen=True)
-class HeldOut(Split):
-    """A split whose validation clips were taken from the training part, as the host makes them."""
-
-    held_out: bool = True
 
 
 def blobs(clips=240, dim=16, classes=4, spread=1.0, seed=0, *, held_out=False, splits=1):
@@ -44,5 +35,5 @@ def several(clips=300, dim=12, classes=5, seed=0):
 def _split(clips, number, random, *, held_out):
     rows = random.permutation(clips)
     train, validation, test = np.split(rows, [clips // 2, clips // 2 + clips // 10])
-    kind = HeldOut if held_out else Split
-    return kind(f"split {number}", *(np.sort(part) for part in (train, validation, test)))
+    parts = (np.sort(part) for part in (train, validation, test))
+    return Split(f"split {number}", *parts, held_out=held_out)

@@ -27,7 +27,7 @@ def logistic_regression(task):
     """Mean test accuracy over splits; held-out validation clips train too, as the probe's own default."""
     values = []
     for split in task.splits:
-        refit = getattr(split, "held_out", False)
+        refit = split.held_out
         rows = np.concatenate([split.train, split.validation]) if refit else split.train
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         model.fit(task.embeddings[rows], task.labels[rows])

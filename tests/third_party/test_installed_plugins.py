@@ -119,12 +119,22 @@ def test_the_checkerboard_masks_every_other_patch(fresh):
     assert done.stdout.splitlines() == ["[0, 2, 5, 7, 8, 10]", "[1, 3, 4, 6, 9, 11]"]
 
 
-def test_a_recipe_selects_it(fresh):
-    source = (
-        "from ssl_wb.recipe.load import load_recipe\n"
-        "loaded = load_recipe('quickstart', ['masker.name=checkerboard', 'masker.phase=1'])\n"
-        "print(loaded.masker.plugin.__module__, loaded.masker.options.phase)\n"
+def test_a_recipe_selects_it_and_trains_with_it(fresh, tmp_path):
+    run = tmp_path / "run"
+    settings = (
+        "masker.name=checkerboard",
+        "masker.phase=1",
+        "data.scenes.clips=20",
+        "train.steps=2",
+        "train.batch_size=4",
+        "evaluate=[]",
     )
-    done = fresh("-c", source)
+    words = [word for setting in settings for word in ("--set", setting)]
+    done = fresh("-m", "ssl_wb", "train", "quickstart", "--cpu", "--out", str(run), *words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "ssl_wb_checkerboard 1\n"
+    assert 'name = "checkerboard"\nphase = 1\n' in (run / "recipe.resolved.toml").read_text()
+    assert json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 2
+    plugins = json.loads((run / "environment.json").read_text())["plugins"]
+    assert {"kind": "masker", "name": "checkerboard", "distribution": "ssl-wb-checkerboard"}.items() <= next(
+        plugin for plugin in plugins if plugin["name"] == "checkerboard"
+    ).items()

@@ -38,6 +38,7 @@ from ssl_wb.contracts.objective import (
     View,
 )
 from ssl_wb.contracts.plugin import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, steps_of
+from ssl_wb.errors import AudioError, DataError, UsageError, WorkbenchError
 from ssl_wb.layers.attention import attention
 from ssl_wb.layers.autocast import full_precision
 from ssl_wb.layers.ema import ema_update, linear_schedule
@@ -50,8 +51,10 @@ from ssl_wb.layers.transformer import Block
 
 __all__ = [
     "API_VERSION",
+    "AudioError",
     "Backbone",
     "Block",
+    "DataError",
     "Duration",
     "Encoder",
     "Evaluator",
@@ -72,7 +75,9 @@ __all__ = [
     "Split",
     "StepState",
     "Trunk",
+    "UsageError",
     "View",
+    "WorkbenchError",
     "attention",
     "direction_std",
     "effective_rank",

@@ -73,9 +73,7 @@ class KnnProbe(Evaluator):
         truth = task.labels[split.validation]
         scores = np.nan_to_num([score(truth, votes[count]) for count in grid])
         best = int(np.argmax(scores))  # the first of equals
-        refit = self.options.refit == "always" or (
-            self.options.refit == "held-out" and bool(getattr(split, "held_out", False))
-        )
+        refit = self.options.refit == "always" or (self.options.refit == "held-out" and split.held_out)
         voters = np.concatenate([split.train, split.validation]) if refit else split.train
         chosen = {"k": grid[best], "validation": float(scores[best]), "refit": refit}
         return self._votes(task, voters, split.test, [grid[best]])[grid[best]], chosen

@@ -288,7 +288,7 @@ class LinearProbe(Evaluator):
     def _refits(self, split: Split) -> bool:
         """Whether the validation clips are given back to training once the choices are made."""
         if self.options.refit == "held-out":
-            return bool(getattr(split, "held_out", False))
+            return split.held_out
         return self.options.refit == "always"
 
     def _scaler(self, task: ProbeTask, rows: NDArray[np.int64]) -> StandardScaler:

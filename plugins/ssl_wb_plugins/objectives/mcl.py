@@ -133,7 +133,8 @@ class Mcl(Objective):
         figures["largest_share"] = shares.max()
         if count > 1:
             directions = F.normalize(hypotheses.float(), dim=-1)
-            cosines = torch.einsum("bmkd,bmld->kl", directions, directions) / winner.numel()  # [r, r]
+            with full_precision(directions.device):
+                cosines = torch.einsum("bmkd,bmld->kl", directions, directions) / winner.numel()  # [r, r]
             figures["pairwise_distance"] = 2.0 - 2.0 * (cosines.sum() - cosines.trace()) / (count * (count - 1))
         figures["prediction_std"] = direction_std(best)
         figures["target_std"] = direction_std(target)

@@ -24,6 +24,7 @@ def embed(
     out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")],
     level: Annotated[Level, typer.Option(help="One row per clip, or one per frame.")] = Level.CLIP,
     checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last or best.")] = "last",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Embed audio with a pre-trained encoder."""
@@ -31,13 +32,13 @@ def embed(
     from rich.progress import Progress
 
     from ssl_wb.encoder.files import check_ending, embed_clips, gather_clips, write_embeddings
-    from ssl_wb.encoder.load import load_encoder
+    from ssl_wb.encoder.load import best_device, load_encoder
     from ssl_wb.errors import UsageError
 
     check_ending(out)
     if out.exists() and not overwrite:
         raise UsageError(f"{out} is already there", hint="--overwrite replaces it")
-    encoder = load_encoder(run, checkpoint=checkpoint)
+    encoder = load_encoder(run, checkpoint=checkpoint, device=device or best_device())
     clips = gather_clips(audio)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:

@@ -30,6 +30,7 @@ def evaluate(
     untrained: Annotated[bool, typer.Option(help="Probe the weights the run started from, too.")] = True,
     baselines: Annotated[bool, typer.Option(help="Probe plain log-mel statistics, too.")] = True,
     checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last or best.")] = "last",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
     as_json: Annotated[bool, JsonFlag] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a markdown table.")] = False,
 ) -> None:
@@ -37,6 +38,7 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
+    from ssl_wb.encoder.load import best_device
     from ssl_wb.evaluate.runner import evaluate_run
     from ssl_wb.evaluate.tasks import load_task
     from ssl_wb.recipe.schema import SYNTHETIC
@@ -55,6 +57,7 @@ def evaluate(
             with_untrained=untrained,
             with_baselines=baselines,
             checkpoint=checkpoint,
+            device=device or best_device(),
             progress=lambda what, done, total: bar.update(shown, description=what, completed=done, total=total),
         )
     if as_json:

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["run_recipe_probes"]
 
 
-def run_recipe_probes(folder: Path, *, quiet: bool) -> list[Row]:
+def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
     """Probe a finished run as its recipe says, print the table and keep it in ``results.json``.
 
     Args:
         folder: the run folder.
         quiet: no progress on stderr.
+        cpu: stay on the CPU where a GPU is at hand.
     """
+    from ssl_wb.encoder.load import best_device
     from ssl_wb.evaluate.runner import evaluate_run
     from ssl_wb.evaluate.tasks import load_task
     from ssl_wb.recipe.load import load_recipe
@@ -40,7 +42,7 @@ def run_recipe_probes(folder: Path, *, quiet: bool) -> list[Row]:
         )
         if not quiet:
             typer.echo(f"probing on {task.name}: {len(task.clips)} clips, {len(task.classes)} classes", err=True)
-        rows += evaluate_run(folder, [task], evaluators)
+        rows += evaluate_run(folder, [task], evaluators, device="cpu" if cpu else best_device())
     if rows:
         from ssl_wb.report.tables import print_table
 

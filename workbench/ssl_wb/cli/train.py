@@ -23,9 +23,16 @@ def train(
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")] = False,
 ) -> None:
     """Pre-train an encoder, then run the recipe's probes and print their table."""
+    from accelerate import PartialState
+
+    from ssl_wb.cli.checks import check_sources
     from ssl_wb.cli.probes import run_recipe_probes
+    from ssl_wb.recipe.load import load_recipe
     from ssl_wb.train.run import train as run
 
+    if not resume:
+        check_sources(load_recipe(recipe, settings or ()))
     folder = run(recipe, overrides=settings or (), out=out, resume=resume, overwrite=overwrite, quiet=quiet, cpu=cpu)
-    run_recipe_probes(folder, quiet=quiet)
-    typer.echo(f"run folder: {folder}", err=True)
+    if PartialState().is_main_process:
+        run_recipe_probes(folder, quiet=quiet, cpu=cpu)
+        typer.echo(f"run folder: {folder}", err=True)

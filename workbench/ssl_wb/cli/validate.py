@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ssl_wb.cli.output import JsonFlag, echo_json
 
 if TYPE_CHECKING:
     from ssl_wb.recipe.load import LoadedRecipe
@@ -18,80 +19,99 @@ def validate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value. Repeatable.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, JsonFlag] = False,
 ) -> None:
     """Check a recipe: keys, plugins, shapes, data; print what it amounts to."""
     from ssl_wb.recipe.load import load_recipe
 
-    loaded = load_recipe(recipe, settings or ())
-    facts = _facts(loaded)
+    facts = _facts(load_recipe(recipe, settings or ()))
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        echo_json(facts)
         return
-    width = max(len(name) for name in facts)
-    for name, value in facts.items():
+    lines = _lines(facts)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
         typer.echo(f"{name:<{width}}  {value}")
 
 
 def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
-    """Return what the recipe amounts to, in lines for a person (and for JSON)."""
+    """Return what the recipe amounts to, as plain values."""
     import torch
 
+    from ssl_wb.cli.checks import check_sources
     from ssl_wb.layers.attention import attention_name
     from ssl_wb.pretext.plan import make_plan
-    from ssl_wb.train.precision import mixed_precision
-
-    plan = make_plan(loaded)
-    train = loaded.recipe.train
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = mixed_precision(train.precision, device)
-    clips = train.batch_size // train.accumulate
-    total = sum(plan.parameters.values())
-    parts = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in plan.parameters.items())
-    tokens = "; ".join(f"{v} visible + {m} masked" for v, m in zip(plan.visible, plan.masked, strict=True))
-    facts = {
-        "recipe": f"{loaded.recipe.title or loaded.path.stem} ({loaded.path})",
-        "masker": loaded.masker.name,
-        "backbone": loaded.backbone.name,
-        "objectives": ", ".join(f"{each.weight:g} {each.name}" for each in loaded.objectives),
-        "parameters": f"{total / 1e6:.2f} M trained ({parts}); {plan.teacher_parameters / 1e6:.2f} M in EMA copies",
-        "tokens per clip": f"{plan.grid[0]} x {plan.grid[1]} patches: {tokens}",
-        "operations": f"{plan.gflop_per_clip:.2f} GFLOP per clip, forward and backward",
-        "memory": f"about {plan.memory_bytes(clips, half=precision != 'no') / 2**30:.1f} GiB for {clips} clips on one "
-        f"process in {'fp32' if precision == 'no' else precision} (estimate)",
-        "attention": f"{attention_name(device)} on {device.type}",
-    }
-    return facts | _data_facts(loaded)
-
-
-def _data_facts(loaded: LoadedRecipe) -> dict[str, str]:
-    """Check that the data exists and count it."""
-    from pathlib import Path
-
-    from ssl_wb.data.clips import load_clips
-    from ssl_wb.evaluate.tasks import load_task
     from ssl_wb.recipe.schema import SYNTHETIC
+    from ssl_wb.train.precision import mixed_precision
     from ssl_wb.train.schedule import total_steps
 
+    clips, tasks = check_sources(loaded)
+    plan = make_plan(loaded)
     data, train = loaded.recipe.data, loaded.recipe.train
-    facts: dict[str, str] = {}
-    if data.train is None:
-        facts["data"] = "not chosen yet: --set data.train=FOLDER or MANIFEST"
-        count = None
-    elif data.train == SYNTHETIC:
-        count = data.scenes.clips
-        facts["data"] = f"{count} synthetic scenes of {data.scenes.seconds:g} s"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = mixed_precision(train.precision, device)
+    micro_batch = train.batch_size // train.accumulate
+    count = data.scenes.clips if data.train == SYNTHETIC else None if clips is None else len(clips)
+    return {
+        "title": loaded.recipe.title,
+        "recipe": str(loaded.path),
+        "masker": loaded.masker.name,
+        "backbone": loaded.backbone.name,
+        "objectives": {each.name: each.weight for each in loaded.objectives},
+        "parameters": plan.parameters,
+        "teacher_parameters": plan.teacher_parameters,
+        "grid": list(plan.grid),
+        "visible": plan.visible,
+        "masked": plan.masked,
+        "gflop_per_clip": plan.gflop_per_clip,
+        "memory_bytes": plan.memory_bytes(micro_batch, half=precision != "no"),
+        "micro_batch": micro_batch,
+        "precision": "fp32" if precision == "no" else precision,
+        "attention": attention_name(device),
+        "device": device.type,
+        "data": data.train,
+        "clips": count,
+        "batch_size": train.batch_size,
+        "steps": None if count is None else total_steps(train, count),
+        "tasks": {
+            task.name: {"clips": len(task.clips), "classes": len(task.classes), "splits": len(task.splits)}
+            for task in tasks.values()
+        },
+    }
+
+
+def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Write the facts for a person."""
+    parts = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in facts["parameters"].items())
+    total = sum(facts["parameters"].values())
+    tokens = "; ".join(f"{v} visible + {m} masked" for v, m in zip(facts["visible"], facts["masked"], strict=True))
+    memory = facts["memory_bytes"] / 2**20
+    lines = [
+        ("recipe", f"{facts['title']} ({facts['recipe']})"),
+        ("masker", facts["masker"]),
+        ("backbone", facts["backbone"]),
+        ("objectives", ", ".join(f"{weight:g} {name}" for name, weight in facts["objectives"].items())),
+        (
+            "parameters",
+            f"{total / 1e6:.2f} M trained ({parts}); {facts['teacher_parameters'] / 1e6:.2f} M in EMA copies",
+        ),
+        ("tokens per clip", f"{facts['grid'][0]} x {facts['grid'][1]} patches: {tokens}"),
+        ("operations", f"{facts['gflop_per_clip']:.2f} GFLOP per clip, forward and backward"),
+        (
+            "memory",
+            f"about {f'{memory / 1024:.1f} GiB' if memory >= 1024 else f'{memory:.0f} MiB'} for {facts['micro_batch']} "
+            f"clips on one process in {facts['precision']} (estimate)",
+        ),
+        ("attention", f"{facts['attention']} on {facts['device']}"),
+    ]
+    if facts["clips"] is None:
+        lines.append(("data", "not chosen yet: --set data.train=FOLDER or MANIFEST"))
     else:
-        count = len(load_clips(data.train))
-        facts["data"] = f"{count} clips in {data.train}"
-    if count is not None:
-        steps = total_steps(train, count)
-        passes = steps * train.batch_size / count
-        facts["length"] = f"{steps} steps of {train.batch_size} clips, {passes:.1f} passes over the data"
-    for chosen in loaded.evaluators:
-        if chosen.task != SYNTHETIC:
-            task = load_task(Path(chosen.task))
-            facts[f"task {task.name}"] = (
-                f"{len(task.clips)} clips, {len(task.classes)} classes, {len(task.splits)} split(s)"
-            )
-    return facts
+        passes = facts["steps"] * facts["batch_size"] / facts["clips"]
+        lines.append(("data", f"{facts['clips']} clips, {facts['data']}"))
+        lines.append(
+            ("length", f"{facts['steps']} steps of {facts['batch_size']} clips, {passes:.1f} passes over the data")
+        )
+    for name, task in facts["tasks"].items():
+        lines.append((f"task {name}", f"{task['clips']} clips, {task['classes']} classes, {task['splits']} split(s)"))
+    return lines

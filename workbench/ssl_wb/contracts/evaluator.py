@@ -32,12 +32,17 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """One way to divide a task: int64 indices of clips to train on, to choose with and to report on."""
+    """One way to divide a task: int64 indices of clips to train on, to choose with and to report on.
+
+    ``held_out`` says that the workbench took the validation clips out of the training part because the task names none:
+    once they have chosen, an evaluator may train on them.
+    """
 
     name: str
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+    held_out: bool = False
 
 
 @dataclass(frozen=True)

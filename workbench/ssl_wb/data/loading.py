@@ -291,7 +291,7 @@ def _start_worker(worker: int) -> None:
     """Leave signals to the training process (it stops the workers), and one core to each worker."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

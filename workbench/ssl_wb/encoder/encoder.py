@@ -41,7 +41,6 @@ class FrozenEncoder(nn.Module):
         sample_rate: samples per second that waveforms must have.
         hop_seconds: seconds between the frames of ``embed_frames``: the width of a patch.
         dim: width of an embedding: rows of the patch grid x width of the backbone.
-        depth: number of layers ``layers`` returns.
     """
 
     def __init__(self, front_end: FrontEnd, backbone: Backbone, chunk_frames: int) -> None:
@@ -80,7 +79,7 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def layers(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed waveforms with every layer: ``waveform`` ``[B, S]`` to ``[B, depth, T, D]``, the last layer normed."""
+        """Embed waveforms with every layer: ``waveform`` ``[B, S]`` to ``[B, layers, T, D]``, the last one normed."""
         return torch.stack(self._embed(waveform, lengths, self.backbone.layers), dim=1)
 
     @torch.no_grad()

@@ -15,9 +15,14 @@ from ssl_wb.recipe.load import load_recipe
 from ssl_wb.train.checkpoint import find_checkpoint, load_weights
 from ssl_wb.train.run_folder import RunFolder
 
-__all__ = ["load_encoder"]
+__all__ = ["best_device", "load_encoder"]
 
 _PREFIX = "backbone."
+
+
+def best_device() -> str:
+    """Return ``cuda`` where there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_encoder(
@@ -46,7 +51,8 @@ def load_encoder(
         raise RunFolderError(
             f"{folder.statistics}: cannot be read ({error})", hint="the run never started training"
         ) from error
-    backbone = build_backbone(loaded)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to seed
+        backbone = build_backbone(loaded)
     if not untrained:
         found = find_checkpoint(folder.checkpoints, checkpoint)
         if found is None:

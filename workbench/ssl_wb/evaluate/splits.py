@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from ssl_wb.data.clips import Clip
 from ssl_wb.errors import DataError
 from ssl_wb.suggest import did_you_mean
 
-__all__ = ["HeldOutSplit", "divide", "draw"]
+__all__ = ["divide", "draw"]
 
 Indices = NDArray[np.int64]
 
@@ -38,16 +37,6 @@ UNDIVIDED = (0.15, 0.25)
 TRIES = 200
 #: Seed of every draw: a task is divided the same way for every encoder, on every machine.
 SEED = 0
-
-
-@dataclass(frozen=True)
-class HeldOutSplit(Split):
-    """A split whose validation clips the workbench took from the training part.
-
-    A probe may train on them too once its choices are made; on a manifest's own validation part it may not.
-    """
-
-    held_out: bool = True
 
 
 def divide(clips: Sequence[Clip], labels: NDArray[Any], where: str) -> tuple[list[Split], list[str]]:
@@ -110,7 +99,7 @@ def _fixed(clips: Sequence[Clip], labels: NDArray[Any], where: str) -> tuple[Spl
     if rows["validation"]:
         return Split("test", train, np.array(rows["validation"], dtype=np.int64), test), []
     kept, held = _hold_out(train, labels, 0, where)
-    return HeldOutSplit("test", kept, held, test), ["no validation part: 10 % of train held out"]
+    return Split("test", kept, held, test, held_out=True), ["no validation part: 10 % of train held out"]
 
 
 def _folds(clips: Sequence[Clip], labels: NDArray[Any], where: str) -> list[Split]:
@@ -125,7 +114,7 @@ def _folds(clips: Sequence[Clip], labels: NDArray[Any], where: str) -> list[Spli
     splits: list[Split] = []
     for number, fold in enumerate(folds):
         train, held = _hold_out(np.flatnonzero(names != fold), labels, number, where)
-        splits.append(HeldOutSplit(f"fold {fold}", train, held, np.flatnonzero(names == fold)))
+        splits.append(Split(f"fold {fold}", train, held, np.flatnonzero(names == fold), held_out=True))
     return splits
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ssl_wb.layers.autocast import full_precision
+
 __all__ = ["direction_std", "effective_rank", "feature_std"]
 
 
@@ -55,7 +57,8 @@ def effective_rank(features: Tensor, rows: int = 2048) -> Tensor:
         flat = flat[:: len(flat) // rows][:rows]
     centred = flat - flat.mean(dim=0)
     # Singular values by the D x D (or n x n) Gram matrix: cheaper than an SVD, and exact enough for a health figure.
-    gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
+    with full_precision(features.device):  # half precision would lift the rank of a collapsed representation
+        gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
     values = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()  # [min(n, D)]
     total = values.sum()
     if total <= 1e-8:

@@ -107,8 +107,8 @@ class PretextModel(nn.Module):
         metrics: dict[str, Tensor | float] = {}
         for label, objective in self.objectives.items():
             output = objective(state)
-            if self.weights[label] > 0:
-                total = total + self.weights[label] * output.loss
+            # A weight of 0 is multiplied, not skipped: parameters without a gradient would stall several processes.
+            total = total + self.weights[label] * output.loss
             metrics[f"{label}.loss"] = output.loss.detach()
             metrics |= {f"{label}.{name}": value for name, value in output.metrics.items()}
             if output.prediction is not None:
@@ -139,7 +139,11 @@ class PretextModel(nn.Module):
             latents=latents if self.masker.needs_latents else None,
         )
         with torch.no_grad():
-            return self.masker(request)
+            masks = self.masker(request)
+        if self.masker.needs_latents:
+            # Autocast keeps the weights it cast without gradient and would hand them to the student's own pass.
+            torch.clear_autocast_cache()
+        return masks
 
     def _read(self, patches: Tensor, grid: Grid, mask: Mask) -> View:
         """Encode one view of patches ``[B, N, P]``, with what the objectives need of it."""

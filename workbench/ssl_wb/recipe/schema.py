@@ -204,6 +204,8 @@ class TrainSection(Section):
         given = [key for key in ("steps", "epochs", "samples") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of steps, epochs, samples; here: {', '.join(given) or 'none'}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
         return self
 
 

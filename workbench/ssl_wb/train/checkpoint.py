@@ -69,7 +69,8 @@ def save_checkpoint(
     """
     final = folder / f"step-{state['step']:08d}"
     aside = folder / f".{final.name}.part"
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in folder.glob(".step-*.part"):  # by a run that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
     aside.mkdir(parents=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     save_file(weights, aside / MODEL)
@@ -81,9 +82,9 @@ def save_checkpoint(
         shutil.rmtree(final)
     aside.replace(final)
     _sync(folder)
-    write_atomically(folder / "last", final.name + "\n")
-    if best:
+    if best:  # first: a resumed run starts from `last` and takes it that `best` is in place
         write_atomically(folder / "best", final.name + "\n")
+    write_atomically(folder / "last", final.name + "\n")
     _prune(folder, keep)
     return final
 

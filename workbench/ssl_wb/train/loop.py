@@ -18,7 +18,7 @@ from torch import Tensor
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.contracts.plugin import steps_of
 from ssl_wb.data.loading import Batch, CropDataset, batches, resolve_workers
-from ssl_wb.errors import DivergedError, InterruptedRunError
+from ssl_wb.errors import DivergedError, InterruptedRunError, RunFolderError
 from ssl_wb.layers.processes import mean_over_processes
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.schema import Recipe
@@ -75,6 +75,7 @@ class Trainer:
         self.step = 0
         self._window = _Window()
         self._waited = 0.0
+        self._timed = 0  # steps since the clock was read; of this process' life, unlike the window
         self._since = time.perf_counter()
         self._signal: int | None = None
 
@@ -83,11 +84,23 @@ class Trainer:
         checkpoint = find_checkpoint(self.folder.checkpoints)
         if checkpoint is not None:
             state = load_checkpoint(checkpoint, model=self.plain_model, optimizer=self.optimizer.optimizer)
+            if state["data"] != self._data():
+                raise RunFolderError(
+                    f"{self.folder.path}: the data changed since the run began: {state['data']['clips']} clips then, "
+                    f"{len(self.dataset)} now",
+                    hint="restore the data, or start another run: the order of clips and the schedules depend on it",
+                )
             self.step = state["step"]
             self.monitor.counts = state["health_counts"]
             self._window = _Window(**state["window"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.accelerator.is_main_process:
             self.folder.cut_metrics(self.step)
+
+    def _data(self) -> dict[str, int]:
+        """What the order of clips and every schedule depend on."""
+        return {"clips": len(self.dataset), "steps": self.steps}
 
     def fit(self) -> None:
         """Train to the last step.
@@ -119,8 +132,9 @@ class Trainer:
                     self._update(loader)
                     self.reporter.advance(self.step)
                     stop = self._stop_asked()
-                    if stop or self.step % every == 0 or self.step == self.steps:
-                        self._checkpoint()
+                    due = self.step % every == 0 or self.step == self.steps
+                    if stop or due:
+                        self._checkpoint(due=due)
                     if stop:
                         self._leave()
         finally:
@@ -143,6 +157,8 @@ class Trainer:
             for name, value in output.metrics.items():
                 metrics.setdefault(name, []).append(value)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip or math.inf)
+        if self.accelerator.scaler is None:  # with one, a step that overflows is skipped and the scale lowered
+            self._check_finite("gradient norm", float(norm))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step = done
@@ -179,17 +195,23 @@ class Trainer:
     def _count(self, loss: Tensor) -> None:
         """Add a step's loss to the sums and stop when it is not a number."""
         value = float(loss)
-        if not math.isfinite(value):
-            checkpoint = find_checkpoint(self.folder.checkpoints)
-            kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint yet"
-            raise DivergedError(
-                f"{self.folder.path}: the loss is {value} at step {self.step}; {kept}",
-                hint="lower optimizer.lr, lengthen train.warmup, or set train.precision = 'fp32'",
-            )
+        self._check_finite("loss", value)
         self._window.loss += value
         self._window.steps += 1
+        self._timed += 1
         self._window.checkpoint_loss += value
         self._window.checkpoint_steps += 1
+
+    def _check_finite(self, what: str, value: float) -> None:
+        """Stop before a number that is none reaches the weights, or a checkpoint."""
+        if math.isfinite(value):
+            return
+        checkpoint = find_checkpoint(self.folder.checkpoints)
+        kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint yet"
+        raise DivergedError(
+            f"{self.folder.path}: the {what} is {value} at step {self.step}; {kept}",
+            hint="lower optimizer.lr, lengthen train.warmup, or set train.precision = 'fp32'",
+        )
 
     def _log(self, figures: dict[str, float], rate: float, norm: float) -> None:
         """Write a line of metrics and hold it against the health rules."""
@@ -205,7 +227,7 @@ class Trainer:
         }
         warnings = self.monitor.check(figures, self.step / self.steps)
         row["health"] = {"ailing": self.monitor.ailing(), "warnings": warnings}
-        row["clips_per_second"] = self._window.steps * batch_size / max(seconds, 1e-9)
+        row["clips_per_second"] = self._timed * batch_size / max(seconds, 1e-9)
         row["data_wait_share"] = min(1.0, self._waited / max(seconds, 1e-9))
         if self.accelerator.is_main_process:
             self.folder.append_metrics(row)
@@ -214,15 +236,19 @@ class Trainer:
         for warning in warnings:
             self.reporter.say(f"step {self.step}: {warning}")
         self._window.loss, self._window.steps = 0.0, 0
-        self._waited, self._since = 0.0, time.perf_counter()
+        self._waited, self._timed, self._since = 0.0, 0, time.perf_counter()
 
-    def _checkpoint(self) -> None:
-        """Write a checkpoint; it is the best one when the mean loss since the last is the lowest so far."""
-        window = self._window
-        mean = window.checkpoint_loss / window.checkpoint_steps
-        best = mean < window.best_loss
-        window.best_loss = min(mean, window.best_loss)
-        window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
+    def _checkpoint(self, *, due: bool) -> None:
+        """Write a checkpoint; a due one is the best when the mean loss since the last due one is the lowest so far.
+
+        One that a signal asked for leaves the window open, so that the resumed run goes on as if it had not stopped.
+        """
+        window, best = self._window, False
+        if due:
+            mean = window.checkpoint_loss / window.checkpoint_steps
+            best = mean < window.best_loss
+            window.best_loss = min(mean, window.best_loss)
+            window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
         if self.accelerator.is_main_process:
             save_checkpoint(
                 self.folder.checkpoints,
@@ -231,8 +257,10 @@ class Trainer:
                 state={
                     "step": self.step,
                     "samples_seen": self.step * self.recipe.train.batch_size,
+                    "data": self._data(),
                     "health_counts": self.monitor.counts,
                     "window": vars(window),
+                    "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
                 },
                 best=best,
                 keep=self.recipe.train.keep_checkpoints,
@@ -267,10 +295,10 @@ class Trainer:
 
     def _leave(self) -> None:
         """End early, after a checkpoint."""
+        command = f"ssl-wb train '{self.folder.recipe}' --resume --out '{self.folder.path}'"
         if self._signal == signal.SIGINT:
-            self.reporter.say(f"interrupted at step {self.step}; --resume goes on from there")
+            self.reporter.say(f"interrupted at step {self.step} of {self.steps}; to go on: {command}")
             raise KeyboardInterrupt
         raise InterruptedRunError(
-            f"{self.folder.path}: stopped at step {self.step} of {self.steps}",
-            hint="--resume goes on from there",
+            f"{self.folder.path}: stopped at step {self.step} of {self.steps}", hint=f"to go on: {command}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.clips import ClipSet, load_clips
@@ -19,6 +21,7 @@ from ssl_wb.data.scenes import write_scenes
 from ssl_wb.data.statistics import measure
 from ssl_wb.errors import RunFolderError, UsageError
 from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.pretext.plan import make_plan
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data
 from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.recipe.snapshot import resolved, to_toml
@@ -73,15 +76,25 @@ def train(
     folder = RunFolder(Path(out) if out is not None else default_run_folder(recipe))
     if resume and overrides:
         raise UsageError("--resume goes on with the recipe of the run", hint="leave out --set, or start another run")
-    loaded = load_recipe(folder.resolved) if resume and folder.is_run() else load_recipe(recipe, overrides)
-    require_data(loaded)
+    folder.check(resume=resume, overwrite=overwrite)
+    loaded = load_recipe(folder.resolved) if resume else load_recipe(recipe, overrides)
+    source = require_data(loaded)
+    # Everything that can be wrong is found before anything is written, or thrown away.
+    clips = None if source == SYNTHETIC else load_clips(source)
+    make_plan(loaded)
     accelerator = _accelerator(loaded, folder, cpu=cpu)
+    _check_batch(loaded, accelerator)
+    accelerator.wait_for_everyone()  # all have checked the folder before one of them fills it
     if accelerator.is_main_process:
         folder.prepare(resume=resume, overwrite=overwrite)
-        if not resume:
-            _record(folder, loaded, accelerator)
+        _record(folder, loaded, accelerator, resume=resume)
     accelerator.wait_for_everyone()
-    trainer = _trainer(loaded, folder, accelerator, quiet=quiet)
+    if loaded.recipe.train.trackers:
+        accelerator.init_trackers("metrics")
+    if clips is None:
+        with accelerator.main_process_first():
+            clips = load_clips(scenes_of(loaded, folder))
+    trainer = _trainer(loaded, folder, clips, accelerator, quiet=quiet)
     if resume:
         trainer.resume()
     trainer.fit()
@@ -98,6 +111,9 @@ def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accel
     """Build the engine with the recipe's precision and trackers."""
     device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
     trackers = list(loaded.recipe.train.trackers)
+    if "WORLD_SIZE" not in os.environ:
+        # Accelerate keeps the precision of a process' first run; a second run in it may want another.
+        AcceleratorState._reset_state(reset_partial_state=True)
     try:
         accelerator = Accelerator(
             mixed_precision=mixed_precision(loaded.recipe.train.precision, device),
@@ -115,14 +131,22 @@ def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accel
         raise UsageError(
             f"train.trackers: {', '.join(missing)} is not installed", hint="pip install 'ssl-wb[tensorboard]'"
         )
-    if trackers:
-        accelerator.init_trackers("metrics")
     return accelerator
 
 
-def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator) -> None:
-    """Write down what is run and on what."""
-    write_atomically(folder.recipe, loaded.source)
+def _check_batch(loaded: LoadedRecipe, accelerator: Accelerator) -> None:
+    """Refuse a batch that does not divide over processes and micro-batches."""
+    train, processes = loaded.recipe.train, accelerator.num_processes
+    if train.batch_size % (processes * train.accumulate):
+        raise UsageError(
+            f"train.batch_size {train.batch_size} cannot be divided over {processes} process(es) of {train.accumulate} "
+            "micro-batch(es) each",
+            hint=f"make it a multiple of {processes * train.accumulate}",
+        )
+
+
+def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, resume: bool) -> None:
+    """Write down what is run and on what; a resumed run adds where it goes on."""
     environment = describe_environment(
         device=accelerator.device,
         processes=accelerator.num_processes,
@@ -130,18 +154,23 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator) -
         seed=loaded.recipe.seed,
         registry=load_registry(),
     )
+    if resume:
+        before = json.loads(folder.environment.read_text(encoding="utf-8"))
+        before.setdefault("resumed", []).append(environment)
+        folder.write_json(folder.environment, before)
+        return
+    write_atomically(folder.recipe, loaded.source)
     environment["recipe"] = {"path": str(loaded.path), "overrides": list(loaded.overrides)}
     folder.write_json(folder.environment, environment)
     # Last, because its presence makes the folder a run that can be resumed.
     write_atomically(folder.resolved, to_toml(resolved(loaded)))
 
 
-def _trainer(loaded: LoadedRecipe, folder: RunFolder, accelerator: Accelerator, *, quiet: bool) -> Trainer:
+def _trainer(
+    loaded: LoadedRecipe, folder: RunFolder, clips: ClipSet, accelerator: Accelerator, *, quiet: bool
+) -> Trainer:
     """Put data, front end and model together."""
     recipe = loaded.recipe
-    source = require_data(loaded)
-    with accelerator.main_process_first():
-        clips = load_clips(scenes_of(loaded, folder) if source == SYNTHETIC else source)
     steps = total_steps(recipe.train, len(clips))
     model = build_model(loaded, steps)
     frames = crop_frames(loaded, model.backbone.patch[1])

@@ -44,8 +44,8 @@ class RunFolder:
         """Whether a run was begun here."""
         return self.resolved.is_file()
 
-    def prepare(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready to be written.
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that cannot be written, without touching it; every process of a run may ask.
 
         Raises:
             RunFolderError: it holds something and neither way out was taken, or there is nothing to resume.
@@ -56,10 +56,7 @@ class RunFolder:
                 raise RunFolderError(
                     f"{self.path}: there is no run to resume here", hint="leave out --resume to start one"
                 )
-            return
-        if taken and overwrite and self.is_run():
-            shutil.rmtree(self.path)
-        elif taken:
+        elif taken and not (overwrite and self.is_run()):
             if self.is_run():
                 hint = (
                     "--resume goes on with it, --overwrite throws it away and starts anew, --out names another folder"
@@ -67,6 +64,16 @@ class RunFolder:
             else:
                 hint = "this is no run of ssl-wb and will not be overwritten; --out names another folder"
             raise RunFolderError(f"{self.path}: the run folder is not empty", hint=hint)
+
+    def prepare(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready to be written; on one process.
+
+        Raises:
+            RunFolderError: as :meth:`check`.
+        """
+        self.check(resume=resume, overwrite=overwrite)
+        if overwrite and not resume and self.is_run():
+            shutil.rmtree(self.path)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def write_json(self, path: Path, values: Any) -> None:

@@ -1,0 +1,48 @@
+"""What has to be there before a recipe is worth starting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ssl_wb.data.clips import ClipSet
+    from ssl_wb.evaluate.tasks import LoadedTask
+    from ssl_wb.recipe.load import LoadedRecipe
+
+__all__ = ["check_sources"]
+
+
+def check_sources(loaded: LoadedRecipe) -> tuple[ClipSet | None, dict[str, LoadedTask]]:
+    """Read the recipe's audio sources and tasks, so that what is missing is said before hours of training.
+
+    Returns:
+        The training clips (None when they are not chosen or synthetic) and the tasks by source (synthetic ones not).
+
+    Raises:
+        RecipeError: one message for each source that is missing or wrong.
+    """
+    from ssl_wb.data.clips import load_clips
+    from ssl_wb.errors import RecipeError, WorkbenchError
+    from ssl_wb.evaluate.tasks import load_task
+    from ssl_wb.recipe.schema import SYNTHETIC
+
+    problems: list[str] = []
+    clips = None
+    tasks: dict[str, LoadedTask] = {}
+    source = loaded.recipe.data.train
+    if source is not None and source != SYNTHETIC:
+        try:
+            clips = load_clips(source)
+        except WorkbenchError as error:
+            problems.append(f"data.train: {error.message}")
+    for chosen in loaded.evaluators:
+        if chosen.task == SYNTHETIC or chosen.task in tasks:
+            continue
+        try:
+            tasks[chosen.task] = load_task(Path(chosen.task))
+        except WorkbenchError as error:
+            problems.append(f"evaluate.{chosen.name}.task: {error.message}")
+    if problems:
+        raise RecipeError(problems, where=str(loaded.path), hint="--set KEY=PATH names another file or folder")
+    return clips, tasks
