@@ -180,6 +180,7 @@ def test_the_bundled_plugins_are_there():
         ("objective", "malap", "active"),
         ("objective", "mcl", "active"),
         ("objective", "dino", "active"),
+        ("objective", "reconstruction", "active"),
         ("backbone", "vit", "active"),
         ("evaluator", "linear", "active"),
         ("evaluator", "knn", "active"),

@@ -107,3 +107,9 @@ def test_effective_rank_counts_directions():
     assert effective_rank(rows) == pytest.approx(5.0, abs=0.1)
     assert effective_rank(torch.randn(4000, 1) @ basis[:1]) == pytest.approx(1.0, abs=0.05)
     assert effective_rank(torch.ones(50, 8)) == 0
+
+
+def test_effective_rank_of_a_collapsed_representation_is_one_under_autocast_too():
+    rows = torch.randn(2000, 1) @ torch.randn(1, 192)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert effective_rank(rows) < 1.5

@@ -24,7 +24,7 @@ def loss(patches: torch.Tensor, masked: list[int], answer: float, *, norm_patch:
     view = View(Mask(rows, rows), torch.zeros(1, 1, 8), features=torch.randn(1, len(masked), 4))
     output = objective(StepState(torch.zeros(1, 1, 1), patches, Grid(1, cells), (view,), 0, 10, measure=True))
     assert output.loss.dtype == torch.float32
-    return float(output.loss)
+    return float(output.loss.detach())
 
 
 def test_mean_squared_error_of_the_masked_patches_only():

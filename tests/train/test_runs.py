@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from torch.testing import assert_close
 
@@ -160,3 +162,45 @@ def test_a_collapsing_run_says_so_while_it_runs(recipe, tmp_path, caplog):
     assert any("dino.teacher_entropy_share" in text for texts in warned for text in texts)
     assert "nothing to learn" in caplog.text
     assert metrics(run)[-1]["health"]["ailing"] == ["dino.teacher_entropy_share"]
+
+
+def test_a_weight_of_zero_keeps_the_objective_in_the_cascade_without_its_loss(recipe, tmp_path):
+    run = train(recipe, out=tmp_path / "run", quiet=True, overrides=["objective.mcl.weight=0", "train.log_every=1"])
+    for row in metrics(run):
+        assert row["loss"] == pytest.approx(row["dino.loss"], rel=1e-5)
+        assert row["mcl.loss"] > 0
+
+
+def test_a_resumed_run_refuses_data_that_changed(recipe, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(4):
+        soundfile.write(corpus / f"{number}.wav", np.random.default_rng(number).normal(size=16000) / 9, 16000)
+    run = train(recipe, out=tmp_path / "run", quiet=True, overrides=[f"data.train={corpus}"])
+    (corpus / "0.wav").unlink()
+    with pytest.raises(RunFolderError, match="4 clips then, 3 now"):
+        train(recipe, out=run, quiet=True, resume=True)
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_the_folder_is_made(recipe, tmp_path):
+    with pytest.raises(RecipeError, match="not a multiple of accumulate 3"):
+        train(recipe, out=tmp_path / "run", quiet=True, overrides=["train.accumulate=3"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_gets_the_figures_where_it_is_installed(recipe, tmp_path):
+    pytest.importorskip("tensorboard", reason="extra ssl-wb[tensorboard]")
+    run = train(recipe, out=tmp_path / "run", quiet=True, overrides=['train.trackers=["tensorboard"]'])
+    assert list(run.rglob("events.out.tfevents.*"))
+
+
+def test_a_tracker_that_is_not_installed_is_told(recipe, tmp_path):
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        with pytest.raises(UsageError, match="tensorboard") as caught:
+            train(recipe, out=tmp_path / "run", quiet=True, overrides=['train.trackers=["tensorboard"]'])
+        assert "ssl-wb[tensorboard]" in caught.value.hint
+        assert not (tmp_path / "run").exists()
+    else:
+        pytest.skip("tensorboard is installed")

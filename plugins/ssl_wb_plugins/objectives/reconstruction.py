@@ -62,7 +62,7 @@ class Reconstruction(Objective):
             losses.append((prediction - target).square().mean())
             if state.measure and number == 0:
                 metrics["explained"] = 1.0 - losses[0].detach() / target.var().clamp_min(1e-12)
-                metrics["prediction_std"] = prediction.detach().flatten(0, 1).std(dim=0).mean()
+                metrics["prediction_std"] = prediction.detach().flatten(0, 1).std(dim=0, unbiased=False).mean()
         return ObjectiveOutput(torch.stack(losses).mean(), metrics)
 
     def health_rules(self) -> tuple[HealthRule, ...]:
