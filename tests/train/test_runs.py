@@ -107,16 +107,24 @@ def metrics_lines(run: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGTERM is not delivered on Windows")
-def test_sigterm_leaves_a_checkpoint_and_exit_code_75(recipe, tmp_path):
+@pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
+def test_sigterm_leaves_a_checkpoint_and_exit_code_75(recipe, tmp_path, group):
+    """To the process, or to its data worker as well, as `timeout` and batch systems send it."""
     run = tmp_path / "run"
     command = [sys.executable, "-m", "ssl_wb", "train", str(recipe), "--cpu", "--out", str(run)]
     process = subprocess.Popen(
-        [*command, "--set", "train.steps=100000", "--set", "train.log_every=1"], stderr=subprocess.PIPE, text=True
+        [*command, *("--set", "train.steps=100000"), *("--set", "train.log_every=1"), *("--set", "data.workers=1")],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.terminate()
+    if group:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
     assert "--resume" in errors

@@ -139,11 +139,7 @@ class PretextModel(nn.Module):
             latents=latents if self.masker.needs_latents else None,
         )
         with torch.no_grad():
-            masks = self.masker(request)
-        if self.masker.needs_latents:
-            # Autocast keeps the weights it cast without gradient and would hand them to the student's own pass.
-            torch.clear_autocast_cache()
-        return masks
+            return self.masker(request)
 
     def _read(self, patches: Tensor, grid: Grid, mask: Mask) -> View:
         """Encode one view of patches ``[B, N, P]``, with what the objectives need of it."""

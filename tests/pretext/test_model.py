@@ -1,0 +1,82 @@
+"""The pretext model: what is built, and what maskers that look at latents may not break."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ssl_wb.api import Grid, ModelShapes
+from ssl_wb.contracts.masker import Mask, Masker
+from ssl_wb.pretext.model import PretextModel, WeightedObjective
+from ssl_wb.pretext.predictor import Predictor
+from ssl_wb.recipe.schema import PredictorSection, TeacherSection
+from ssl_wb_plugins.backbones.vit import Vit, VitOptions
+from ssl_wb_plugins.maskers.random import RandomMasker, RandomOptions
+from ssl_wb_plugins.objectives.malap import Malap, MalapOptions
+from ssl_wb_plugins.objectives.reconstruction import Reconstruction, ReconstructionOptions
+
+SHAPES = ModelShapes(16, 8, 256, Grid(2, 4), 1, 100)
+
+
+class ByLength(Masker):
+    """Masks the patches whose latents are longest."""
+
+    name = "by-length"
+    needs_latents = True
+
+    def __call__(self, request):
+        assert request.latents is not None
+        return (Mask.from_scores(request.latents().norm(dim=2), 3),)
+
+
+def build(objective, masker=None, **teacher) -> PretextModel:
+    torch.manual_seed(0)
+    backbone = Vit(VitOptions(dim=16, depth=2, heads=2), 32)
+    return PretextModel(
+        backbone=backbone,
+        masker=masker or RandomMasker(RandomOptions()),
+        predictor=Predictor(PredictorSection(dim=8, depth=1, heads=2), 16, 1),
+        teacher=TeacherSection(**teacher),
+        objectives=[WeightedObjective("loss", 1.0, objective)],
+        shapes=SHAPES,
+        seed=0,
+    )
+
+
+def test_a_teacher_is_built_only_when_somebody_needs_a_target():
+    assert build(Reconstruction(ReconstructionOptions(), SHAPES)).teacher is None
+    assert build(Malap(MalapOptions(), SHAPES)).teacher is not None
+
+
+def test_the_teacher_starts_as_a_copy_or_with_weights_of_its_own_and_follows_the_student():
+    copied = build(Malap(MalapOptions(), SHAPES))
+    assert_close(copied.teacher.blocks[0].mlp.fc1.weight, copied.backbone.trunk.blocks[0].mlp.fc1.weight)
+    own = build(Malap(MalapOptions(), SHAPES), init="independent", decay=[0.5, 0.5])
+    student = own.backbone.trunk.blocks[0].mlp.fc1.weight
+    before = (own.teacher.blocks[0].mlp.fc1.weight - student).norm()
+    assert before > 0.1
+    own.after_step(1)
+    assert_close((own.teacher.blocks[0].mlp.fc1.weight - student).norm(), before / 2)
+    assert not any(parameter.requires_grad for parameter in own.teacher.parameters())
+
+
+def test_a_masker_that_looks_at_latents_leaves_the_student_its_gradients_under_autocast():
+    model = build(Malap(MalapOptions(), SHAPES), ByLength(ByLength.Options()))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(torch.randn(2, 32, 64), step=0).loss
+    loss.backward()
+    for name, parameter in model.backbone.named_parameters():
+        assert parameter.grad is not None, name
+
+
+@pytest.mark.parametrize("rows", [[slice(0, 4)], [slice(0, 2), slice(2, 4)]])
+def test_masks_follow_the_step_and_not_the_split_of_the_batch(rows):
+    model = build(Malap(MalapOptions(), SHAPES))
+    spectrogram = torch.randn(4, 32, 64)
+    patches = torch.zeros(4, 8, 256)
+    whole = model._draw_masks(patches, Grid(2, 4), 5, 0, 4)[0].visible
+    parts = [model._draw_masks(patches[part], Grid(2, 4), 5, part.start, 4)[0].visible for part in rows]
+    assert torch.equal(whole, torch.cat(parts))
+    assert not torch.equal(whole, model._draw_masks(patches, Grid(2, 4), 6, 0, 4)[0].visible)
+    assert torch.isfinite(model(spectrogram, step=5).loss)
