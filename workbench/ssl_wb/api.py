@@ -44,6 +44,7 @@ from ssl_wb.layers.autocast import full_precision
 from ssl_wb.layers.ema import ema_update, linear_schedule
 from ssl_wb.layers.health import direction_std, effective_rank, feature_std
 from ssl_wb.layers.initialise import initialise
+from ssl_wb.layers.normalise import standardise_rows
 from ssl_wb.layers.patches import gather_rows
 from ssl_wb.layers.positions import sincos_2d
 from ssl_wb.layers.processes import mean_over_processes
@@ -92,6 +93,7 @@ __all__ = [
     "mean_over_processes",
     "model_validator",
     "sincos_2d",
+    "standardise_rows",
     "steps_of",
     "visible_count",
 ]

@@ -20,6 +20,7 @@ from ssl_wb.api import (
     effective_rank,
     hookimpl,
     initialise,
+    standardise_rows,
 )
 
 
@@ -36,12 +37,6 @@ def latent_distance(prediction: Tensor, target: Tensor) -> Tensor:
     """Return ``2 - 2 cos`` of predictions ``[..., D]`` and targets ``[..., D]`` as ``[...]``, in float32."""
     direction = F.normalize(prediction.float(), dim=-1)
     return 2.0 - 2.0 * (direction * F.normalize(target.float(), dim=-1)).sum(dim=-1)
-
-
-def standardise(target: Tensor) -> Tensor:
-    """Standardise targets ``[B, Nm, D]`` per patch over features: unbiased variance + 1e-6 (METHODS C.2)."""
-    target = target.float()
-    return (target - target.mean(dim=-1, keepdim=True)) / (target.var(dim=-1, keepdim=True) + 1e-6).sqrt()
 
 
 class Malap(Objective):
@@ -69,7 +64,7 @@ class Malap(Objective):
         metrics: dict[str, Tensor | float] = {}
         for view in state.views:
             prediction = self.head(view.features)  # [B, Nm, D]
-            target = view.target if self.options.target == "l2" else standardise(view.target)
+            target = view.target if self.options.target == "l2" else standardise_rows(view.target)
             losses.append(latent_distance(prediction, target).mean())
             predictions.append(prediction)
         loss = torch.stack(losses).mean()

@@ -16,6 +16,7 @@ from ssl_wb.api import (
     gather_rows,
     hookimpl,
     initialise,
+    standardise_rows,
 )
 
 
@@ -25,12 +26,6 @@ class ReconstructionOptions(PluginOptions):
     norm_patch: bool = Field(
         False, description="Standardise each target patch over its pixels (AudioMAE); MSM-MAE does not."
     )
-
-
-def standardise_patches(patches: Tensor) -> Tensor:
-    """Standardise patches ``[..., P]`` over their pixels: unbiased variance + 1e-6 (MAE)."""
-    mean = patches.mean(dim=-1, keepdim=True)
-    return (patches - mean) / (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt()
 
 
 class Reconstruction(Objective):
@@ -57,7 +52,7 @@ class Reconstruction(Objective):
         for number, view in enumerate(state.views):
             target = gather_rows(state.patches, view.mask.masked).float()  # [B, Nm, P]
             if self.options.norm_patch:
-                target = standardise_patches(target)
+                target = standardise_rows(target)
             prediction = self.head(view.features).float()  # [B, Nm, P]
             losses.append((prediction - target).square().mean())
             if state.measure and number == 0:

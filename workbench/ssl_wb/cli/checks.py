@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from ssl_wb.data.clips import ClipSet
     from ssl_wb.evaluate.tasks import LoadedTask
     from ssl_wb.recipe.load import LoadedRecipe
+    from ssl_wb.train.run_folder import RunFolder
 
-__all__ = ["check_sources"]
+__all__ = ["check_sources", "scenes_task"]
 
 
 def check_sources(loaded: LoadedRecipe) -> tuple[ClipSet | None, dict[str, LoadedTask]]:
@@ -46,3 +47,11 @@ def check_sources(loaded: LoadedRecipe) -> tuple[ClipSet | None, dict[str, Loade
     if problems:
         raise RecipeError(problems, where=str(loaded.path), hint="--set KEY=PATH names another file or folder")
     return clips, tasks
+
+
+def scenes_task(loaded: LoadedRecipe, folder: RunFolder) -> LoadedTask:
+    """Return a run's synthetic scenes as a task, writing them where they are not there yet."""
+    from ssl_wb.evaluate.tasks import load_task
+    from ssl_wb.train.run import scenes_of
+
+    return load_task(scenes_of(loaded, folder), name="sound scenes")

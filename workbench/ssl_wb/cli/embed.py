@@ -32,8 +32,9 @@ def embed(
     from rich.progress import Progress
 
     from ssl_wb.encoder.files import check_ending, embed_clips, gather_clips, write_embeddings
-    from ssl_wb.encoder.load import best_device, load_encoder
+    from ssl_wb.encoder.load import load_encoder
     from ssl_wb.errors import UsageError
+    from ssl_wb.train.precision import best_device
 
     check_ending(out)
     if out.exists() and not overwrite:

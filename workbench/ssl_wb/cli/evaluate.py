@@ -38,11 +38,11 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from ssl_wb.encoder.load import best_device
     from ssl_wb.evaluate.runner import evaluate_run
     from ssl_wb.evaluate.tasks import load_task
     from ssl_wb.recipe.schema import SYNTHETIC
     from ssl_wb.report.tables import markdown, print_table
+    from ssl_wb.train.precision import best_device
 
     probes = _evaluators(evaluator or ["linear"], settings or [])
     tasks = [_scenes_of(run) if str(path) == SYNTHETIC else load_task(path) for path in task]
@@ -70,16 +70,13 @@ def evaluate(
 
 def _scenes_of(run: Path) -> LoadedTask:
     """Return the synthetic scenes of a run as a task."""
-    from ssl_wb.errors import RunFolderError
-    from ssl_wb.evaluate.tasks import load_task
+    from ssl_wb.cli.checks import scenes_task
     from ssl_wb.recipe.load import load_recipe
-    from ssl_wb.train.run import scenes_of
     from ssl_wb.train.run_folder import RunFolder
 
     folder = RunFolder(run)
-    if not folder.is_run():
-        raise RunFolderError(f"{run}: not a run folder", hint="name the folder that train made")
-    return load_task(scenes_of(load_recipe(folder.resolved), folder), name="sound scenes")
+    folder.require_run()
+    return scenes_task(load_recipe(folder.resolved), folder)
 
 
 def _evaluators(names: list[str], settings: list[str]) -> list[tuple[str, Evaluator]]:

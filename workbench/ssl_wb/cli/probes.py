@@ -22,12 +22,12 @@ def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
         quiet: no progress on stderr.
         cpu: stay on the CPU where a GPU is at hand.
     """
-    from ssl_wb.encoder.load import best_device
+    from ssl_wb.cli.checks import scenes_task
     from ssl_wb.evaluate.runner import evaluate_run
     from ssl_wb.evaluate.tasks import load_task
     from ssl_wb.recipe.load import load_recipe
     from ssl_wb.recipe.schema import SYNTHETIC
-    from ssl_wb.train.run import scenes_of
+    from ssl_wb.train.precision import best_device
     from ssl_wb.train.run_folder import RunFolder
 
     run = RunFolder(folder)
@@ -37,12 +37,10 @@ def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
         wanted.setdefault(chosen.task, []).append((chosen.name, chosen.plugin(chosen.options)))
     rows: list[Row] = []
     for source, evaluators in wanted.items():
-        task = (
-            load_task(scenes_of(loaded, run), name="sound scenes") if source == SYNTHETIC else load_task(Path(source))
-        )
+        task = scenes_task(loaded, run) if source == SYNTHETIC else load_task(Path(source))
         if not quiet:
             typer.echo(f"probing on {task.name}: {len(task.clips)} clips, {len(task.classes)} classes", err=True)
-        rows += evaluate_run(folder, [task], evaluators, device="cpu" if cpu else best_device())
+        rows += evaluate_run(folder, [task], evaluators, device=best_device(cpu=cpu))
     if rows:
         from ssl_wb.report.tables import print_table
 

@@ -36,19 +36,17 @@ def validate(
 
 def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return what the recipe amounts to, as plain values."""
-    import torch
-
     from ssl_wb.cli.checks import check_sources
     from ssl_wb.layers.attention import attention_name
     from ssl_wb.pretext.plan import make_plan
     from ssl_wb.recipe.schema import SYNTHETIC
-    from ssl_wb.train.precision import mixed_precision
+    from ssl_wb.train.precision import best_device, mixed_precision
     from ssl_wb.train.schedule import total_steps
 
     clips, tasks = check_sources(loaded)
     plan = make_plan(loaded)
     data, train = loaded.recipe.data, loaded.recipe.train
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     precision = mixed_precision(train.precision, device)
     micro_batch = train.batch_size // train.accumulate
     count = data.scenes.clips if data.train == SYNTHETIC else None if clips is None else len(clips)

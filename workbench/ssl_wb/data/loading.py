@@ -20,7 +20,7 @@ from ssl_wb.data.clips import ClipSet
 from ssl_wb.data.order import clips_for, random_below, random_for
 from ssl_wb.errors import AudioError, UsageError, WorkbenchError
 
-__all__ = ["Batch", "CropDataset", "batches", "resolve_workers"]
+__all__ = ["Batch", "CropDataset", "batches", "check_batch", "resolve_workers"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -211,6 +211,20 @@ class _Plan(Sampler[list[tuple[int, int]]]):
                 yield clips_for(range(first, first + self.rows), self.count, self.seed)
 
 
+def check_batch(global_batch: int, world: int, accumulate: int) -> None:
+    """Refuse a global batch that does not divide over processes and micro-batches.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if global_batch % (world * accumulate):
+        raise UsageError(
+            f"a batch of {global_batch} clips cannot be divided evenly: {world} process(es) "
+            f"with {accumulate} micro-batch(es) each",
+            hint=f"Set train.batch_size to a multiple of {world * accumulate}.",
+        )
+
+
 def batches(
     dataset: CropDataset,
     *,
@@ -244,12 +258,7 @@ def batches(
         UsageError: the global batch does not divide evenly.
         AudioError: too many clips are unreadable.
     """
-    if global_batch % (world * accumulate):
-        raise UsageError(
-            f"a batch of {global_batch} clips cannot be divided evenly: {world} process(es) "
-            f"with {accumulate} micro-batch(es) each",
-            hint=f"Set train.batch_size to a multiple of {world * accumulate}.",
-        )
+    check_batch(global_batch, world, accumulate)
     plan = _Plan(len(dataset), seed, first_sample, global_batch, steps, accumulate, rank, world)
     return _loaded(dataset, plan, workers)
 

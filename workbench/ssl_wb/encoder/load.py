@@ -15,14 +15,9 @@ from ssl_wb.recipe.load import load_recipe
 from ssl_wb.train.checkpoint import find_checkpoint, load_weights
 from ssl_wb.train.run_folder import RunFolder
 
-__all__ = ["best_device", "load_encoder"]
+__all__ = ["load_encoder"]
 
 _PREFIX = "backbone."
-
-
-def best_device() -> str:
-    """Return ``cuda`` where there is one, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_encoder(
@@ -40,10 +35,7 @@ def load_encoder(
         RunFolderError: this is no run folder, or it has no checkpoint yet.
     """
     folder = RunFolder(Path(path))
-    if not folder.is_run():
-        raise RunFolderError(
-            f"{path}: not a run folder (no {folder.resolved.name})", hint="name the folder that train made"
-        )
+    folder.require_run()
     loaded = load_recipe(folder.resolved)
     try:
         statistics = json.loads(folder.statistics.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from ssl_wb.contracts.evaluator import Encoder, Evaluator, Result
 from ssl_wb.errors import DataError, UsageError
@@ -129,7 +130,7 @@ def evaluate_run(
     with_untrained: bool = True,
     with_baselines: bool = True,
     checkpoint: str = "last",
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     progress: RunnerProgress | None = None,
 ) -> list[Row]:
     """Probe the encoder of a run and, for comparison, the same untrained and plain log-mel statistics.
@@ -155,7 +156,7 @@ def evaluate_run(
 
 
 def _compared(
-    run: Path, checkpoint: str, device: str, *, untrained: bool, plain: bool
+    run: Path, checkpoint: str, device: str | torch.device, *, untrained: bool, plain: bool
 ) -> Iterator[tuple[str, Encoder, Role]]:
     """Yield the encoders to compare, one at a time, so that memory holds one."""
     from ssl_wb.encoder.load import load_encoder

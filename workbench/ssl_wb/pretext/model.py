@@ -105,7 +105,7 @@ class PretextModel(nn.Module):
         state = StepState(spectrogram, patches, grid, views, step, self.shapes.total_steps, measure)
         total = torch.zeros((), device=spectrogram.device)
         metrics: dict[str, Tensor | float] = {}
-        for label, objective in self.objectives.items():
+        for label, objective in self._objectives():
             output = objective(state)
             # A weight of 0 is multiplied, not skipped: parameters without a gradient would stall several processes.
             total = total + self.weights[label] * output.loss

@@ -6,7 +6,12 @@ from typing import Literal
 
 import torch
 
-__all__ = ["bf16_is_native", "mixed_precision"]
+__all__ = ["best_device", "bf16_is_native", "mixed_precision"]
+
+
+def best_device(*, cpu: bool = False) -> torch.device:
+    """Return the GPU where there is one, unless ``cpu`` asks to stay off it."""
+    return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
 
 
 def bf16_is_native(device: torch.device) -> bool:

@@ -10,13 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.clips import ClipSet, load_clips
-from ssl_wb.data.loading import CropDataset
+from ssl_wb.data.loading import CropDataset, check_batch
 from ssl_wb.data.scenes import write_scenes
 from ssl_wb.data.statistics import measure
 from ssl_wb.errors import RunFolderError, UsageError
@@ -28,7 +27,7 @@ from ssl_wb.recipe.snapshot import resolved, to_toml
 from ssl_wb.registry import load_registry
 from ssl_wb.train.environment import describe_environment
 from ssl_wb.train.loop import Trainer
-from ssl_wb.train.precision import mixed_precision
+from ssl_wb.train.precision import best_device, mixed_precision
 from ssl_wb.train.reporting import reporter_for
 from ssl_wb.train.run_folder import RunFolder, write_atomically
 from ssl_wb.train.schedule import total_steps
@@ -83,7 +82,7 @@ def train(
     clips = None if source == SYNTHETIC else load_clips(source)
     make_plan(loaded)
     accelerator = _accelerator(loaded, folder, cpu=cpu)
-    _check_batch(loaded, accelerator)
+    check_batch(loaded.recipe.train.batch_size, accelerator.num_processes, loaded.recipe.train.accumulate)
     accelerator.wait_for_everyone()  # all have checked the folder before one of them fills it
     if accelerator.is_main_process:
         folder.prepare(resume=resume, overwrite=overwrite)
@@ -109,7 +108,7 @@ def scenes_of(loaded: LoadedRecipe, folder: RunFolder) -> Path:
 
 def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accelerator:
     """Build the engine with the recipe's precision and trackers."""
-    device = torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+    device = best_device(cpu=cpu)
     trackers = list(loaded.recipe.train.trackers)
     if "WORLD_SIZE" not in os.environ:
         # Accelerate keeps the precision of a process' first run; a second run in it may want another.
@@ -132,17 +131,6 @@ def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accel
             f"train.trackers: {', '.join(missing)} is not installed", hint="pip install 'ssl-wb[tensorboard]'"
         )
     return accelerator
-
-
-def _check_batch(loaded: LoadedRecipe, accelerator: Accelerator) -> None:
-    """Refuse a batch that does not divide over processes and micro-batches."""
-    train, processes = loaded.recipe.train, accelerator.num_processes
-    if train.batch_size % (processes * train.accumulate):
-        raise UsageError(
-            f"train.batch_size {train.batch_size} cannot be divided over {processes} process(es) of {train.accumulate} "
-            "micro-batch(es) each",
-            hint=f"make it a multiple of {processes * train.accumulate}",
-        )
 
 
 def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, resume: bool) -> None:

@@ -44,6 +44,17 @@ class RunFolder:
         """Whether a run was begun here."""
         return self.resolved.is_file()
 
+    def require_run(self) -> None:
+        """Insist that a run was begun here.
+
+        Raises:
+            RunFolderError: none was.
+        """
+        if not self.is_run():
+            raise RunFolderError(
+                f"{self.path}: not a run folder (no {self.resolved.name})", hint="name the folder that train made"
+            )
+
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that cannot be written, without touching it; every process of a run may ask.
 
