@@ -100,6 +100,50 @@ def test_frames_past_the_end_are_the_datas_mean_and_not_log_mel_zero():
     assert torch.allclose(normalised[1, :, : frames[1]], torch.tensor(silence))
 
 
+def test_frames_past_the_end_can_be_log_mel_zero():
+    waveform, lengths = torch.zeros(2, 4000), torch.tensor([4000, 1000])
+    normalised, frames = front_end(mean=-7.0, std=4.0, pad="zero", std_factor=2.0)(waveform, lengths)
+    assert torch.allclose(normalised[1, :, frames[1] :], torch.tensor(7.0 / 8.0))
+    inside, _ = front_end(mean=-7.0, std=4.0, std_factor=2.0)(waveform, lengths)
+    assert torch.equal(normalised[0], inside[0])
+    assert torch.equal(normalised[1, :, : frames[1]], inside[1, :, : frames[1]])
+
+
+def test_std_factor_divides():
+    waveform = noise(2, 4000)
+    plain, _ = front_end()(waveform)
+    half, _ = front_end(std_factor=2.0)(waveform)
+    assert torch.equal(half, plain / 2)
+    assert torch.equal(front_end(std_factor=2.0).log_mel(waveform)[0], front_end().log_mel(waveform)[0])
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_subtract_mean_removes_each_clips_own(center):
+    # No band starts at 0 Hz, but a Hann window leaks an offset into those above it.
+    module = front_end(subtract_mean=True, center=center, f_min=0.0)
+    waveform, lengths = noise(2, 4000), torch.tensor([4000, 300])
+    own = torch.stack([clip[:length].mean() for clip, length in zip(waveform, lengths, strict=True)])[:, None]  # [B, 1]
+    expected, _ = front_end(center=center, f_min=0.0)(waveform - own, lengths)
+    moved = waveform + torch.tensor([[0.5], [-0.3]])
+    moved[1, 300:] = 9.0  # what lies past the end has no part in the mean
+    torch.testing.assert_close(module(moved, lengths)[0], expected, rtol=1e-4, atol=1e-3)
+    untouched, _ = front_end(center=center, f_min=0.0)(moved, lengths)
+    assert (untouched - expected).abs().max() > 0.5
+
+
+def test_m2d_at_32_khz():
+    module = front_end(sample_rate=32000, window=800, hop=320, n_fft=800, f_max=16000.0, center=True)
+    assert module.hop_seconds == 0.01
+    assert module.samples_of(608) == 607 * 320
+    spectrogram, frames = module(noise(1, module.samples_of(608)))
+    assert spectrogram.shape == (1, 80, 608)
+    assert frames.tolist() == [608]
+    time = torch.arange(32000) / 32000
+    tone = torch.stack([(2 * math.pi * pitch * time).sin() for pitch in (500.0, 12000.0)])  # [2, S]
+    low, high = module(tone)[0].mean(dim=2).argmax(dim=1).tolist()
+    assert low < 20 < 70 < high
+
+
 @given(frames=st.integers(1, 200), hop=st.integers(8, 300), n_fft=st.integers(64, 400), center=st.booleans())
 @settings(deadline=None, max_examples=100)
 def test_samples_of_is_the_fewest_samples(frames, hop, n_fft, center):

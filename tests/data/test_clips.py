@@ -150,7 +150,8 @@ def test_all_mistakes_are_told_at_once_with_their_lines(make_folder):
         "  - line 6: duration 0 is not above 0",
         "  - line 7: duration 'inf' is not a finite number of seconds",
         "  - line 8: no path",
-        "  - line 9: more cells than the header has columns; put double quotes around a path or label with a comma",
+        "  - line 9: more cells than the header has columns; put double quotes around a path, label or "
+        "caption with a comma",
     ]
     assert "path" in error.hint
 

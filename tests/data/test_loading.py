@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import random
 import time
 
 import numpy as np
@@ -10,17 +11,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssl_wb.audio.augment import Augmenter
 from ssl_wb.data import loading
+from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import CropDataset, batches, resolve_workers
 from ssl_wb.data.order import clips_for
-from ssl_wb.errors import AudioError, UsageError
+from ssl_wb.errors import AudioError, DataError, UsageError
+from ssl_wb.recipe.schema import AugmentSection, CaptionsSection
 
 RATE = 8000
 
 
-def crops(folder, samples=1000, seed=0, short="zeros", rate=RATE):
-    return CropDataset(load_clips(folder), rate, samples, seed, short)
+def crops(folder, samples=1000, seed=0, short="zeros", rate=RATE, **more):
+    return CropDataset(load_clips(folder), rate, samples, seed, short, **more)
+
+
+def only(crop):
+    """The one reading of a crop, its length and its clip."""
+    (waveform,) = crop.waveform
+    return waveform, crop.length, crop.clip
 
 
 def ramp(first, count):
@@ -45,7 +55,7 @@ def folder(tmp_path_factory):
 @given(epoch=st.integers(0, 10**6), index=st.integers(0, 4), seed=st.integers(0, 2**33), samples=st.integers(1, 5000))
 @settings(deadline=None)
 def test_a_crop_lies_within_its_clip(folder, epoch, index, seed, samples):
-    waveform, length, clip = crops(folder, samples, seed)[epoch, index]
+    waveform, length, clip = only(crops(folder, samples, seed)[epoch, index])
     available = [4000, 1000, 1001, 500, 3000][index]
     assert clip == index
     assert waveform.dtype == np.float32
@@ -59,7 +69,7 @@ def test_a_crop_lies_within_its_clip(folder, epoch, index, seed, samples):
 
 def test_every_start_is_drawn(folder):
     dataset = crops(folder, 3990)
-    starts = {round(float(dataset[epoch, 0][0][0]) * 32768) - 1 for epoch in range(200)}
+    starts = {round(float(only(dataset[epoch, 0])[0][0]) * 32768) - 1 for epoch in range(200)}
     assert starts == set(range(11))
 
 
@@ -72,13 +82,13 @@ def test_a_crop_is_a_function_of_seed_epoch_and_clip(folder):
 
 
 def test_short_clips_are_repeated(folder):
-    waveform, length, _ = crops(folder, 1200, short="repeat")[0, 3]
+    waveform, length, _ = only(crops(folder, 1200, short="repeat")[0, 3])
     assert length == 1200
     np.testing.assert_array_equal(waveform, np.concatenate([ramp(0, 500), ramp(0, 500), ramp(0, 200)]))
 
 
 def test_short_clips_are_followed_by_zeros(folder):
-    waveform, length, _ = crops(folder, 1200)[0, 3]
+    waveform, length, _ = only(crops(folder, 1200)[0, 3])
     assert length == 500
     np.testing.assert_array_equal(waveform, np.concatenate([ramp(0, 500), np.zeros(700, np.float32)]))
 
@@ -87,17 +97,106 @@ def test_start_and_duration_of_a_manifest_bound_the_crop(make_folder):
     clips = make_folder(4000)
     (clips / "m.csv").write_text("path,start,duration\n000.wav,0.125,0.25\n")  # samples 1000 to 3000
     dataset = crops(clips / "m.csv", 500)
-    starts = [round(float(dataset[epoch, 0][0][0]) * 32768) - 1 for epoch in range(100)]
+    starts = [round(float(only(dataset[epoch, 0])[0][0]) * 32768) - 1 for epoch in range(100)]
     assert min(starts) >= 1000
     assert max(starts) <= 2500
     assert crops(clips / "m.csv", 5000)[0, 0][1] == 2000
 
 
 def test_crops_are_resampled(folder):
-    waveform, length, _ = crops(folder, 6000, rate=16000)[0, 0]
+    waveform, length, _ = only(crops(folder, 6000, rate=16000)[0, 0])
     assert length == 6000
     steps = np.diff(waveform[500:-500]) * 32768
     np.testing.assert_allclose(steps, 0.5, atol=0.05)  # the ramp at twice the rate
+
+
+# ------------------------------------------------------------------------------------ readings and captions
+
+AUGMENT = [
+    AugmentSection(name="roll"),
+    AugmentSection(name="gain-beta"),
+    AugmentSection(name="add-gaussian-snr", p=1.0),
+    AugmentSection(name="band-stop-filter", p=1.0),
+]
+
+
+def test_readings_share_the_crop_and_are_augmented_apart(folder):
+    plain = crops(folder)
+    rolled = crops(folder, augment=Augmenter([AugmentSection(name="roll")], RATE), views=3)
+    readings = rolled[2, 0].waveform
+    (crop,) = plain[2, 0].waveform
+    assert readings.shape == (3, 1000)
+    for reading in readings:
+        np.testing.assert_array_equal(np.sort(reading), crop)  # the ramp of the same place, shifted circularly
+    assert len({float(reading[0]) for reading in readings}) == 3
+
+
+def test_the_part_past_a_short_clip_stays_silent(folder):
+    augment = Augmenter(AUGMENT, RATE)
+    silent = crops(folder, 1200, augment=augment, views=2)[0, 3]
+    assert silent.length == 500
+    assert silent.waveform[:, :500].any(axis=1).all()
+    assert not silent.waveform[:, 500:].any()
+    assert crops(folder, 1200, short="repeat", augment=augment, views=2)[0, 3].waveform[:, 500:].any()
+
+
+def test_a_reading_is_a_function_of_seed_epoch_clip_and_view(folder):
+    one = crops(folder, augment=Augmenter(AUGMENT, RATE), views=2)
+    two = crops(folder, augment=Augmenter(AUGMENT, RATE), views=3)
+    two[5, 0]
+    random.seed(1)
+    np.random.seed(1)
+    assert np.array_equal(one[3, 0].waveform, two[3, 0].waveform[:2])
+    assert not np.array_equal(one[3, 1].waveform, one[4, 1].waveform)  # clip 1 has one crop only
+    other = crops(folder, seed=1, augment=Augmenter(AUGMENT, RATE), views=2)
+    assert not np.array_equal(one[3, 1].waveform, other[3, 1].waveform)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_no_reading_and_no_caption(captioned, workers):
+    def loaded(workers):
+        clips = load_clips(captioned)
+        section = CaptionsSection(encoder="hashing", dim=16)
+        dataset = CropDataset(
+            clips, RATE, 600, 0, augment=Augmenter(AUGMENT, RATE), views=2, captions=CaptionTable.build(clips, section)
+        )
+        return list(batches(dataset, seed=3, first_sample=2, global_batch=4, steps=3, workers=workers))
+
+    for expected, got in zip(loaded(0), loaded(workers), strict=True):
+        assert got.waveform.shape == (4, 2, 600)
+        assert (got.captions.dtype, got.captions.shape) == (torch.float32, (4, 16))
+        assert torch.equal(expected.waveform, got.waveform)
+        assert torch.equal(expected.captions, got.captions)
+
+
+@pytest.fixture
+def captioned(make_folder):
+    folder = make_folder(1000, 700, 400)
+    rows = ["path,caption", "000.wav,a dog|a cat|a hen", "001.wav,rain", "002.wav,wind"]
+    (folder / "m.csv").write_text("\n".join(rows))
+    return folder / "m.csv"
+
+
+def test_a_caption_is_of_the_clip_that_was_read(captioned):
+    clips = load_clips(captioned)
+    table = CaptionTable.build(clips, CaptionsSection(encoder="hashing", dim=16))
+    spoil(captioned.parent, 1)
+    dataset = CropDataset(clips, RATE, 600, 0, captions=table)
+    crop = dataset[0, 1]
+    assert crop.clip == 2
+    np.testing.assert_array_equal(crop.caption, dataset[7, 2].caption)  # wind has one caption
+    drawn = [dataset[epoch, 0].caption for epoch in range(40)]
+    assert len({caption.tobytes() for caption in drawn}) == 3
+    np.testing.assert_array_equal(dataset[5, 0].caption, drawn[5])
+
+
+def test_the_error_of_an_augmentation_arrives_whole(folder):
+    augment = Augmenter([AugmentSection(name="gain", p=1.0)], RATE)
+    augment._steps[0].transform = None  # as a library's defect would: calling it fails
+    dataset = crops(folder, augment=augment)
+    with pytest.raises(DataError, match="augmentation 'gain' failed on a crop of") as caught:
+        list(batches(dataset, seed=0, first_sample=0, global_batch=2, steps=1))
+    assert "data.augment" in caught.value.hint
 
 
 # -------------------------------------------------------------------------------------- unreadable clips
@@ -178,7 +277,7 @@ def test_processes_and_micro_batches_share_out_one_global_batch(folder, world, a
     parts = [load(folder, **common, world=world, rank=rank, accumulate=accumulate) for rank in range(world)]
     assert [len(part) for part in parts] == [steps * accumulate] * world
     for step in range(steps):
-        waveform, lengths = torch.zeros(12, 600), torch.zeros(12, dtype=torch.int64)
+        waveform, lengths = torch.zeros(12, 1, 600), torch.zeros(12, dtype=torch.int64)
         taken = []
         for part in parts:
             for batch in part[step * accumulate : (step + 1) * accumulate]:
@@ -220,9 +319,10 @@ def test_workers_change_nothing(folder, workers):
 
 def test_types_and_shapes(folder):
     batch = load(folder)[0].to("cpu")
-    assert (batch.waveform.dtype, batch.waveform.shape) == (torch.float32, (4, 600))
+    assert (batch.waveform.dtype, batch.waveform.shape) == (torch.float32, (4, 1, 600))
     assert (batch.lengths.dtype, batch.lengths.shape) == (torch.int64, (4,))
     assert (batch.clips.dtype, batch.clips.shape) == (torch.int64, (4,))
+    assert batch.captions is None
 
 
 def test_workers_end_when_the_consumer_stops_early(folder):

@@ -19,7 +19,7 @@ FLOORS = [
     {"audio", "data"},
     {"pretext"},
     {"train", "encoder"},
-    {"evaluate"},
+    {"evaluate", "bench"},
     {"report"},
     {"cli", "__main__"},
 ]

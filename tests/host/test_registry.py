@@ -177,10 +177,18 @@ def test_the_bundled_plugins_are_there():
     }
     assert bundled == {
         ("masker", "random", "active"),
+        ("masker", "ibm", "active"),
+        ("masker", "dwm", "active"),
+        ("masker", "time-frequency", "active"),
+        ("masker", "structured", "active"),
+        ("masker", "sgim", "active"),
         ("objective", "malap", "active"),
         ("objective", "mcl", "active"),
         ("objective", "dino", "active"),
         ("objective", "reconstruction", "active"),
+        ("objective", "eat", "active"),
+        ("objective", "infonce", "active"),
+        ("objective", "clap", "active"),
         ("backbone", "vit", "active"),
         ("evaluator", "linear", "active"),
         ("evaluator", "knn", "active"),

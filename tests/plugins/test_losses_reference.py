@@ -25,10 +25,8 @@ def state(step: int, total: int, **view) -> StepState:
     """A step in which only the given parts of the one view exist."""
     nothing = torch.zeros(3, 7, dtype=torch.int64)
     return StepState(
-        spectrogram=torch.zeros(3, 16, 16),
-        patches=torch.zeros(3, 7, 256),
         grid=Grid(1, 7),
-        views=(View(Mask(nothing, nothing), torch.zeros(3, 1, 16), **view),),
+        views=(View(Mask(nothing, nothing), torch.zeros(3, 1, 16), torch.zeros(3, 7, 256), **view),),
         step=step,
         total_steps=total,
         measure=True,

@@ -21,8 +21,8 @@ def loss(patches: torch.Tensor, masked: list[int], answer: float, *, norm_patch:
     torch.nn.init.zeros_(objective.head.weight)
     torch.nn.init.constant_(objective.head.bias, answer)
     rows = torch.tensor([masked])
-    view = View(Mask(rows, rows), torch.zeros(1, 1, 8), features=torch.randn(1, len(masked), 4))
-    output = objective(StepState(torch.zeros(1, 1, 1), patches, Grid(1, cells), (view,), 0, 10, measure=True))
+    view = View(Mask(rows, rows), torch.zeros(1, 1, 8), patches, features=torch.randn(1, len(masked), 4))
+    output = objective(StepState(Grid(1, cells), (view,), 0, 10, measure=True))
     assert output.loss.dtype == torch.float32
     return float(output.loss.detach())
 
@@ -47,7 +47,7 @@ def test_a_perfect_answer_explains_everything():
         objective.head.weight.copy_(torch.eye(3))
         objective.head.bias.zero_()
     rows = torch.tensor([[1, 3]])
-    view = View(Mask(rows, rows), torch.zeros(1, 1, 8), features=patches[:, [1, 3]])
-    output = objective(StepState(torch.zeros(1, 1, 1), patches, Grid(1, 4), (view,), 0, 10, measure=True))
+    view = View(Mask(rows, rows), torch.zeros(1, 1, 8), patches, features=patches[:, [1, 3]])
+    output = objective(StepState(Grid(1, 4), (view,), 0, 10, measure=True))
     assert_close(output.loss, torch.tensor(0.0))
     assert output.metrics["explained"] == pytest.approx(1.0)

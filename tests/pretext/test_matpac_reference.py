@@ -123,17 +123,18 @@ def test_decays_at_the_step(model, io):
 def test_the_teacher_sees_the_masked_patches_only(model, io):
     before = model(io["spectrogram"], step=0, masks=masks(io)).metrics["mcl.loss"]
     (mask,) = masks(io)
-    view = model._read(*_patches(model, io, zero=mask.visible), mask)
-    plain = model._read(*_patches(model, io, zero=None), mask)
+    (view,) = model._read([_reading(model, io, zero=mask.visible)], (mask,))
+    (plain,) = model._read([_reading(model, io, zero=None)], (mask,))
     assert_close(view.target, plain.target)
     assert (view.latents - plain.latents).abs().max() > 1e-3
     assert torch.isfinite(before)
 
 
-def _patches(model, io, zero):
+def _reading(model, io, zero):
     from ssl_wb.layers.patches import patchify
+    from ssl_wb.pretext.model import _Reading
 
     patches = patchify(io["spectrogram"], model.backbone.patch)
     if zero is not None:
         patches = patches.scatter(1, zero[:, :, None].expand(-1, -1, patches.shape[2]), 0.0)
-    return patches, Grid(5, 19)
+    return _Reading(model, patches, Grid(5, 19))

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from ssl_wb.api import Grid, ModelShapes
 from ssl_wb.contracts.masker import Mask, Masker
-from ssl_wb.pretext.model import PretextModel, WeightedObjective
+from ssl_wb.pretext.model import PretextModel, WeightedObjective, _Rows
 from ssl_wb.pretext.predictor import Predictor
 from ssl_wb.recipe.schema import PredictorSection, TeacherSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
@@ -74,9 +74,12 @@ def test_a_masker_that_looks_at_latents_leaves_the_student_its_gradients_under_a
 def test_masks_follow_the_step_and_not_the_split_of_the_batch(rows):
     model = build(Malap(MalapOptions(), SHAPES))
     spectrogram = torch.randn(4, 32, 64)
-    patches = torch.zeros(4, 8, 256)
-    whole = model._draw_masks(patches, Grid(2, 4), 5, 0, 4)[0].visible
-    parts = [model._draw_masks(patches[part], Grid(2, 4), 5, part.start, 4)[0].visible for part in rows]
-    assert torch.equal(whole, torch.cat(parts))
-    assert not torch.equal(whole, model._draw_masks(patches, Grid(2, 4), 6, 0, 4)[0].visible)
+
+    def drawn(part: slice, step: int) -> torch.Tensor:
+        place = _Rows(part.start, 4, part.stop - part.start)
+        return model._draw_masks(model._readings(spectrogram[part]), step, place)[0].visible
+
+    whole = drawn(slice(0, 4), 5)
+    assert torch.equal(whole, torch.cat([drawn(part, 5) for part in rows]))
+    assert not torch.equal(whole, drawn(slice(0, 4), 6))
     assert torch.isfinite(model(spectrogram, step=5).loss)

@@ -93,8 +93,13 @@ def test_five_mistakes_are_five_messages_in_the_order_of_the_file(write):
         ("[data]", "[optimizer]\nbetas = [0.9]\n[data]", "optimizer.betas: expected a list of at least 2 values, found "
          "[0.9]"),
         ("[data]", "[front_end]\nf_max = 9000\n[data]", "front_end: f_max 9000 Hz is above half the sample rate (8000 Hz)"),
-        ("[data]", "[front_end]\nname = 'log-mal'\n[data]", "front_end.name: expected 'log-mel', found the text "
-         "'log-mal'; did you mean 'log-mel'?"),
+        ("[data]", "[front_end]\nname = 'log-mal'\n[data]", "front_end.name: expected 'log-mel' or "
+         "'kaldi-fbank', found the text 'log-mal'; did you mean 'log-mel'?"),
+        ("[data]", "[front_end]\nname = 'kaldi-fbank'\ncenter = true\n[data]", "front_end: center = true is for log-mel; "
+         "kaldi-fbank takes whole windows only, so leave it false"),
+        ("[data]", "[front_end]\nname = 'kaldi-fbank'\nn_fft = 401\n[data]", "front_end: n_fft 401 is odd; kaldi-fbank "
+         "needs an even one"),
+        ("[data]", "[front_end]\nstd_factor = 0\n[data]", "front_end.std_factor: expected a number above 0, found 0"),
     ],
 )  # fmt: skip
 def test_one_mistake_is_one_message(mistakes, old, new, message):

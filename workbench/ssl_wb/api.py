@@ -27,7 +27,8 @@ from pydantic import Field, field_validator, model_validator
 
 from ssl_wb.contracts.backbone import Backbone, Trunk
 from ssl_wb.contracts.evaluator import Encoder, Evaluator, ProbeTask, Result, Split
-from ssl_wb.contracts.masker import Grid, Mask, Masker, MaskRequest, visible_count
+from ssl_wb.contracts.hints import HintOptions, exchange_hints, highest_cells
+from ssl_wb.contracts.masker import Grid, Latents, Mask, Masker, MaskRequest, visible_count
 from ssl_wb.contracts.objective import (
     HealthRule,
     ModelShapes,
@@ -41,13 +42,15 @@ from ssl_wb.contracts.plugin import API_VERSION, Duration, Plugin, PluginOptions
 from ssl_wb.errors import AudioError, DataError, UsageError, WorkbenchError
 from ssl_wb.layers.attention import attention
 from ssl_wb.layers.autocast import full_precision
+from ssl_wb.layers.batch_norm import GlobalBatchNorm
 from ssl_wb.layers.ema import ema_update, linear_schedule
 from ssl_wb.layers.health import direction_std, effective_rank, feature_std
-from ssl_wb.layers.initialise import initialise
+from ssl_wb.layers.initialise import initialise, initialise_trunc_normal
+from ssl_wb.layers.noise import drop_path_scales
 from ssl_wb.layers.normalise import standardise_rows
 from ssl_wb.layers.patches import gather_rows
 from ssl_wb.layers.positions import sincos_2d
-from ssl_wb.layers.processes import mean_over_processes
+from ssl_wb.layers.processes import gather_with_gradient, mean_over_processes, process_place
 from ssl_wb.layers.transformer import Block
 
 __all__ = [
@@ -60,8 +63,11 @@ __all__ = [
     "Encoder",
     "Evaluator",
     "Field",
+    "GlobalBatchNorm",
     "Grid",
     "HealthRule",
+    "HintOptions",
+    "Latents",
     "Mask",
     "MaskRequest",
     "Masker",
@@ -81,17 +87,23 @@ __all__ = [
     "WorkbenchError",
     "attention",
     "direction_std",
+    "drop_path_scales",
     "effective_rank",
     "ema_update",
+    "exchange_hints",
     "feature_std",
     "field_validator",
     "full_precision",
     "gather_rows",
+    "gather_with_gradient",
+    "highest_cells",
     "hookimpl",
     "initialise",
+    "initialise_trunc_normal",
     "linear_schedule",
     "mean_over_processes",
     "model_validator",
+    "process_place",
     "sincos_2d",
     "standardise_rows",
     "steps_of",

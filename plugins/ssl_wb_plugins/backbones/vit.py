@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssl_wb.api import (
     Backbone,
@@ -14,9 +16,11 @@ from ssl_wb.api import (
     Grid,
     PluginOptions,
     Trunk,
+    drop_path_scales,
     gather_rows,
     hookimpl,
     initialise,
+    initialise_trunc_normal,
     model_validator,
     sincos_2d,
 )
@@ -54,6 +58,27 @@ class VitOptions(PluginOptions):
         max_length=2,
         description="Patch height in mels, width in frames.",
     )
+    class_token: bool = Field(True, description="A learned token, without position, in front of the patches.")
+    positions: Literal["fixed", "trainable"] = Field(
+        "fixed",
+        description="2-D sine-cosine positions, fixed, or trained from there (AudioMosaic); trained ones are cut or "
+        "resampled for clips of another length.",
+    )
+    patch_norm: bool = Field(False, description="LayerNorm after the patch projection (AudioMosaic).")
+    pre_norm: bool = Field(False, description="LayerNorm of all tokens before the first block (AudioMosaic).")
+    final_norm: bool = Field(True, description="LayerNorm after the last block; AudioMosaic has none.")
+    pool: Literal["patches", "class", "all"] = Field(
+        "patches",
+        description="Clip embedding in training: mean over the patches, the class token, or the mean over all tokens.",
+    )
+    pool_norm: bool = Field(False, description="LayerNorm of the clip embedding (AudioMosaic).")
+    drop_path: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Stochastic depth: rate of the last block, rising linearly from 0."
+    )
+    init: Literal["xavier", "trunc-normal"] = Field(
+        "xavier", description="Xavier-uniform matrices (MAE, M2D), or truncated normal of deviation 0.02 (timm)."
+    )
+    key_bias: bool = Field(True, description="Keys have a bias; MSM-MAE's first release has none (BEiT).")
 
     @property
     def shape(self) -> Size:
@@ -68,80 +93,138 @@ class VitOptions(PluginOptions):
             raise ValueError(f"dim {dim} must be a multiple of 4 and of heads ({heads})")
         if min(self.patch) < 1:
             raise ValueError(f"patch {self.patch} must be two positive numbers")
+        if self.pool == "class" and not self.class_token:
+            raise ValueError("pool = 'class' needs class_token = true")
         return self
 
 
-class VitTrunk(Trunk):
-    """Transformer blocks and the final norm."""
+def norm_or_not(dim: int, wanted: bool) -> nn.Module:
+    """Return a LayerNorm (eps 1e-6), or nothing."""
+    return nn.LayerNorm(dim, eps=1e-6) if wanted else nn.Identity()
 
-    def __init__(self, size: Size, mlp_ratio: float) -> None:
+
+class VitTrunk(Trunk):
+    """What comes after the positions: norm where wanted, transformer blocks, norm where wanted."""
+
+    def __init__(self, options: VitOptions) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(size.dim, size.heads, mlp_ratio) for _ in range(size.depth))
-        self.norm = nn.LayerNorm(size.dim, eps=1e-6)
+        dim, depth, heads = options.shape
+        self.init = initialise if options.init == "xavier" else initialise_trunc_normal
+        self.pre_norm = norm_or_not(dim, options.pre_norm)
+        self.blocks = nn.ModuleList(Block(dim, heads, options.mlp_ratio, options.key_bias) for _ in range(depth))
+        self.norm = norm_or_not(dim, options.final_norm)
+        self.drop_rates = [options.drop_path * block / max(1, depth - 1) for block in range(depth)]
+
+    def _blocks(self, tokens: Tensor, depth: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each block's output ``[B, K, D]`` and what its MLP added to get there ``[B, K, D]``."""
+        scales = None  # [depth * 2, B, 1, 1]
+        if self.training:
+            rates = [rate for rate in self.drop_rates for _ in range(2)]
+            scales = drop_path_scales(rates, len(tokens), tokens.device)
+        tokens = self.pre_norm(tokens)
+        for number, block in enumerate(self.blocks[:depth]):
+            assert isinstance(block, Block)
+            tokens, added = block.parts(tokens, None if scales is None else scales[2 * number : 2 * number + 2])
+            yield tokens, added
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens ``[B, K, D]`` to normed latents ``[B, K, D]``."""
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.norm(tokens)
+        """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``."""
+        for output, _ in self._blocks(tokens):
+            tokens = output
+        return self.finish(tokens)
 
-    def layers(self, tokens: Tensor) -> list[Tensor]:
-        """Return each block's output ``[B, K, D]``, the last one normed."""
-        outputs = []
-        for block in self.blocks:
-            tokens = block(tokens)
-            outputs.append(tokens)
-        outputs[-1] = self.norm(tokens)
-        return outputs
+    def layers(self, tokens: Tensor, depth: int | None = None) -> list[Tensor]:
+        """Return the output ``[B, K, D]`` of each of the first ``depth`` blocks, not normed."""
+        return [output for output, _ in self._blocks(tokens, depth)]
+
+    def finish(self, latents: Tensor) -> Tensor:
+        """Apply the final norm to ``[B, K, D]``."""
+        return self.norm(latents)
+
+    def branches(self, tokens: Tensor) -> list[Tensor]:
+        """Return what each block's MLP adds to its input, ``[B, K, D]``."""
+        return [added for _, added in self._blocks(tokens)]
 
     def reset_parameters(self) -> None:
         """Draw fresh weights."""
-        self.apply(initialise)
+        self.apply(self.init)
 
 
 class Vit(Backbone):
-    """Pre-norm vision transformer with a class token and fixed 2-D sine-cosine positions.
+    """Pre-norm vision transformer over spectrogram patches, with 2-D sine-cosine positions and a class token.
 
-    The encoder of MSM-MAE, M2D and MATPAC: a linear projection of each patch, positions added, a learned class token
-    with no position in front, GELU MLPs, a final LayerNorm.
+    As it stands the encoder of MSM-MAE, M2D and MATPAC: a linear projection of each patch, fixed positions added, a
+    learned class token with no position in front, GELU MLPs, a final LayerNorm. Options make AudioMosaic's and EAT's.
     """
 
     name = "vit"
     reference = "Dosovitskiy et al. 2021, arXiv 2010.11929; positions of MAE, arXiv 2111.06377"
     Options = VitOptions
     options: VitOptions
-    prefix_tokens = 1
+    trunk: VitTrunk
 
-    def __init__(self, options: VitOptions, n_mels: int) -> None:
-        super().__init__(options, n_mels)
-        size = options.shape
-        self.dim = size.dim
+    def __init__(self, options: VitOptions, n_mels: int, frames: int = 0) -> None:
+        super().__init__(options, n_mels, frames)
+        self.dim = options.shape.dim
         self.patch = (options.patch[0], options.patch[1])
+        self.prefix_tokens = int(options.class_token)
         if n_mels < self.patch[0]:
             raise ValueError(f"a patch of {self.patch[0]} mels is higher than the {n_mels} mels of the front end")
-        self.proj = nn.Linear(self.patch[0] * self.patch[1], size.dim)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.dim))
-        self.trunk = VitTrunk(size, options.mlp_ratio)
+        self.proj = nn.Linear(self.patch[0] * self.patch[1], self.dim)
+        self.patch_norm = norm_or_not(self.dim, options.patch_norm)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.dim)) if options.class_token else None
+        self.trunk = VitTrunk(options)
+        self.pool_norm = norm_or_not(self.dim, options.pool_norm)
         self._tables: dict[tuple[Grid, torch.device], Tensor] = {}
-        self.apply(initialise)
-        nn.init.normal_(self.cls_token, std=0.02)
+        self.apply(self.trunk.init)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=0.02)
+        self.trained_grid = self.grid_of(frames)
+        self.position_table = None
+        if options.positions == "trainable":
+            if not self.trained_grid.cells:
+                raise ValueError(
+                    f"positions = 'trainable' needs a training crop of a patch at least, not {frames} frames"
+                )
+            self.position_table = nn.Parameter(sincos_2d(self.trained_grid, self.dim)[None])  # [1, N, D]
 
     def positions(self, grid: Grid, device: torch.device) -> Tensor:
-        """Return the fixed position table ``[1, N, D]`` of a grid."""
+        """Return the position table ``[1, N, D]`` of a grid."""
+        if self.position_table is not None:
+            return self._trained_positions(self.position_table, grid)
         key = (grid, device)
         if key not in self._tables:
             self._tables[key] = sincos_2d(grid, self.dim)[None].to(device)
         return self._tables[key]
 
+    def _trained_positions(self, table: Tensor, grid: Grid) -> Tensor:
+        """Cut the trained table ``[1, N, D]`` to a shorter grid, or resample it to a longer one (bicubic, as M2D)."""
+        if grid == self.trained_grid:
+            return table
+        tiles = table.unflatten(1, self.trained_grid).permute(0, 3, 1, 2)  # [1, D, f, t]
+        if grid.time > self.trained_grid.time:
+            size = (self.trained_grid.freq, grid.time)
+            tiles = F.interpolate(tiles.float(), size=size, mode="bicubic", align_corners=False)
+        return tiles[..., : grid.time].permute(0, 2, 3, 1).flatten(1, 2)
+
     def embed(self, patches: Tensor, grid: Grid, indices: Tensor | None = None) -> Tensor:
-        """Embed patches ``[B, N, P]`` at ``indices [B, K]`` as tokens ``[B, 1 + K, D]``."""
+        """Embed patches ``[B, N, P]`` at ``indices [B, K]`` as tokens ``[B, prefix + K, D]``."""
         positions = self.positions(grid, patches.device)
         if indices is not None:
             # Only the patches asked for are projected: the projection of the others would be thrown away.
             patches = gather_rows(patches, indices)
             positions = gather_rows(positions, indices)
-        tokens = self.proj(patches) + positions  # [B, K, D]
+        tokens = self.patch_norm(self.proj(patches)) + positions  # [B, K, D]
+        if self.cls_token is None:
+            return tokens
         return torch.cat([self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+
+    def pool(self, latents: Tensor) -> Tensor:
+        """Pool latents ``[B, prefix + K, D]`` to one embedding per clip ``[B, D]``, as ``pool`` says."""
+        if self.options.pool == "class":
+            return self.pool_norm(latents[:, 0])
+        patches = latents[:, self.prefix_tokens :] if self.options.pool == "patches" else latents
+        return self.pool_norm(patches.mean(dim=1))
 
 
 @hookimpl

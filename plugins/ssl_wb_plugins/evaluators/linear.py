@@ -247,7 +247,7 @@ class LinearProbe(Evaluator):
     """
 
     name = "linear"
-    reference = "EVAR lineareval (arXiv 2210.14648, linear evaluation); METHODS F.1"
+    reference = "EVAR lineareval (arXiv 2210.14648, linear evaluation)"
     Options = LinearOptions
     options: LinearOptions
 

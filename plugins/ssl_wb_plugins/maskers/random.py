@@ -9,6 +9,7 @@ class RandomOptions(PluginOptions):
     """Options of random masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
+    views: int = Field(1, ge=1, le=64, description="Masks per clip.")
 
 
 class RandomMasker(Masker):
@@ -18,14 +19,20 @@ class RandomMasker(Masker):
     """
 
     name = "random"
-    reference = "MAE, arXiv 2111.06377, section 3; METHODS B.1"
+    reference = "MAE, arXiv 2111.06377, section 3"
     Options = RandomOptions
     options: RandomOptions
 
+    def __init__(self, options: RandomOptions) -> None:
+        super().__init__(options)
+        self.views = options.views
+
     def __call__(self, request: MaskRequest) -> tuple[Mask, ...]:
-        """Return one mask; ``request.patches`` is ``[B, N, P]``."""
-        noise = request.uniform(request.grid.cells)  # [B, N]
-        return (Mask.from_scores(noise, visible_count(request.grid.cells, self.options.ratio)),)
+        """Return one mask per view; ``request.patches`` is ``[B, N, P]``."""
+        cells = request.grid.cells
+        visible = visible_count(cells, self.options.ratio)
+        noise = request.uniform(self.views, cells)  # [B, views, N]
+        return tuple(Mask.from_scores(one, visible) for one in noise.unbind(dim=1))
 
 
 @hookimpl

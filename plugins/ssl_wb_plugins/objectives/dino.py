@@ -74,7 +74,7 @@ class PrototypeLayer(nn.Module):
 
 
 class DinoHead(nn.Module):
-    """Three linear layers with GELU between, L2 normalisation, prototypes (METHODS C.4)."""
+    """Three linear layers with GELU between, L2 normalisation, prototypes."""
 
     def __init__(self, dim: int, options: DinoOptions) -> None:
         super().__init__()

@@ -14,23 +14,23 @@ from ssl_wb.api import (
     ModelShapes,
     Objective,
     ObjectiveOutput,
-    PluginOptions,
     StepState,
+    View,
     direction_std,
     effective_rank,
     full_precision,
     hookimpl,
     initialise,
 )
+from ssl_wb_plugins.objectives.hypotheses import Population, PopulationOptions
 
-#: Share of the run after which the published schedule reaches its floor (METHODS C.5: 78 %).
+#: Share of the run after which the published schedule reaches its floor (MATPAC++'s release: 78 %).
 FLOOR_REACHED = 230_256 / 294_816
 
 
-class MclOptions(PluginOptions):
+class MclOptions(PopulationOptions):
     """Options of multiple choice learning."""
 
-    hypotheses: int = Field(5, ge=1, description="Predictions r per masked patch.")
     temperature: float = Field(0.1, gt=0.0, description="Temperature T0 of the hypotheses' weights at the first step.")
     temperature_decay: float | Literal["auto"] = Field(
         "auto",
@@ -55,21 +55,21 @@ def hypothesis_distances(hypotheses: Tensor, target: Tensor) -> Tensor:
     return 2.0 - 2.0 * dots / lengths
 
 
-def mcl_loss(distances: Tensor, temperature: float, floor: float) -> Tensor:
-    """Weigh the hypotheses' distances.
+def hypothesis_weights(distances: Tensor, temperature: float, floor: float) -> Tensor:
+    """Weigh hypotheses by how close they come.
 
     Args:
-        distances: ``[..., r]``, ``2 - 2 cos`` of each hypothesis and the target.
-        temperature: T; the weights are ``softmax(-distances / T)`` without gradient.
-        floor: at or below it, the smallest distance alone.
+        distances: ``[..., r]``, ``2 - 2 cos`` of each hypothesis and the target; infinite where one takes no part.
+        temperature: T; the weights are ``softmax(-distances / T)``.
+        floor: at or below it, all the weight is on the closest one.
 
     Returns:
-        ``[...]``.
+        ``[..., r]`` of sum 1, without gradient; exactly 0 where the distance is infinite.
     """
+    distances = distances.detach()
     if temperature <= floor:
-        return distances.min(dim=-1).values
-    weights = (-distances.detach() / temperature).softmax(dim=-1)
-    return (weights * distances).sum(dim=-1)
+        return torch.zeros_like(distances).scatter_(-1, distances.argmin(dim=-1, keepdim=True), 1.0)
+    return (-distances / temperature).softmax(dim=-1)
 
 
 class Mcl(Objective):
@@ -77,6 +77,8 @@ class Mcl(Objective):
 
     loss = sum_k q_k l_k, l_k = 2 - 2 cos(prediction_k, target), q = softmax(-l / T) without gradient; T falls
     geometrically and below its floor only the best hypothesis learns. The best one is handed on to later objectives.
+
+    Beyond the paper, r may be "auto": hypotheses that seldom win are retired, one that wins much is doubled.
     """
 
     name = "mcl"
@@ -89,10 +91,11 @@ class Mcl(Objective):
     def __init__(self, options: MclOptions, shapes: ModelShapes) -> None:
         super().__init__(options, shapes)
         # The r linear heads are one matrix, r x D rows; Xavier bounds are those of a single head.
-        self.heads = nn.Linear(shapes.feature_dim, options.hypotheses * shapes.latent_dim)
+        self.heads = nn.Linear(shapes.feature_dim, options.heads * shapes.latent_dim)
         self.apply(initialise)
-        for rows in self.heads.weight.data.chunk(options.hypotheses):
+        for rows in self.heads.weight.data.chunk(options.heads):
             nn.init.xavier_uniform_(rows)
+        self.population = Population(options) if options.hypotheses == "auto" else None
 
     def temperature_at(self, step: int, total_steps: int) -> float:
         """Return T after ``step`` optimiser steps: ``max(floor, T0 * decay ** step)``."""
@@ -109,28 +112,70 @@ class Mcl(Objective):
         losses: list[Tensor] = []
         winners: list[Tensor] = []
         metrics: dict[str, Tensor | float] = {"temperature": temperature}
+        if self.population is not None:
+            metrics |= self.population.figures()
         for number, view in enumerate(state.views):
-            batch, masked, _ = view.features.shape
-            shape = (batch, masked, self.options.hypotheses, self.shapes.latent_dim)
-            hypotheses = self.heads(view.features).view(shape)  # [B, Nm, r, D]
+            hypotheses = self._hypotheses(view)  # [B, Nm, r, D]
             distances = hypothesis_distances(hypotheses, view.target)  # [B, Nm, r]
-            losses.append(mcl_loss(distances, temperature, self.options.temperature_floor).mean())
-            winner = distances.argmin(dim=-1)  # [B, Nm]
+            # An idle hypothesis is infinitely far where it competes. Its own distance, finite, meets a weight of 0 in
+            # the loss: 0 times infinity would be no number, nor would its gradient.
+            contest = distances.detach()
+            if self.population is not None:
+                contest = contest.masked_fill(~self.population.active, torch.inf)
+            weights = hypothesis_weights(contest, temperature, self.options.temperature_floor)  # [B, Nm, r]
+            if self.population is not None and self.training:
+                self.population.count(weights)
+            losses.append((weights * distances).sum(dim=-1).mean())
+            winner = contest.argmin(dim=-1)  # [B, Nm]
             winners.append(hypotheses.take_along_dim(winner[:, :, None, None], dim=2).squeeze(2))  # [B, Nm, D]
             if state.measure and number == 0:
                 metrics |= self._health(hypotheses, winner, winners[0], view.target)
         return ObjectiveOutput(torch.stack(losses).mean(), metrics, tuple(winners))
 
+    def _hypotheses(self, view: View) -> Tensor:
+        """Return every head's prediction of a view's masked patches, ``[B, Nm, r, D]``, idle heads' too."""
+        batch, masked, _ = view.features.shape
+        return self.heads(view.features).view(batch, masked, self.options.heads, self.shapes.latent_dim)
+
+    def _taking_part(self, hypotheses: Tensor) -> tuple[list[int], Tensor]:
+        """Return the numbers of the active hypotheses, and these of ``[B, Nm, r, D]``."""
+        if self.population is None:
+            return list(range(self.options.heads)), hypotheses
+        active = self.population.active.nonzero().flatten()
+        return active.tolist(), hypotheses.index_select(2, active)
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Review the population, where there is one."""
+        if self.population is not None:
+            self.population.after_step(step, total_steps, self.heads)
+
+    @torch.no_grad()
+    def uncertainty(self, view: View) -> Tensor:
+        """Return the mean of ``2 - 2 cos`` over pairs of active hypotheses, float32 ``[B, Nm]``; 0 when there is one.
+
+        ``view`` is one with ``features``.
+        """
+        active, hypotheses = self._taking_part(self._hypotheses(view))
+        if len(active) == 1:
+            return torch.zeros(hypotheses.shape[:2], device=hypotheses.device)
+        directions = F.normalize(hypotheses.float(), dim=-1)
+        # 2 - 2 cos is the squared distance of unit vectors, and its mean over pairs twice their variance: never
+        # negative, and 0 to the last digit for equal ones.
+        return 2.0 * directions.var(dim=2, unbiased=True).sum(dim=-1)
+
     @torch.no_grad()
     def _health(self, hypotheses: Tensor, winner: Tensor, best: Tensor, target: Tensor) -> dict[str, Tensor | float]:
-        """Measure the hypotheses.
+        """Measure the active hypotheses.
 
         ``hypotheses`` ``[B, Nm, r, D]``, ``winner`` ``[B, Nm]``, ``best`` and ``target`` ``[B, Nm, D]``.
         """
-        count = self.options.hypotheses
-        shares = torch.bincount(winner.flatten(), minlength=count) / winner.numel()  # [r]
-        figures: dict[str, Tensor | float] = {f"won_by_{k}": shares[k] for k in range(count)}
+        shares = torch.bincount(winner.flatten(), minlength=self.options.heads) / winner.numel()  # [r]
+        active, hypotheses = self._taking_part(hypotheses)
+        count = len(active)
+        figures: dict[str, Tensor | float] = {f"won_by_{k}": shares[k] for k in active}
         figures["largest_share"] = shares.max()
+        if self.population is not None:
+            figures["dominance"] = (shares.max() * count - 1.0) / (count - 1)
         if count > 1:
             directions = F.normalize(hypotheses.float(), dim=-1)
             with full_precision(directions.device):
@@ -151,10 +196,11 @@ class Mcl(Objective):
                 below=0.02,
             )
         ]
-        if self.options.hypotheses > 1:
+        if self.options.heads > 1:
             rules += [
                 HealthRule(
-                    "largest_share",
+                    # Of a population, relative to its size: 0 when all win alike, 1 when one wins all.
+                    "largest_share" if self.population is None else "dominance",
                     "one hypothesis wins nearly every patch, the others learn nothing "
                     "(start from a higher mcl temperature, or use malap)",
                     above=0.97,

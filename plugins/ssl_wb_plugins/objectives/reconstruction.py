@@ -50,7 +50,7 @@ class Reconstruction(Objective):
         losses: list[Tensor] = []
         metrics: dict[str, Tensor | float] = {}
         for number, view in enumerate(state.views):
-            target = gather_rows(state.patches, view.mask.masked).float()  # [B, Nm, P]
+            target = gather_rows(view.patches, view.mask.masked).float()  # [B, Nm, P]
             if self.options.norm_patch:
                 target = standardise_rows(target)
             prediction = self.head(view.features).float()  # [B, Nm, P]

@@ -1,7 +1,7 @@
 """Decoding: a slice of a file as mono float32 at the rate asked for.
 
 soundfile (libsndfile) reads wav, flac, ogg, mp3, aiff and more, and seeks, so that a crop of an hour-long
-file costs a crop. Resampling is torchaudio's Kaiser-windowed sinc with the settings of METHODS A (MATPAC's);
+file costs a crop. Resampling is torchaudio's Kaiser-windowed sinc with MATPAC's settings;
 torchaudio is imported when a file first needs it, because the import takes seconds.
 """
 
@@ -43,7 +43,7 @@ EXTENSIONS = frozenset(
     }
 )
 
-#: METHODS A, row "wave pre-step" of MATPAC.
+#: MATPAC's settings of the sinc interpolation.
 LOWPASS_FILTER_WIDTH = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492

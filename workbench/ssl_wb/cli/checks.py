@@ -21,8 +21,11 @@ def check_sources(loaded: LoadedRecipe) -> tuple[ClipSet | None, dict[str, Loade
         The training clips (None when they are not chosen or synthetic) and the tasks by source (synthetic ones not).
 
     Raises:
-        RecipeError: one message for each source that is missing or wrong.
+        RecipeError: one message for each source that is missing or wrong, for clips without captions that the recipe
+            wants, and for augmentations that cannot be.
     """
+    from ssl_wb.audio.augment import Augmenter
+    from ssl_wb.data.captions import check_captions
     from ssl_wb.data.clips import load_clips
     from ssl_wb.errors import RecipeError, WorkbenchError
     from ssl_wb.evaluate.tasks import load_task
@@ -31,12 +34,21 @@ def check_sources(loaded: LoadedRecipe) -> tuple[ClipSet | None, dict[str, Loade
     problems: list[str] = []
     clips = None
     tasks: dict[str, LoadedTask] = {}
-    source = loaded.recipe.data.train
-    if source is not None and source != SYNTHETIC:
+    data = loaded.recipe.data
+    if data.train is not None and data.train != SYNTHETIC:
         try:
-            clips = load_clips(source)
+            clips = load_clips(data.train)
         except WorkbenchError as error:
             problems.append(f"data.train: {error.message}")
+    if data.captions is not None and data.train is not None and not problems:
+        try:
+            check_captions(clips, data.captions)
+        except WorkbenchError as error:
+            problems.append(f"data.captions: {error.message}\n{error.hint}".replace("\n", "\n    "))
+    try:
+        Augmenter(data.augment, loaded.recipe.front_end.sample_rate)
+    except RecipeError as error:
+        problems += error.problems
     for chosen in loaded.evaluators:
         if chosen.task == SYNTHETIC or chosen.task in tasks:
             continue

@@ -27,8 +27,8 @@ REQUIRED = (
     *("torch", "torchaudio", "accelerate", "pluggy", "pydantic", "tomli", "tomli-w", "typer", "rich"),
     *("soundfile", "numpy", "safetensors", "scikit-learn"),
 )
-#: Used where they are: xformers on CUDA, the others by an extra of ssl-wb.
-OPTIONAL = ("xformers", "audiomentations", "datasets", "pyarrow", "tensorboard")
+#: Used where they are: xformers on CUDA, matplotlib for pictures, the others by an extra of ssl-wb.
+OPTIONAL = ("xformers", "matplotlib", "audiomentations", "datasets", "pyarrow", "tensorboard")
 
 #: Kinds of plugin without which no recipe can be trained.
 _TRAINED_WITH = ("masker", "objective", "backbone")

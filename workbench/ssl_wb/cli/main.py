@@ -14,10 +14,12 @@ import typer
 
 from ssl_wb import __version__
 from ssl_wb.cli import recipes
+from ssl_wb.cli.bench import bench
 from ssl_wb.cli.doctor import doctor
 from ssl_wb.cli.embed import embed
 from ssl_wb.cli.evaluate import evaluate
 from ssl_wb.cli.plugins import describe, list_plugins
+from ssl_wb.cli.preview import preview
 from ssl_wb.cli.schema import schema
 from ssl_wb.cli.train import train
 from ssl_wb.cli.validate import validate
@@ -37,6 +39,8 @@ app.command("train")(train)
 app.command("validate")(validate)
 app.command("evaluate")(evaluate)
 app.command("embed")(embed)
+app.command("preview")(preview)
+app.command("bench")(bench)
 app.add_typer(recipes.app, name="recipes")
 app.command("schema")(schema)
 app.command("list-plugins")(list_plugins)

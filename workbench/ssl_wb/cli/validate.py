@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,6 +38,7 @@ def validate(
 def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return what the recipe amounts to, as plain values."""
     from ssl_wb.cli.checks import check_sources
+    from ssl_wb.data.captions import check_captions
     from ssl_wb.layers.attention import attention_name
     from ssl_wb.pretext.plan import make_plan
     from ssl_wb.recipe.schema import SYNTHETIC
@@ -49,6 +51,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     device = best_device()
     precision = mixed_precision(train.precision, device)
     micro_batch = train.batch_size // train.accumulate
+    captions = check_captions(clips, data.captions) if clips is not None and data.captions is not None else None
     count = data.scenes.clips if data.train == SYNTHETIC else None if clips is None else len(clips)
     return {
         "title": loaded.recipe.title,
@@ -69,6 +72,8 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
         "device": device.type,
         "data": data.train,
         "clips": count,
+        "augment": [entry.name for entry in data.augment],
+        "captions": None if captions is None else {"total": captions.total, "distinct": captions.distinct},
         "batch_size": train.batch_size,
         "steps": None if count is None else total_steps(train, count),
         "tasks": {
@@ -82,7 +87,10 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Write the facts for a person."""
     parts = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in facts["parameters"].items())
     total = sum(facts["parameters"].values())
-    tokens = "; ".join(f"{v} visible + {m} masked" for v, m in zip(facts["visible"], facts["masked"], strict=True))
+    views = Counter(zip(facts["visible"], facts["masked"], strict=True))
+    tokens = "; ".join(
+        f"{f'{count} x ' if count > 1 else ''}{v} visible + {m} masked" for (v, m), count in views.items()
+    )
     memory = facts["memory_bytes"] / 2**20
     lines = [
         ("recipe", f"{facts['title']} ({facts['recipe']})"),
@@ -110,6 +118,11 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             ("length", f"{facts['steps']} steps of {facts['batch_size']} clips, {passes:.1f} passes over the data")
         )
+    if facts["captions"]:
+        total, distinct = facts["captions"]["total"], facts["captions"]["distinct"]
+        lines.append(("captions", f"{total} ({total / facts['clips']:.1f} per clip), {distinct} to embed"))
+    if facts["augment"]:
+        lines.append(("augmentation", ", ".join(facts["augment"])))
     for name, task in facts["tasks"].items():
         lines.append((f"task {name}", f"{task['clips']} clips, {task['classes']} classes, {task['splits']} split(s)"))
     return lines

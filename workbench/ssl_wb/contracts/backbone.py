@@ -21,8 +21,16 @@ class Trunk(nn.Module, ABC):
         """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``, final norm included."""
 
     @abstractmethod
-    def layers(self, tokens: Tensor) -> list[Tensor]:
-        """Return the output of every block, each ``[B, K, D]``; the last one is normed and equals ``forward``."""
+    def layers(self, tokens: Tensor, depth: int | None = None) -> list[Tensor]:
+        """Return the output ``[B, K, D]`` of each of the first ``depth`` blocks (of all when None), not normed."""
+
+    def finish(self, latents: Tensor) -> Tensor:
+        """Apply the norm after the last block to ``[B, K, D]``; ``forward`` is ``finish(layers(tokens)[-1])``."""
+        return latents
+
+    def branches(self, tokens: Tensor) -> list[Tensor]:
+        """Return what each block's MLP adds to its input, each ``[B, K, D]``: data2vec's targets."""
+        raise NotImplementedError(f"{type(self).__name__} does not give its MLPs' outputs")
 
     def reset_parameters(self) -> None:
         """Draw fresh weights, for a teacher that does not start as a copy of the student."""
@@ -31,6 +39,14 @@ class Trunk(nn.Module, ABC):
 
 class Backbone(Plugin, nn.Module, ABC):
     """A module over patches, not over spectrograms; any number of frames.
+
+    Args:
+        options: the plugin's options.
+        n_mels: mel bins of the spectrograms.
+        frames: frames of a training crop, for tables that are trained; other lengths must work all the same.
+
+    Raises:
+        ValueError: the options do not fit the spectrograms; the message reaches the user.
 
     Attributes:
         dim: latent width ``D``.
@@ -46,10 +62,11 @@ class Backbone(Plugin, nn.Module, ABC):
     prefix_tokens: int
     trunk: Trunk
 
-    def __init__(self, options: PluginOptions, n_mels: int) -> None:
+    def __init__(self, options: PluginOptions, n_mels: int, frames: int) -> None:
         nn.Module.__init__(self)
         self.options = options
         self.n_mels = n_mels
+        self.frames = frames
 
     @abstractmethod
     def embed(self, patches: Tensor, grid: Grid, indices: Tensor | None = None) -> Tensor:
@@ -69,8 +86,9 @@ class Backbone(Plugin, nn.Module, ABC):
         return self.trunk(tokens)  # type: ignore[no-any-return]
 
     def layers(self, tokens: Tensor) -> list[Tensor]:
-        """Return every block's output, each ``[B, K, D]``, for probes."""
-        return self.trunk.layers(tokens)
+        """Return every block's output, each ``[B, K, D]``, for probes; the last one normed and equal to ``forward``."""
+        outputs = self.trunk.layers(tokens)
+        return [*outputs[:-1], self.trunk.finish(outputs[-1])]
 
     def pool(self, latents: Tensor) -> Tensor:
         """Pool latents ``[B, prefix_tokens + K, D]`` to one embedding per clip ``[B, D]``: the mean over patches."""

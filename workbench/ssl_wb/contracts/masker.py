@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ssl_wb.contracts.plugin import Kind, Plugin, PluginOptions
 
-__all__ = ["Grid", "Mask", "MaskRequest", "Masker", "visible_count"]
+__all__ = ["Grid", "Latents", "Mask", "MaskRequest", "Masker", "visible_count"]
 
 
 class Grid(NamedTuple):
@@ -28,7 +27,7 @@ class Grid(NamedTuple):
 
 
 def visible_count(cells: int, ratio: float) -> int:
-    """Patches left visible by a mask ratio: ``int(N * (1 - ratio))`` (METHODS B.1, MAE).
+    """Patches left visible by a mask ratio: ``int(N * (1 - ratio))`` (MAE).
 
     The product is rounded to 9 decimals first, so that 10 patches at ratio 0.9 leave 1 and not 0.
     """
@@ -59,6 +58,14 @@ class Mask:
         return cls(order[:, :visible].sort(dim=1).values, order[:, visible:].sort(dim=1).values)
 
 
+class Latents(Protocol):
+    """Yields latents of all patches of the clips."""
+
+    def __call__(self, layer: int | None = None) -> Tensor:
+        """Return float ``[B, N, D]`` without gradient; ``layer`` counts blocks from 1, None is the last one, normed."""
+        ...
+
+
 @dataclass(frozen=True)
 class MaskRequest:
     """What a masker may look at.
@@ -70,7 +77,8 @@ class MaskRequest:
         generator: the only source of randomness, on the device of ``patches``, seeded from (seed, step).
         first_row: index of this batch's first clip within the global batch of the step.
         global_rows: clips in the global batch.
-        latents: for maskers with ``needs_latents``: yields float ``[B, N, D]`` of all patches, without gradient.
+        latents: for maskers with ``needs_latents``: ``latents(layer)`` yields float ``[B, N, D]`` of all patches of the
+            masker's ``latents_from``, without gradient.
     """
 
     patches: Tensor
@@ -79,7 +87,7 @@ class MaskRequest:
     generator: torch.Generator
     first_row: int = 0
     global_rows: int | None = None
-    latents: Callable[[], Tensor] | None = None
+    latents: Latents | None = None
 
     def uniform(self, *shape: int) -> Tensor:
         """Draw float32 ``[B, *shape]``, uniform in [0, 1).
@@ -96,12 +104,16 @@ class MaskRequest:
 class Masker(Plugin, ABC):
     """Chooses visible and masked patches, one :class:`Mask` per view.
 
-    Vectorised over the batch, on the patches' device; the only randomness is ``request``'s.
+    Vectorised over the batch, on the patches' device; the only randomness is ``request``'s. Where each view hears the
+    clip augmented in its own way, the masker is called once per view, on what that view hears and with the same
+    randomness, and the mask of that view is used.
     """
 
     kind: ClassVar[Kind] = "masker"
     #: Ask for ``request.latents``.
     needs_latents: ClassVar[bool] = False
+    #: Whose latents: the student's, or those of its EMA teacher, where an objective has one built.
+    latents_from: Literal["student", "teacher"] = "student"
     #: Number of masks returned, known before the model is built.
     views: int = 1
 
@@ -111,3 +123,7 @@ class Masker(Plugin, ABC):
     @abstractmethod
     def __call__(self, request: MaskRequest) -> tuple[Mask, ...]:
         """Return one mask per view."""
+
+    def importance(self, request: MaskRequest) -> Tensor | None:
+        """Return the weights by which patches are chosen, float ``[B, N]``, for pictures; None where all are alike."""
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -17,8 +18,11 @@ __all__ = ["HealthRule", "ModelShapes", "Need", "Objective", "ObjectiveOutput", 
 #: ``features``   predictor output at the masked positions (a predictor is built),
 #: ``target``     teacher latents at the masked positions (a teacher is built),
 #: ``pooled``     clip embedding of each view,
-#: ``prediction`` what an earlier objective predicted for the masked positions.
-Need = Literal["features", "target", "pooled", "prediction"]
+#: ``prediction`` what an earlier objective predicted for the masked positions,
+#: ``layers``     output of every teacher block (a teacher is built),
+#: ``branches``   output of every teacher block's MLP before it is added to its input (a teacher is built),
+#: ``captions``   caption embeddings of the clips (the data must have captions).
+Need = Literal["features", "target", "pooled", "prediction", "layers", "branches", "captions"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class ModelShapes:
         grid: patch grid of a training crop.
         views: masks per clip.
         total_steps: optimiser steps of the run, to resolve durations.
+        teacher_sees: patches the teacher encodes, ``masked`` or ``all``.
+        caption_dim: ``C``, width of the caption embeddings.
     """
 
     latent_dim: int
@@ -40,6 +46,8 @@ class ModelShapes:
     grid: Grid
     views: int
     total_steps: int
+    teacher_sees: Literal["masked", "all"] = "masked"
+    caption_dim: int = 768
 
 
 @dataclass
@@ -52,18 +60,27 @@ class View:
     Attributes:
         mask: the visible and masked patches.
         latents: ``[B, Nv, D]`` student latents of the visible patches (prefix tokens dropped).
+        patches: ``[B, N, P]`` pixels of the clip as this view hears it: its own where each view is augmented apart.
         pooled: ``[B, D]`` clip embedding.
         features: ``[B, Nm, Dd]`` predictor output at the masked positions.
         target: ``[B, Nm, D]`` teacher latents at the masked positions, without gradient.
         prediction: ``[B, Nm, D]`` what an earlier objective predicted.
+        layers: output of each teacher block ``[B, K, D]``, without gradient, not normed. K is Nm where the teacher sees
+            the masked patches, N where it sees all.
+        branches: likewise, what each block's MLP adds to its input.
+        finish: what the teacher applies after its last block: ``[B, K, D]`` to ``[B, K, D]``.
     """
 
     mask: Mask
     latents: Tensor
+    patches: Tensor
     pooled: Tensor = None  # type: ignore[assignment]
     features: Tensor = None  # type: ignore[assignment]
     target: Tensor = None  # type: ignore[assignment]
     prediction: Tensor = None  # type: ignore[assignment]
+    layers: tuple[Tensor, ...] = ()
+    branches: tuple[Tensor, ...] = ()
+    finish: Callable[[Tensor], Tensor] = lambda latents: latents
 
 
 @dataclass
@@ -71,8 +88,6 @@ class StepState:
     """Everything of one training step that an objective may read.
 
     Attributes:
-        spectrogram: ``[B, F, T]`` normalised.
-        patches: ``[B, N, P]`` its patches, frequency-major.
         grid: the patch grid.
         views: one per mask.
         step: optimiser steps done before this one.
@@ -81,14 +96,12 @@ class StepState:
         captions: ``[B, C]`` caption embeddings, where the data has them.
     """
 
-    spectrogram: Tensor
-    patches: Tensor
     grid: Grid
     views: tuple[View, ...]
     step: int
     total_steps: int
     measure: bool = False
-    captions: Tensor | None = None
+    captions: Tensor = None  # type: ignore[assignment]
 
     @property
     def progress(self) -> float:
@@ -139,8 +152,8 @@ class Objective(Plugin, nn.Module, ABC):
     """
 
     kind: ClassVar[Kind] = "objective"
-    #: What the pretext model must compute for this objective.
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    #: What the pretext model must compute for this objective; options may change it for an instance.
+    needs: frozenset[Need] = frozenset()
     #: What it hands to later objectives.
     provides: ClassVar[frozenset[Need]] = frozenset()
 
@@ -160,6 +173,17 @@ class Objective(Plugin, nn.Module, ABC):
             step: optimiser steps done, this one included.
             total_steps: optimiser steps of the run.
         """
+
+    def uncertainty(self, view: View) -> Tensor | None:
+        """Say how far this objective's own predictions for a masked patch lie apart.
+
+        Args:
+            view: with ``features`` at least.
+
+        Returns:
+            float32 ``[B, Nm]``, or None from an objective that predicts one thing only.
+        """
+        return None
 
     def health_rules(self) -> tuple[HealthRule, ...]:
         """Figures among the metrics that tell collapse."""

@@ -27,6 +27,8 @@ class Clip:
         split: part of a fixed split ("train", "val", "test"), where given.
         fold: cross-validation fold, where given.
         id: index within its set.
+        captions: sentences that say what is heard, each of them enough.
+        caption_embedding: file with embeddings of such sentences, float ``[C]`` or ``[k, C]``.
     """
 
     path: Path
@@ -36,6 +38,8 @@ class Clip:
     split: str | None = None
     fold: str | None = None
     id: int = 0
+    captions: tuple[str, ...] = ()
+    caption_embedding: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,9 @@ def load_clips(source: str | Path) -> ClipSet:
     Args:
         source: a folder (searched recursively, files in the order of their relative paths), a manifest CSV,
             or one audio file. A manifest has the column ``path`` (relative to the manifest) and may have
-            ``label`` (several separated by ``;``), ``split``, ``fold``, ``start`` and ``duration`` (seconds);
-            other columns are ignored.
+            ``label`` (several separated by ``;``), ``split``, ``fold``, ``start`` and ``duration`` (seconds),
+            ``caption`` (alternatives separated by ``|``) and ``caption_embedding`` (a .npy file, relative to the
+            manifest); other columns are ignored.
 
     Raises:
         DataError: the source is absent, holds no audio, or the manifest has mistakes (all told at once).

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ssl_wb.audio.augment import Augmenter
 from ssl_wb.audio.decode import info, read_samples
+from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import ClipSet
-from ssl_wb.data.order import clips_for, random_below, random_for
+from ssl_wb.data.order import caption_random, clips_for, random_below, random_for, view_random
 from ssl_wb.errors import AudioError, UsageError, WorkbenchError
 
-__all__ = ["Batch", "CropDataset", "batches", "check_batch", "resolve_workers"]
+__all__ = ["Batch", "Crop", "CropDataset", "batches", "check_batch", "resolve_workers"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -34,16 +36,19 @@ class Batch:
     """One micro-batch of one process.
 
     Attributes:
-        waveform: float32 ``[b, S]``, zeros past a clip's end.
+        waveform: float32 ``[b, V, S]``, the readings of each clip, zeros past its end; ``V`` is 1 without
+            augmentation.
         lengths: int64 ``[b]``, samples that count.
         clips: int64 ``[b]``, index of each clip in its set.
         first_row: place of the first clip within the global batch of its step.
+        captions: float32 ``[b, C]``, embedding of one caption of each clip; None where the data has none.
     """
 
     waveform: Tensor
     lengths: Tensor
     clips: Tensor
     first_row: int
+    captions: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy to a device, without waiting for it where memory is pinned."""
@@ -52,11 +57,30 @@ class Batch:
             self.lengths.to(device, non_blocking=True),
             self.clips.to(device, non_blocking=True),
             self.first_row,
+            None if self.captions is None else self.captions.to(device, non_blocking=True),
         )
 
 
-class CropDataset(Dataset[tuple[NDArray[np.float32], int, int]]):
+class Crop(NamedTuple):
+    """One crop.
+
+    Attributes:
+        waveform: float32 ``[V, S]``, its readings.
+        length: samples that count.
+        clip: index of the clip it was read from (another than asked for where that one is unreadable).
+        caption: float32 ``[C]``, or None.
+    """
+
+    waveform: NDArray[np.float32]
+    length: int
+    clip: int
+    caption: NDArray[np.float32] | None = None
+
+
+class CropDataset(Dataset[Crop]):
     """Random crops; an item is a pure function of (seed, epoch, clip index).
+
+    All readings of an item are of one crop; each is augmented in its own way, by (seed, epoch, clip index, view).
 
     One unreadable file does not end a run: it is warned about once and replaced by the clip after it. When at
     least 10 clips and more than 1 % of those read so far (by this process) are unreadable, the run stops.
@@ -65,9 +89,12 @@ class CropDataset(Dataset[tuple[NDArray[np.float32], int, int]]):
         clips: where crops come from.
         sample_rate: samples per second of the crops.
         samples: length of a crop.
-        seed: seed of the crops' positions.
+        seed: seed of the crops' positions, augmentations and captions.
         short: a clip shorter than the crop is followed by zeros and keeps its own length ("zeros"), or is
             repeated until the crop is full ("repeat").
+        augment: changes each reading; None leaves the crop as it is, read once.
+        views: readings of each crop where they are augmented.
+        captions: one caption of its clip goes with each crop; none when None.
     """
 
     def __init__(
@@ -77,12 +104,19 @@ class CropDataset(Dataset[tuple[NDArray[np.float32], int, int]]):
         samples: int,
         seed: int,
         short: Literal["zeros", "repeat"] = "zeros",
+        *,
+        augment: Augmenter | None = None,
+        views: int = 1,
+        captions: CaptionTable | None = None,
     ) -> None:
         self.clips = clips
         self.sample_rate = sample_rate
         self.samples = samples
         self.seed = seed
         self.short = short
+        self.augment = augment
+        self.views = views
+        self.captions = captions
         self.reads = 0
         self.unreadable: dict[int, str] = {}
         self._available: dict[int, int] = {}  # samples of each clip seen so far
@@ -90,18 +124,15 @@ class CropDataset(Dataset[tuple[NDArray[np.float32], int, int]]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.float32], int, int]:
+    def __getitem__(self, key: tuple[int, int]) -> Crop:
         """Read one crop.
 
         Args:
             key: epoch and clip index.
 
-        Returns:
-            float32 ``[samples]``, the number of samples that count, and the index of the clip it was read
-            from (another than asked for where that one is unreadable).
-
         Raises:
             AudioError: too many clips are unreadable.
+            DataError: an augmentation failed.
         """
         epoch, index = key
         for step in range(len(self.clips)):
@@ -114,8 +145,22 @@ class CropDataset(Dataset[tuple[NDArray[np.float32], int, int]]):
             except AudioError as error:
                 self._note(candidate, error)
             else:
-                return crop, length, candidate
+                return Crop(
+                    self._readings(crop, length, epoch, candidate), length, candidate, self._caption(epoch, candidate)
+                )
         raise self._too_many()
+
+    def _readings(self, crop: NDArray[np.float32], length: int, epoch: int, index: int) -> NDArray[np.float32]:
+        """Make the readings ``[V, samples]`` of one crop ``[samples]``."""
+        if self.augment is None:
+            return crop[None]
+        randomness = (view_random(self.seed, epoch, index, view) for view in range(self.views))
+        return np.stack([self.augment(crop, length, generator) for generator in randomness])
+
+    def _caption(self, epoch: int, index: int) -> NDArray[np.float32] | None:
+        if self.captions is None:
+            return None
+        return self.captions.row(index, caption_random(self.seed, epoch, index))
 
     def crop(self, epoch: int, index: int) -> NDArray[np.float32]:
         """Read a random stretch of one clip, float32 ``[S]`` with ``S`` at most ``samples``."""
@@ -167,13 +212,13 @@ class CropDataset(Dataset[tuple[NDArray[np.float32], int, int]]):
         )
 
 
-class _Guarded(Dataset[tuple[NDArray[np.float32], int, int] | WorkbenchError]):
+class _Guarded(Dataset[Crop | WorkbenchError]):
     """Hands expected errors over as values; a DataLoader would turn them into text with a traceback."""
 
     def __init__(self, dataset: CropDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[NDArray[np.float32], int, int] | WorkbenchError:
+    def __getitem__(self, key: tuple[int, int]) -> Crop | WorkbenchError:
         try:
             return self.dataset[key]
         except WorkbenchError as error:
@@ -277,23 +322,24 @@ def _loaded(dataset: CropDataset, plan: _Plan, workers: int) -> Iterator[Batch]:
     for index, loaded in enumerate(loader):
         if isinstance(loaded, WorkbenchError):
             raise loaded
-        waveform, lengths, clips = loaded
-        yield Batch(waveform, lengths, clips, plan.first_row(index % plan.accumulate))
+        waveform, lengths, clips, captions = loaded
+        yield Batch(waveform, lengths, clips, plan.first_row(index % plan.accumulate), captions)
 
 
-def _collate(
-    items: list[tuple[NDArray[np.float32], int, int] | WorkbenchError],
-) -> tuple[Tensor, Tensor, Tensor] | WorkbenchError:
-    crops: list[NDArray[np.float32]] = []
-    lengths: list[int] = []
-    clips: list[int] = []
+def _collate(items: list[Crop | WorkbenchError]) -> tuple[Tensor, Tensor, Tensor, Tensor | None] | WorkbenchError:
+    """Stack waveforms, lengths, clips and captions; a tuple, because memory of other classes would not be pinned."""
+    crops: list[Crop] = []
     for item in items:
         if isinstance(item, WorkbenchError):
             return item
-        crops.append(item[0])
-        lengths.append(item[1])
-        clips.append(item[2])
-    return torch.from_numpy(np.stack(crops)), torch.tensor(lengths), torch.tensor(clips)
+        crops.append(item)
+    captions = [crop.caption for crop in crops if crop.caption is not None]
+    return (
+        torch.from_numpy(np.stack([crop.waveform for crop in crops])),  # [b, V, S]
+        torch.tensor([crop.length for crop in crops]),  # [b]
+        torch.tensor([crop.clip for crop in crops]),  # [b]
+        torch.from_numpy(np.stack(captions)) if captions else None,  # [b, C]
+    )
 
 
 def _start_worker(worker: int) -> None:

@@ -16,7 +16,10 @@ __all__ = ["read_manifest"]
 
 #: Mistakes shown before the rest is only counted.
 SHOWN = 10
-HINT = "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, start, duration."
+HINT = (
+    "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, start, duration, "
+    "caption (a|b), caption_embedding (.npy)."
+)
 
 
 def read_manifest(path: Path) -> tuple[tuple[Clip, ...], bytes]:
@@ -97,7 +100,7 @@ def _cell(row: Mapping[str, str | None], name: str) -> str:
 def _clip(row: dict[str, str | None], folder: Path, index: int, present: dict[str, bool]) -> Clip | str:
     """Parse one line, or say what is wrong with it."""
     if None in row:  # DictReader's key for cells beyond the header
-        return "more cells than the header has columns; put double quotes around a path or label with a comma"
+        return "more cells than the header has columns; put double quotes around a path, label or caption with a comma"
     name = _cell(row, "path")
     if not name:
         return "no path"
@@ -116,16 +119,25 @@ def _clip(row: dict[str, str | None], folder: Path, index: int, present: dict[st
         present[full] = _is_file(full)
     if not present[full]:
         return f"no such file: {name!r}"
-    labels = tuple(dict.fromkeys(label.strip() for label in _cell(row, "label").split(";") if label.strip()))
+    embedding = _cell(row, "caption_embedding")
+    if embedding and not _is_file(os.path.join(folder, embedding)):  # noqa: PTH118 - as above
+        return f"no such file: {embedding!r}"
     return Clip(
         Path(full),
         start or 0.0,
         duration,
-        labels,
+        _several(row, "label", ";"),
         _cell(row, "split") or None,
         _cell(row, "fold") or None,
         index,
+        _several(row, "caption", "|"),
+        folder / embedding if embedding else None,
     )
+
+
+def _several(row: Mapping[str, str | None], name: str, separator: str) -> tuple[str, ...]:
+    """Values of a cell that may hold several, each once."""
+    return tuple(dict.fromkeys(value.strip() for value in _cell(row, name).split(separator) if value.strip()))
 
 
 def _is_file(full: str) -> bool:

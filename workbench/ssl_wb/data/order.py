@@ -15,10 +15,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["clips_for", "permutation", "random_below", "random_for"]
+__all__ = ["caption_random", "clips_for", "permutation", "random_below", "random_for", "view_random"]
 
 # Spawn keys that keep the streams apart: without them (seed, epoch) and (seed, epoch, 0) would be one stream.
-_ORDER, _CLIP = 0, 1
+_ORDER, _CLIP, _VIEW, _CAPTION = range(4)
 
 
 @lru_cache(maxsize=2)
@@ -57,8 +57,22 @@ def clips_for(positions: range, count: int, seed: int) -> list[tuple[int, int]]:
 
 
 def random_for(seed: int, epoch: int, clip: int) -> np.random.Generator:
-    """Return the randomness of one clip in one epoch: its crop, and any augmentation."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=(_CLIP, clip))))
+    """Return the randomness of one clip in one epoch: the place of its crop."""
+    return _generator(seed, epoch, _CLIP, clip)
+
+
+def view_random(seed: int, epoch: int, clip: int, view: int) -> np.random.Generator:
+    """Return the randomness of one view of a clip in one epoch: its augmentation."""
+    return _generator(seed, epoch, _VIEW, clip, view)
+
+
+def caption_random(seed: int, epoch: int, clip: int) -> np.random.Generator:
+    """Return the randomness by which one of a clip's captions is taken in one epoch."""
+    return _generator(seed, epoch, _CAPTION, clip)
+
+
+def _generator(seed: int, epoch: int, *spawn_key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch], spawn_key=spawn_key)))
 
 
 def random_below(generator: np.random.Generator, choices: int) -> int:

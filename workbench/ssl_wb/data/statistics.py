@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.data.cache import cache_files, may_write
 from ssl_wb.data.clips import ClipSet
 from ssl_wb.data.loading import CropDataset
 from ssl_wb.data.order import clips_for
@@ -25,10 +26,13 @@ __all__ = ["Statistics", "measure"]
 
 log = logging.getLogger("ssl_wb")
 
-#: M2D takes 10,000 crops (METHODS A); with 2,000 the mean of mixed audio varies by about 0.02.
+#: M2D takes 10,000 crops; with 2,000 the mean of mixed audio varies by about 0.02.
 CROPS = 2000
 SMALLEST_STD = 1e-3
 BATCH = 32
+
+#: Front end settings that come after the log-mel values and so do not change their statistics.
+AFTERWARDS = frozenset({"mean", "std", "std_factor", "pad"})
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def measure(clips: ClipSet, section: FrontEndSection, samples: int, *, crops: in
 
     Args:
         clips: the data to train on.
-        section: front end settings; their ``mean`` and ``std`` are not looked at.
+        section: front end settings; those of normalisation (``mean``, ``std``, ``std_factor``, ``pad``) are not
+            looked at.
         samples: length of a crop.
         crops: number of random crops.
         seed: seed of the crops.
@@ -66,13 +71,14 @@ def measure(clips: ClipSet, section: FrontEndSection, samples: int, *, crops: in
         DataError: the data is silent, or its values are all the same.
         AudioError: too many clips are unreadable.
     """
-    settings = section.model_dump(exclude={"mean", "std"}) | {
+    unused = AFTERWARDS if section.name == "kaldi-fbank" else AFTERWARDS | {"preemphasis"}
+    settings = section.model_dump(exclude=set(unused)) | {
         "samples": samples,
         "crops": crops,
         "seed": seed,
     }
     key = hashlib.sha256(json.dumps([clips.digest, settings], sort_keys=True).encode()).hexdigest()[:32]
-    places = _cache_files(clips.source)
+    places = cache_files(clips.source, "statistics", "json")
     for place in places:
         known = _cached(place, key)
         if known is not None:
@@ -91,8 +97,8 @@ def _measured(clips: ClipSet, section: FrontEndSection, samples: int, crops: int
     for first in range(0, crops, BATCH):
         keys = clips_for(range(first, min(crops, first + BATCH)), len(clips), seed)
         read = [dataset[key] for key in keys]
-        waveform = torch.from_numpy(np.stack([crop for crop, _, _ in read]))  # [B, S]
-        lengths = torch.tensor([length for _, length, _ in read])  # [B]
+        waveform = torch.from_numpy(np.concatenate([crop.waveform for crop in read]))  # [B, S], one reading each
+        lengths = torch.tensor([crop.length for crop in read])  # [B]
         with torch.no_grad():
             log_mel, frames = front_end.log_mel(waveform, lengths)  # [B, F, T], [B]
         inside = torch.arange(log_mel.shape[2]) < frames[:, None]  # [B, T]
@@ -108,21 +114,6 @@ def _measured(clips: ClipSet, section: FrontEndSection, samples: int, crops: int
             hint="Check a few files by ear; or give front_end.mean and front_end.std.",
         )
     return Statistics(round(mean, 6), round(std, 6), crops, clips.digest)
-
-
-def _cache_files(source: Path) -> list[Path]:
-    """Where statistics may be kept, best place first."""
-    beside = (
-        source / ".ssl-wb-statistics.json" if source.is_dir() else source.with_name(f"{source.name}.statistics.json")
-    )
-    name = hashlib.sha256(str(source.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    places = [beside]
-    try:
-        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        places.append(Path(root) / "ssl-wb" / f"statistics-{name}.json")
-    except RuntimeError:  # no home folder, as in some containers
-        log.debug("no home folder to keep statistics in")
-    return places
 
 
 def _cached(place: Path, key: str) -> Statistics | None:
@@ -149,9 +140,8 @@ def _keep(place: Path, key: str, statistics: Statistics) -> bool:
     entries = _entries(place) | {key: asdict(statistics)}
     aside = place.with_name(f"{place.name}.{os.getpid()}")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.parent.stat().st_mode & 0o222:
-            return False  # marked read-only: root could write all the same, and should not
+        if not may_write(place.parent):
+            return False
         aside.write_text(json.dumps(entries, indent=1), encoding="utf-8")
         aside.replace(place)
     except OSError as error:

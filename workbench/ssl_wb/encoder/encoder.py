@@ -33,9 +33,9 @@ class _Chunk:
 class FrozenEncoder(nn.Module):
     """Front end and backbone of a pre-trained encoder, without gradient.
 
-    A spectrogram is padded to whole patches with zeros (the data's mean), cut into chunks of at most ``chunk_frames``
-    frames, each encoded alone, the last one short (METHODS D). Chunks of equal length share a pass and no others, so a
-    clip's embedding does not depend on what it is batched with.
+    A spectrogram is padded to whole patches with the front end's ``pad_value`` (by default 0, the data's mean), cut
+    into chunks of at most ``chunk_frames`` frames, each encoded alone, the last one short. Chunks of equal
+    length share a pass and no others, so a clip's embedding does not depend on what it is batched with.
 
     Attributes:
         sample_rate: samples per second that waveforms must have.
@@ -115,11 +115,35 @@ class FrozenEncoder(nn.Module):
         self, waveform: Tensor, lengths: Tensor | None, encode: Callable[[Tensor], list[Tensor]]
     ) -> list[Tensor]:
         """Embed ``[B, S]`` as one ``[B, T, D]`` for each latent that ``encode`` returns."""
+
+        def read(patches: Tensor, grid: Grid) -> list[Tensor]:
+            return [self._join_rows(latents, grid) for latents in encode(self.backbone.embed(patches, grid))]
+
+        return self.by_chunk(waveform, lengths, read)
+
+    def by_chunk(
+        self, waveform: Tensor, lengths: Tensor | None, read: Callable[[Tensor, Grid], list[Tensor]]
+    ) -> list[Tensor]:
+        """Cut clips into chunks, have them read, and put what comes back in place.
+
+        Args:
+            waveform: ``[B, S]`` or ``[S]`` at ``sample_rate``, full scale 1.
+            lengths: int64 ``[B]``, samples of each clip; all of S when None.
+            read: called as ``read(patches, grid)`` with ``[n, N, P]`` of n chunks of one length; returns one or several
+                ``[n, grid.time, d]``.
+
+        Returns:
+            One float32 ``[B, T, d]`` for each that ``read`` returns; past a clip's end 0.
+
+        Raises:
+            UsageError: the waveform has another shape, holds no sample, or is not finite.
+        """
         waveform, lengths = self._checked(waveform, lengths)
         spectrogram, frames = self.front_end(waveform, lengths)  # [B, F, frames], [B]
         columns = [-(-int(count) // self.patch_width) for count in frames]
         width = max(columns)
-        spectrogram = F.pad(spectrogram, (0, max(0, width * self.patch_width - spectrogram.shape[2])))
+        short = max(0, width * self.patch_width - spectrogram.shape[2])
+        spectrogram = F.pad(spectrogram, (0, short), value=float(self.front_end.pad_value))
         results: list[Tensor] = []
         for chunks in self._passes(columns):
             pieces = torch.stack(
@@ -129,13 +153,11 @@ class FrozenEncoder(nn.Module):
                 ]
             )  # [chunks, F, frames]
             grid = Grid(self.rows, chunks[0].columns)
-            tokens = self.backbone.embed(patchify(pieces, self.backbone.patch), grid)
-            for number, latents in enumerate(encode(tokens)):
+            for number, values in enumerate(read(patchify(pieces, self.backbone.patch), grid)):
                 if len(results) <= number:
-                    results.append(torch.zeros(len(waveform), width, self.dim, device=waveform.device))
-                joined = self._join_rows(latents.float(), grid)  # [chunks, columns, D]
-                for chunk, embedding in zip(chunks, joined, strict=True):
-                    results[number][chunk.row, chunk.first : chunk.first + chunk.columns] = embedding
+                    results.append(torch.zeros(len(waveform), width, values.shape[2], device=waveform.device))
+                for chunk, value in zip(chunks, values.float(), strict=True):
+                    results[number][chunk.row, chunk.first : chunk.first + chunk.columns] = value
         return results
 
     def _join_rows(self, latents: Tensor, grid: Grid) -> Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ssl_wb.audio.decode import read
 from ssl_wb.data.clips import Clip, load_clips
 from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.encoder.uncertainty import HeldOut
 from ssl_wb.errors import AudioError, UsageError
 
 __all__ = ["Embeddings", "check_ending", "embed_clips", "gather_clips", "write_embeddings"]
@@ -30,12 +31,25 @@ class Embeddings:
         times: float64 ``[rows]``, seconds from the file's start to the row's begin.
         values: float32 ``[rows, D]``.
         skipped: one message for each file that could not be read.
+        uncertainty: float32 ``[rows]`` of :class:`ssl_wb.encoder.uncertainty.HeldOut`, where it was asked for.
     """
 
     paths: list[str]
     times: NDArray[np.float64]
     values: NDArray[np.float32]
     skipped: list[str]
+    uncertainty: NDArray[np.float32] | None = None
+
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """Return what is written, by name; each has one entry (or row) per row."""
+        columns: dict[str, NDArray[np.generic]] = {
+            "path": np.array(self.paths),
+            "time": self.times,
+            "embedding": self.values,
+        }
+        if self.uncertainty is not None:
+            columns["uncertainty"] = self.uncertainty
+        return columns
 
 
 def gather_clips(sources: Iterable[str | Path]) -> list[Clip]:
@@ -48,6 +62,7 @@ def embed_clips(
     clips: Sequence[Clip],
     *,
     level: Level = "clip",
+    held_out: HeldOut | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Embeddings:
     """Embed clips one by one.
@@ -58,7 +73,8 @@ def embed_clips(
         encoder: the frozen encoder.
         clips: what to embed.
         level: one row per clip, or one per frame.
-        progress: called with the number of clips done.
+        held_out: tells each row's uncertainty too; a clip's is the mean over its frames.
+        progress: called with the number of clips done, those skipped included.
 
     Raises:
         AudioError: no clip could be read.
@@ -66,29 +82,37 @@ def embed_clips(
     paths: list[str] = []
     times: list[NDArray[np.float64]] = []
     values: list[NDArray[np.float32]] = []
+    uncertainty: list[NDArray[np.float32]] = []
     skipped: list[str] = []
     for number, clip in enumerate(clips, start=1):
         try:
             waveform = read(clip.path, encoder.sample_rate, start=clip.start, duration=clip.duration)
         except AudioError as error:
             skipped.append(error.message)
+            progress(number)
             continue
         batch = torch.from_numpy(waveform)[None]  # [1, S]
         rows = (encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]).cpu().numpy()
         paths += [str(clip.path)] * len(rows)
         times.append(clip.start + np.arange(len(rows), dtype=np.float64) * encoder.hop_seconds)
         values.append(rows)
+        if held_out is not None:
+            frames = held_out.frames(batch)[0]  # [T]
+            uncertainty.append((frames.mean()[None] if level == "clip" else frames).cpu().numpy())
         progress(number)
     if not values:
         raise AudioError(
             "none of the files could be read:\n" + "\n".join(f"  - {message}" for message in skipped[:10]),
             hint="give wav, flac, ogg or mp3 files",
         )
-    return Embeddings(paths, np.concatenate(times), np.concatenate(values), skipped)
+    told = np.concatenate(uncertainty) if uncertainty else None
+    return Embeddings(paths, np.concatenate(times), np.concatenate(values), skipped, told)
 
 
 def write_embeddings(out: Path, embeddings: Embeddings) -> None:
-    """Write ``.npz`` (path, time, embedding) or ``.parquet`` (the same columns), whole or not at all.
+    """Write ``.npz`` (path, time, embedding, uncertainty where it was asked for) or ``.parquet`` (the same columns).
+
+    The file is written whole or not at all.
 
     Raises:
         UsageError: another ending, or parquet without pyarrow.
@@ -97,17 +121,16 @@ def write_embeddings(out: Path, embeddings: Embeddings) -> None:
     aside = out.with_name(f".{out.name}.part{out.suffix}")
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        np.savez(aside, path=np.array(embeddings.paths), time=embeddings.times, embedding=embeddings.values)
+        np.savez(aside, **embeddings.columns())  # type: ignore[arg-type]
     else:
         import pyarrow
         from pyarrow import parquet
 
         columns = {
-            "path": pyarrow.array(embeddings.paths),
-            "time": pyarrow.array(embeddings.times),
-            "embedding": pyarrow.FixedSizeListArray.from_arrays(
-                pyarrow.array(embeddings.values.reshape(-1)), embeddings.values.shape[1]
-            ),
+            name: pyarrow.array(values)
+            if values.ndim == 1
+            else pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), values.shape[1])
+            for name, values in embeddings.columns().items()
         }
         parquet.write_table(pyarrow.table(columns), aside)
     aside.replace(out)

@@ -1,6 +1,6 @@
 """Plain log-mel statistics as encoders: what a trained encoder has to beat.
 
-The spectrogram is MATPAC's (METHODS A) with 64 bands from 30 Hz to 8 kHz, not normalised; probes standardise. Speakers
+The spectrogram is MATPAC's with 64 bands from 30 Hz to 8 kHz, not normalised; probes standardise. Speakers
 want the lowest bands, digits of unknown speakers suffer from them: 0, 20 or 50 Hz move single tasks by up to 2 points.
 """
 

@@ -29,7 +29,7 @@ PARTS = {
     "testing": "test",
     "eval": "test",
 }
-#: Share of the training clips held out to choose with, where the manifest names none (EVAR's; METHODS F.1).
+#: Share of the training clips held out to choose with, where the manifest names none (EVAR's).
 HELD_OUT = 0.10
 #: Shares of validation and test where the manifest divides nothing; the rest trains.
 UNDIVIDED = (0.15, 0.25)

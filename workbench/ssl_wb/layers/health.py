@@ -13,7 +13,7 @@ __all__ = ["direction_std", "effective_rank", "feature_std"]
 
 @torch.no_grad()
 def feature_std(features: Tensor) -> Tensor:
-    """Root mean square over dimensions of the standard deviation over rows (METHODS C.4, last line).
+    """Root mean square over dimensions of the standard deviation over rows.
 
     Args:
         features: ``[..., D]``; all but the last axis are rows.

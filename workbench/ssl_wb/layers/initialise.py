@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["initialise"]
+__all__ = ["initialise", "initialise_trunc_normal"]
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw weights as MAE, M2D and MATPAC do: Xavier-uniform matrices, zero biases, unit norms (METHODS D).
+    """Draw weights as MAE, M2D and MATPAC do: Xavier-uniform matrices, zero biases, unit norms.
 
     For use with ``module.apply``.
     """
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.LayerNorm):
+    _plain(module)
+
+
+def initialise_trunc_normal(module: nn.Module) -> None:
+    """Draw weights as AudioMosaic and timm do: truncated normal of deviation 0.02, zero biases, unit norms.
+
+    For use with ``module.apply``.
+    """
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    _plain(module)
+
+
+def _plain(module: nn.Module) -> None:
+    """Set biases to zero and norms to one."""
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)

@@ -18,7 +18,7 @@ def _sincos_1d(places: Tensor, dim: int) -> Tensor:
 
 
 def sincos_2d(grid: Grid, dim: int) -> Tensor:
-    """Return the position table of a grid, frequency-major (METHODS A, last lines; MAE).
+    """Return the position table of a grid, frequency-major (MAE).
 
     The first half of the width codes time, the second half frequency. A shorter grid's table is the first columns of a
     longer one's, so any clip length shares one code.

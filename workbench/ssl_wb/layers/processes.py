@@ -1,19 +1,87 @@
-"""Means over all processes of a run; on one process they are the value itself."""
+"""Means, sums and rows of all processes of a run; on one process they are the value itself."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-__all__ = ["mean_over_processes"]
+__all__ = ["gather_with_gradient", "mean_over_processes", "process_place", "sum_with_gradient"]
+
+
+def process_place() -> tuple[int, int]:
+    """Return this process' rank and the number of processes; (0, 1) without a process group."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
 
 
 @torch.no_grad()
 def mean_over_processes(value: Tensor) -> Tensor:
     """Average a tensor of any shape over all processes, without gradient."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    _, world = process_place()
+    if world == 1:
         return value
     total = value.clone()
     dist.all_reduce(total)
-    return total / dist.get_world_size()
+    return total / world
+
+
+# torch.distributed.nn has both of these, but its all_gather sends the gradient through an all-to-all that gloo lacks
+# and emulates by one scatter per process; an all-reduce is one call on every backend.
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes; every process' loss depends on every process' value, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; the gradient of a process' rows is the sum of what all processes' losses make of them."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        _, world = process_place()
+        everyone = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world)]
+        dist.all_gather(everyone, rows.contiguous())
+        return torch.cat(everyone)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        rank, world = process_place()
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(world)[rank]
+
+
+def sum_with_gradient(value: Tensor) -> Tensor:
+    """Sum a tensor of any shape over all processes.
+
+    The gradient is that of the sum of all processes' losses; DDP's mean over processes turns it into that of their
+    mean. Every process must call it, and run its backward, equally often and in the same order.
+    """
+    _, world = process_place()
+    return value if world == 1 else _Sum.apply(value)
+
+
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """Stack rows ``[b, ...]`` of all processes in the order of their ranks: ``[world * b, ...]``.
+
+    ``b`` is the same on all processes. The gradient is that of the sum of all processes' losses, as in
+    :func:`sum_with_gradient`; rows without a gradient are gathered without one.
+    """
+    _, world = process_place()
+    return rows if world == 1 else _Gather.apply(rows)

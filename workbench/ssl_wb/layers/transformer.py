@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssl_wb.layers.attention import attention
 
@@ -10,20 +12,33 @@ __all__ = ["Attention", "Block", "Mlp"]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one projection for query, key and value."""
+    """Multi-head self-attention with one projection for query, key and value.
 
-    def __init__(self, dim: int, heads: int) -> None:
+    Without ``key_bias`` only query and value have one (BEiT, MSM-MAE's first release). The result is the same function:
+    a bias of the keys adds the same to all scores of a query, which the softmax takes away.
+    """
+
+    def __init__(self, dim: int, heads: int, key_bias: bool = True) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide a width of {dim}")
         self.heads = heads
-        self.qkv = nn.Linear(dim, dim * 3)
+        self.qkv = nn.Linear(dim, dim * 3, bias=key_bias)
+        self.q_bias = None if key_bias else nn.Parameter(torch.zeros(dim))
+        self.v_bias = None if key_bias else nn.Parameter(torch.zeros(dim))
         self.proj = nn.Linear(dim, dim)
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        """Map tokens ``[B, K, D]`` to queries, keys and values ``[B, K, 3 D]``."""
+        if self.q_bias is None or self.v_bias is None:
+            return self.qkv(tokens)
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])  # [3 D]
+        return F.linear(tokens, self.qkv.weight, bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``[B, K, D]`` to ``[B, K, D]``."""
         batch, count, dim = tokens.shape
-        qkv = self.qkv(tokens).view(batch, count, 3, self.heads, dim // self.heads)
+        qkv = self._project(tokens).view(batch, count, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, K, D / heads]
         mixed = attention(query, key, value).transpose(1, 2).reshape(batch, count, dim)
         return self.proj(mixed)
@@ -46,14 +61,20 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each behind a LayerNorm (eps 1e-6) and added to its input."""
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, key_bias: bool = True) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, heads)
+        self.attn = Attention(dim, heads, key_bias)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens ``[B, K, D]`` to ``[B, K, D]``."""
-        tokens = tokens + self.attn(self.norm1(tokens))
-        return tokens + self.mlp(self.norm2(tokens))
+    def forward(self, tokens: Tensor, scales: Tensor | None = None) -> Tensor:
+        """Map tokens ``[B, K, D]`` to ``[B, K, D]``; ``scales`` ``[2, B, 1, 1]`` multiply the two branches."""
+        return self.parts(tokens, scales)[0]
+
+    def parts(self, tokens: Tensor, scales: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the output ``[B, K, D]`` and, apart, what the MLP added to get there ``[B, K, D]``."""
+        mixed = self.attn(self.norm1(tokens))
+        tokens = tokens + (mixed if scales is None else mixed * scales[0].to(mixed.dtype))
+        added = self.mlp(self.norm2(tokens))
+        return tokens + (added if scales is None else added * scales[1].to(added.dtype)), added

@@ -5,24 +5,32 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.contracts.backbone import Backbone
+from ssl_wb.contracts.backbone import Backbone, Trunk
 from ssl_wb.contracts.masker import Grid, Mask, Masker, MaskRequest
 from ssl_wb.contracts.objective import HealthRule, ModelShapes, Need, Objective, StepState, View
+from ssl_wb.contracts.plugin import steps_of
+from ssl_wb.errors import PluginError
 from ssl_wb.layers.ema import ema_update, linear_schedule
 from ssl_wb.layers.health import direction_std, effective_rank
+from ssl_wb.layers.noise import step_noise
 from ssl_wb.layers.patches import gather_rows, patchify
-from ssl_wb.pretext.predictor import Predictor
 from ssl_wb.recipe.schema import TeacherSection
 
-__all__ = ["PretextModel", "PretextOutput", "WeightedObjective"]
+__all__ = ["TEACHER_NEEDS", "PretextModel", "PretextOutput", "WeightedObjective", "draw_masks"]
 
 #: Seeds of masks are spread by a large odd factor, so that (seed 0, step 1) and (seed 1, step 0) do not meet.
 _SEED_STRIDE = 1_000_003
+
+
+#: What stands behind the masks' stream of seeds: no step or seed of a run reaches as far.
+_STREAM_STRIDE = 1 << 48
+#: Needs for which a teacher is built.
+TEACHER_NEEDS: frozenset[Need] = frozenset({"target", "layers", "branches"})
 
 
 @dataclass
@@ -42,11 +50,82 @@ class PretextOutput:
     metrics: dict[str, Tensor | float] = field(default_factory=dict)
 
 
+def _reset(trunk: Trunk) -> None:
+    """Draw fresh weights; PluginError from a trunk that cannot."""
+    try:
+        trunk.reset_parameters()
+    except NotImplementedError as error:
+        raise PluginError(str(error)) from error
+
+
+def draw_masks(masker: Masker, requests: Sequence[MaskRequest]) -> tuple[Mask, ...]:
+    """Ask a masker for one mask per view.
+
+    Args:
+        masker: the masker.
+        requests: one for the clips as all views hear them, or one for each view.
+    """
+    if len(requests) == 1:
+        return masker(requests[0])
+    return tuple(masker(request)[number] for number, request in enumerate(requests))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """This batch within the global batch of the step: its first clip, clips of everyone, clips here."""
+
+    first: int
+    everyone: int
+    here: int
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """What the teacher makes of some patches: latents ``[B, K, D]`` and, where asked for, its blocks' outputs."""
+
+    latents: Tensor
+    layers: tuple[Tensor, ...] = ()
+    branches: tuple[Tensor, ...] = ()
+
+
+class _Reading:
+    """The clips as one or more views hear them, and what the teacher made of all their patches, computed once."""
+
+    def __init__(self, model: PretextModel, patches: Tensor, grid: Grid) -> None:
+        self.model = model
+        self.patches = patches  # [B, N, P]
+        self.grid = grid
+        self._taught: _Taught | None = None
+
+    def taught(self) -> _Taught:
+        """Return the teacher's reading of all patches."""
+        if self._taught is None:
+            self._taught = self.model._teach(self.patches, self.grid, None)
+        return self._taught
+
+    @torch.no_grad()
+    def latents(self, layer: int | None = None) -> Tensor:
+        """Return latents ``[B, N, D]`` for a masker; a pass of the teacher over all patches serves its targets too."""
+        model = self.model
+        prefix = model.backbone.prefix_tokens
+        from_teacher = model.masker.latents_from == "teacher"
+        if from_teacher and layer is None and model.teacher_section.sees == "all":
+            return self.taught().latents
+        trunk = model.teacher if from_teacher else model.backbone.trunk
+        assert trunk is not None
+        training = trunk.training
+        trunk.eval()
+        tokens = model.backbone.embed(self.patches, self.grid)
+        latents = trunk(tokens) if layer is None else trunk.layers(tokens, layer)[-1]
+        trunk.train(training)
+        return latents[:, prefix:]
+
+
 class PretextModel(nn.Module):
     """Student, predictor, EMA teacher and objectives.
 
-    A predictor is built when an objective needs features, a teacher when one needs a target; each thing is computed
-    once per view, whoever asks.
+    A predictor is built when an objective needs features, a teacher when one needs something of it; each thing is
+    computed once per view, whoever asks. Views whose masks have the same counts share one pass.
     """
 
     def __init__(
@@ -54,7 +133,7 @@ class PretextModel(nn.Module):
         *,
         backbone: Backbone,
         masker: Masker,
-        predictor: Predictor | None,
+        predictor: nn.Module | None,
         teacher: TeacherSection,
         objectives: Sequence[WeightedObjective],
         shapes: ModelShapes,
@@ -70,12 +149,19 @@ class PretextModel(nn.Module):
         self.shapes = shapes
         self.seed = seed
         self.teacher_section = teacher
-        self.teacher: nn.Module | None = None
-        if "target" in self.needs:
+        self.teacher: Trunk | None = None
+        if not TEACHER_NEEDS.isdisjoint(self.needs):
             self.teacher = copy.deepcopy(backbone.trunk)
             if teacher.init == "independent":
-                self.teacher.reset_parameters()
-            self.teacher.requires_grad_(False)
+                _reset(self.teacher)
+            self.teacher.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch student and heads to training; the teacher computes as in evaluation, always."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
 
     def forward(
         self,
@@ -86,24 +172,34 @@ class PretextModel(nn.Module):
         global_rows: int | None = None,
         measure: bool = False,
         masks: tuple[Mask, ...] | None = None,
+        captions: Tensor | None = None,
     ) -> PretextOutput:
         """Compute the loss of a (micro-)batch.
 
         Args:
-            spectrogram: ``[B, F, T]`` normalised.
+            spectrogram: ``[B, F, T]`` normalised, or ``[B, V, F, T]`` with one reading of the clip for each view.
             step: optimiser steps done before this one.
             first_row: this batch's first clip within the global batch of the step.
             global_rows: clips in the global batch; B when None.
             measure: compute health figures too.
             masks: use these instead of the masker's.
+            captions: ``[B, C]`` caption embeddings, for objectives that need them.
         """
-        patches = patchify(spectrogram, self.backbone.patch)  # [B, N, P]
-        grid = self.backbone.grid_of(spectrogram.shape[2])
+        readings = self._readings(spectrogram)
+        rows = _Rows(first_row, global_rows or len(spectrogram), len(spectrogram))
         if masks is None:
-            masks = self._draw_masks(patches, grid, step, first_row, global_rows)
-        views = tuple(self._read(patches, grid, mask) for mask in masks)
-        state = StepState(spectrogram, patches, grid, views, step, self.shapes.total_steps, measure)
-        total = torch.zeros((), device=spectrogram.device)
+            masks = self._draw_masks(readings, step, rows)
+        noise = self._generator(spectrogram.device, step, stream=1)
+        with step_noise(noise, first_row=rows.first, global_rows=rows.everyone, rows=rows.here):
+            views = self._read(readings, masks)
+        state = StepState(readings[0].grid, views, step, self.shapes.total_steps, measure)
+        if captions is not None:
+            state.captions = captions
+        return self._judge(state, spectrogram.device)
+
+    def _judge(self, state: StepState, device: torch.device) -> PretextOutput:
+        """Run the objectives in recipe order and add up their losses."""
+        total = torch.zeros((), device=device)
         metrics: dict[str, Tensor | float] = {}
         for label, objective in self._objectives():
             output = objective(state)
@@ -112,58 +208,131 @@ class PretextModel(nn.Module):
             metrics[f"{label}.loss"] = output.loss.detach()
             metrics |= {f"{label}.{name}": value for name, value in output.metrics.items()}
             if output.prediction is not None:
-                for view, prediction in zip(views, output.prediction, strict=True):
+                for view, prediction in zip(state.views, output.prediction, strict=True):
                     view.prediction = prediction
-        if measure:
-            metrics["student.latent_std"] = direction_std(views[0].latents)
-            metrics["student.latent_rank"] = effective_rank(views[0].latents)
+        if state.measure:
+            metrics["student.latent_std"] = direction_std(state.views[0].latents)
+            metrics["student.latent_rank"] = effective_rank(state.views[0].latents)
         return PretextOutput(total, metrics)
 
-    def _draw_masks(
-        self, patches: Tensor, grid: Grid, step: int, first_row: int, global_rows: int | None
-    ) -> tuple[Mask, ...]:
-        """Ask the masker, with randomness that depends on (seed, step) alone; ``patches`` is ``[B, N, P]``."""
-        generator = torch.Generator(patches.device).manual_seed(self.seed * _SEED_STRIDE + step)
+    def _readings(self, spectrogram: Tensor) -> list[_Reading]:
+        """Cut ``[B, F, T]`` or ``[B, V, F, T]`` into the patches of one reading, or of one for each view."""
+        grid = self.backbone.grid_of(spectrogram.shape[-1])
+        each = (spectrogram,) if spectrogram.dim() == 3 else spectrogram.unbind(dim=1)
+        return [_Reading(self, patchify(one, self.backbone.patch), grid) for one in each]
 
-        @torch.no_grad()
-        def latents() -> Tensor:
-            return self.backbone(self.backbone.embed(patches, grid))[:, self.backbone.prefix_tokens :]
+    def _generator(self, device: torch.device, step: int, stream: int) -> torch.Generator:
+        """Return randomness that depends on (seed, step) alone; masks are stream 0, layers stream 1."""
+        where = "cpu" if device.type == "meta" else device  # where shapes are traced nothing is drawn from
+        return torch.Generator(where).manual_seed(stream * _STREAM_STRIDE + self.seed * _SEED_STRIDE + step)
 
-        request = MaskRequest(
-            patches=patches,
-            grid=grid,
-            progress=step / max(1, self.shapes.total_steps),
+    def mask_requests(self, spectrogram: Tensor, *, progress: float, seed: int) -> list[MaskRequest]:
+        """Return what the masker would be asked after ``progress`` of the run, one request for each reading.
+
+        For pictures: training takes the randomness of its step, and here all requests start from that of ``seed``.
+
+        Args:
+            spectrogram: ``[B, F, T]`` normalised, or ``[B, V, F, T]`` with one reading of the clip for each view.
+            progress: 0 to 1.
+            seed: of the masks.
+        """
+        rows = _Rows(0, len(spectrogram), len(spectrogram))
+        return [
+            self._request(reading, progress, torch.Generator(spectrogram.device).manual_seed(seed), rows)
+            for reading in self._readings(spectrogram)
+        ]
+
+    def _request(self, reading: _Reading, progress: float, generator: torch.Generator, rows: _Rows) -> MaskRequest:
+        """Put together what the masker is asked about one reading."""
+        return MaskRequest(
+            patches=reading.patches,
+            grid=reading.grid,
+            progress=progress,
             generator=generator,
-            first_row=first_row,
-            global_rows=global_rows,
-            latents=latents if self.masker.needs_latents else None,
+            first_row=rows.first,
+            global_rows=rows.everyone,
+            latents=reading.latents if self.masker.needs_latents else None,
         )
-        with torch.no_grad():
-            return self.masker(request)
-
-    def _read(self, patches: Tensor, grid: Grid, mask: Mask) -> View:
-        """Encode one view of patches ``[B, N, P]``, with what the objectives need of it."""
-        latents = self.backbone(self.backbone.embed(patches, grid, mask.visible))  # [B, prefix + Nv, D]
-        view = View(mask, latents[:, self.backbone.prefix_tokens :])
-        if "pooled" in self.needs:
-            view.pooled = self.backbone.pool(latents)
-        if self.predictor is not None:
-            view.features = self.predictor(latents, mask, grid)
-        if self.teacher is not None:
-            view.target = self._target(patches, grid, mask)
-        return view
 
     @torch.no_grad()
-    def _target(self, patches: Tensor, grid: Grid, mask: Mask) -> Tensor:
-        """Encode the masked patches of ``[B, N, P]`` with the teacher: ``[B, Nm, D]``.
+    def _draw_masks(self, readings: list[_Reading], step: int, rows: _Rows) -> tuple[Mask, ...]:
+        """Ask the masker with the randomness of the step."""
+        progress = step / max(1, self.shapes.total_steps)
+        requests = [
+            self._request(reading, progress, self._generator(reading.patches.device, step, stream=0), rows)
+            for reading in readings
+        ]
+        return draw_masks(self.masker, requests)
 
-        The embedding is the student's own, live: M2D and MATPAC share it and average the trunk only (METHODS 0.8).
+    def _read(self, readings: list[_Reading], masks: tuple[Mask, ...]) -> tuple[View, ...]:
+        """Encode every view, those of equal counts in one pass, with what the objectives need of it."""
+        of_view = readings if len(readings) > 1 else readings * len(masks)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for number, mask in enumerate(masks):
+            groups.setdefault((mask.visible.shape[1], mask.masked.shape[1]), []).append(number)
+        views: dict[int, View] = {}
+        for numbers in groups.values():
+            read = self._read_together([of_view[n] for n in numbers], [masks[n] for n in numbers])
+            views |= dict(zip(numbers, read, strict=True))
+        return tuple(views[number] for number in range(len(masks)))
+
+    def _read_together(self, readings: list[_Reading], masks: list[Mask]) -> list[View]:
+        """Encode views of equal counts, one after the other in the batch axis: ``[k * B, ...]``."""
+        grid, prefix, count = readings[0].grid, self.backbone.prefix_tokens, len(masks)
+        mask, patches = masks[0], readings[0].patches
+        if count > 1:
+            mask = Mask(torch.cat([each.visible for each in masks]), torch.cat([each.masked for each in masks]))
+            patches = torch.cat([each.patches for each in readings])  # [k * B, N, P]
+        latents = self.backbone(self.backbone.embed(patches, grid, mask.visible))  # [k * B, prefix + Nv, D]
+        pooled = self.backbone.pool(latents).chunk(count) if "pooled" in self.needs else None
+        features = self.predictor(latents, mask, grid).chunk(count) if self.predictor is not None else None
+        taught = self._taught_of(readings, masks, patches, mask) if self.teacher is not None else None
+        views = []
+        for number, own in enumerate(latents[:, prefix:].chunk(count)):
+            view = View(masks[number], own, readings[number].patches)
+            if pooled is not None:
+                view.pooled = pooled[number]
+            if features is not None:
+                view.features = features[number]
+            if taught is not None and self.teacher is not None:
+                view.target, view.finish = taught[number].latents, self.teacher.finish
+                view.layers, view.branches = taught[number].layers, taught[number].branches
+            views.append(view)
+        return views
+
+    def _taught_of(self, readings: list[_Reading], masks: list[Mask], patches: Tensor, mask: Mask) -> list[_Taught]:
+        """Return the teacher's targets of each view; ``patches`` ``[k * B, N, P]`` and ``mask`` are theirs, joined."""
+        if self.teacher_section.sees == "all":
+            whole = [reading.taught() for reading in readings]
+            return [
+                _Taught(gather_rows(one.latents, own.masked), one.layers, one.branches)
+                for one, own in zip(whole, masks, strict=True)
+            ]
+        joined, count = self._teach(patches, readings[0].grid, mask.masked), len(masks)
+        layers = [layer.chunk(count) for layer in joined.layers]
+        branches = [branch.chunk(count) for branch in joined.branches]
+        return [
+            _Taught(latents, tuple(each[n] for each in layers), tuple(each[n] for each in branches))
+            for n, latents in enumerate(joined.latents.chunk(count))
+        ]
+
+    @torch.no_grad()
+    def _teach(self, patches: Tensor, grid: Grid, indices: Tensor | None) -> _Taught:
+        """Encode patches ``[B, N, P]`` at ``indices`` ``[B, K]`` (all when None) with the teacher.
+
+        The embedding is the student's own, live: M2D and MATPAC share it and average the trunk only.
         """
         assert self.teacher is not None
         prefix = self.backbone.prefix_tokens
-        if self.teacher_section.sees == "masked":
-            return self.teacher(self.backbone.embed(patches, grid, mask.masked))[:, prefix:]
-        return gather_rows(self.teacher(self.backbone.embed(patches, grid))[:, prefix:], mask.masked)
+        tokens = self.backbone.embed(patches, grid, indices)
+        branches = tuple(each[:, prefix:] for each in self.teacher.branches(tokens)) if "branches" in self.needs else ()
+        if "layers" not in self.needs:
+            latents = self.teacher(tokens)[:, prefix:] if "target" in self.needs or not branches else branches[-1]
+            return _Taught(latents, (), branches)
+        layers = self.teacher.layers(tokens)
+        return _Taught(
+            self.teacher.finish(layers[-1])[:, prefix:], tuple(each[:, prefix:] for each in layers), branches
+        )
 
     def _objectives(self) -> Iterator[tuple[str, Objective]]:
         """Iterate over labels and objectives, as what they are."""
@@ -173,7 +342,8 @@ class PretextModel(nn.Module):
     def teacher_decay(self, step: int) -> float:
         """Return the teacher's EMA decay of the update at ``step``."""
         start, end = self.teacher_section.decay
-        return linear_schedule(start, end, step, self.shapes.total_steps)
+        over = steps_of(self.teacher_section.decay_over, self.shapes.total_steps)
+        return linear_schedule(start, end, step, over)
 
     def after_step(self, step: int) -> None:
         """Move the teacher and the objectives' own averages, after the optimiser; ``step`` counts this one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,19 @@ def _count(module: nn.Module, *, trained: bool) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad is trained)
 
 
+def _convolution_backward_flops(grad: Any, inputs: Any, weight: Any, *rest: Any, **kwargs: Any) -> int:
+    """Count a convolution's backward pass, groups heeded: torch counts a grouped one as if it were whole.
+
+    Arguments are those of ``aten::convolution_backward``, tensors or their shapes; the last one given by position says
+    which of the gradients of input, weight and bias are wanted.
+    """
+    del inputs, kwargs
+    grad, weight = (getattr(each, "shape", each) for each in (grad, weight))
+    wanted = rest[-1]
+    # Each output number took one product per number of its filter, forth; and takes one for each gradient, back.
+    return int(2 * math.prod(grad) * math.prod(weight[1:]) * (bool(wanted[0]) + bool(wanted[1])))
+
+
 def _meta_masks(model: PretextModel, frames: int) -> tuple[Mask, ...]:
     """Draw masks for one silent clip; index values do not matter on the meta device, counts do."""
     grid = model.backbone.grid_of(frames)
@@ -60,7 +74,7 @@ def _meta_masks(model: PretextModel, frames: int) -> tuple[Mask, ...]:
         grid=grid,
         progress=0.5,
         generator=torch.Generator().manual_seed(0),
-        latents=lambda: torch.zeros(1, grid.cells, model.backbone.dim),
+        latents=lambda layer=None: torch.zeros(1, grid.cells, model.backbone.dim),
     )
     return tuple(Mask(mask.visible.to("meta"), mask.masked.to("meta")) for mask in model.masker(request))
 
@@ -76,15 +90,13 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     frames = crop_frames(loaded, model.backbone.patch[1])
     with torch.device("cpu"):
         masks = _meta_masks(model, frames)
-    if not all(mask.visible.shape[1] and mask.masked.shape[1] for mask in masks):
-        grid = model.backbone.grid_of(frames)
-        raise RecipeError(
-            [
-                f"masker: of {grid.cells} patches ({grid.freq} x {grid.time}) none would be "
-                f"{'visible' if not masks[0].visible.shape[1] else 'masked'}; change its ratio or data.clip_seconds"
-            ],
-            where=str(loaded.path),
-        )
+    grid = model.backbone.grid_of(frames)
+    for number, mask in enumerate(masks):
+        if not (mask.visible.shape[1] and mask.masked.shape[1]):
+            empty = "masked" if mask.visible.shape[1] else "visible"
+            view = f" in view {number + 1} of {len(masks)}" if len(masks) > 1 else ""
+            fault = f"masker: of {grid.cells} patches ({grid.freq} x {grid.time}) none would be {empty}{view}"
+            raise RecipeError([f"{fault}; change its ratio or data.clip_seconds"], where=str(loaded.path))
     kept: dict[int, int] = {}
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 
@@ -94,16 +106,20 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    spectrogram = torch.zeros(1, loaded.recipe.front_end.n_mels, frames, device="meta")
-    counter: Any = FlopCounterMode(display=False)
+    augmented = len(masks) if loaded.recipe.data.augment else 0  # readings per clip where each view has its own
+    shape = (1, augmented, loaded.recipe.front_end.n_mels, frames) if augmented else (1, model.backbone.n_mels, frames)
+    spectrogram = torch.zeros(shape, device="meta")
+    captions = torch.zeros(1, model.shapes.caption_dim, device="meta") if "captions" in model.needs else None
+    counter: Any = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_flops}
+    )
     with counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(spectrogram, step=0, masks=masks).loss.backward()
+        model(spectrogram, step=0, masks=masks, captions=captions).loss.backward()
     parameters = {"backbone": _count(model.backbone, trained=True)}
     if model.predictor is not None:
         parameters["predictor"] = _count(model.predictor, trained=True)
     parameters |= {name: _count(objective, trained=True) for name, objective in model.objectives.items()}
     frozen = _count(model, trained=False)
-    grid = model.backbone.grid_of(frames)
     return Plan(
         parameters=parameters,
         teacher_parameters=frozen,

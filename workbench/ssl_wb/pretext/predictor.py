@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssl_wb.contracts.masker import Grid, Mask
 from ssl_wb.layers.initialise import initialise
@@ -12,11 +13,11 @@ from ssl_wb.layers.positions import sincos_2d
 from ssl_wb.layers.transformer import Block
 from ssl_wb.recipe.schema import PredictorSection
 
-__all__ = ["Predictor"]
+__all__ = ["ConvPredictor", "Predictor", "build_predictor"]
 
 
 class Predictor(nn.Module):
-    """Transformer over visible latents and mask tokens, each with its fixed 2-D position (METHODS D, decoder).
+    """Transformer over visible latents and mask tokens, each with its fixed 2-D position.
 
     Attention does not care for order, so visible and mask tokens are joined as they come and the masked ones are read
     off the end: the published un-shuffling and re-shuffling of the sequence cancel out.
@@ -61,3 +62,65 @@ class Predictor(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens[:, -mask.masked.shape[1] :])
+
+
+class _ConvBlock(nn.Module):
+    """Grouped 3 x 3 convolution over the grid, LayerNorm over channels without weights, GELU, added to its input."""
+
+    def __init__(self, dim: int, groups: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=groups)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Map ``[B, Dd, f, t]`` to ``[B, Dd, f, t]``."""
+        mixed = self.conv(tiles).movedim(1, -1)  # [B, f, t, Dd]
+        mixed = F.layer_norm(mixed, mixed.shape[-1:], eps=1e-6)
+        return tiles + F.gelu(mixed).movedim(-1, 1)
+
+
+class ConvPredictor(nn.Module):
+    """Convolutions over the patch grid, mask tokens where patches are hidden (EAT).
+
+    The grid itself tells places apart, so there are no positions; prefix tokens are left out.
+    """
+
+    def __init__(self, section: PredictorSection, latent_dim: int, prefix_tokens: int) -> None:
+        super().__init__()
+        self.dim = section.dim
+        self.prefix_tokens = prefix_tokens
+        self.embed = nn.Linear(latent_dim, section.dim) if latent_dim != section.dim else nn.Identity()
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, section.dim))
+        self.blocks = nn.ModuleList(_ConvBlock(section.dim, section.heads) for _ in range(section.depth))
+        self.apply(initialise)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, latents: Tensor, mask: Mask, grid: Grid) -> Tensor:
+        """Predict features of the masked patches.
+
+        Args:
+            latents: ``[B, prefix + Nv, D]`` of the student.
+            mask: which patches they are and which to predict.
+            grid: the patch grid.
+
+        Returns:
+            ``[B, Nm, Dd]`` in the order of ``mask.masked``.
+        """
+        known = self.embed(latents[:, self.prefix_tokens :])  # [B, Nv, Dd]
+        rows = self.mask_token.to(known.dtype).expand(len(known), grid.cells, -1)  # [B, N, Dd]
+        rows = rows.scatter(1, mask.visible[:, :, None].expand(-1, -1, self.dim), known)
+        tiles = rows.unflatten(1, grid).movedim(-1, 1)  # [B, Dd, f, t]
+        for block in self.blocks:
+            tiles = block(tiles)
+        return gather_rows(tiles.flatten(2).transpose(1, 2), mask.masked)
+
+
+def build_predictor(section: PredictorSection, latent_dim: int, prefix_tokens: int) -> Predictor | ConvPredictor:
+    """Build the predictor a recipe names.
+
+    Args:
+        section: the recipe's predictor.
+        latent_dim: ``D``, width of the student's latents.
+        prefix_tokens: tokens in front of the patches.
+    """
+    kind = Predictor if section.name == "transformer" else ConvPredictor
+    return kind(section, latent_dim, prefix_tokens)

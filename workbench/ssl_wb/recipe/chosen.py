@@ -10,7 +10,7 @@ from ssl_wb.contracts.plugin import Kind, Plugin, PluginOptions
 from ssl_wb.errors import PluginError
 from ssl_wb.recipe.origins import Location
 from ssl_wb.recipe.problems import Problem, check_model, key_text
-from ssl_wb.recipe.schema import EvaluateSection, ObjectiveSection, PluginSection
+from ssl_wb.recipe.schema import SYNTHETIC, EvaluateSection, ObjectiveSection, PluginSection
 from ssl_wb.recipe.tree import Tree, section_keys
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ssl_wb.contracts.objective import Objective  # noqa: F401 - names a base class below
     from ssl_wb.registry import Registry
 
-__all__ = ["Choice", "Chosen", "ChosenEvaluator", "ChosenObjective", "cascade_problems", "choose"]
+__all__ = ["Choice", "Chosen", "ChosenEvaluator", "ChosenObjective", "caption_problems", "cascade_problems", "choose"]
 
 P = TypeVar("P", bound=Plugin)
 
@@ -134,6 +134,31 @@ def cascade_problems(
         if choice is None or _provides(choice.plugin):
             break  # everyone from here on has a prediction, or may have one
     return problems
+
+
+def caption_problems(choices: Sequence[tuple[Location, Choice | None]], tree: Tree) -> list[Problem]:
+    """Check that the data has captions where an objective needs them, and that they can be had.
+
+    Args:
+        choices: the objectives in recipe order; None where the name is wrong.
+        tree: the recipe.
+    """
+    captions = tree.value(("data", "captions"))
+    if captions is not None:
+        source = captions.get("source", "caption") if isinstance(captions, dict) else None
+        if tree.value(("data", "train")) != SYNTHETIC or source not in ("caption", "embedding"):
+            return []
+        at = ("data", "captions", "source")
+        text = f"{SYNTHETIC!r} has labels only, no captions; set it to 'label'"
+        return [Problem(tree.origin(at), at, text, "cascade", key_text(at, tree))]
+    text = (
+        "needs captions, and the recipe has none; add [data.captions] with source = 'caption', 'label' or 'embedding'"
+    )
+    return [
+        Problem(tree.origin(at), at, text, "cascade", key_text(at, tree))
+        for at, choice in choices
+        if choice is not None and "captions" in getattr(choice.plugin, "needs", ())
+    ]
 
 
 def _lonely(at: Location, later: Sequence[tuple[Location, Choice | None]], tree: Tree, registry: Registry) -> Problem:

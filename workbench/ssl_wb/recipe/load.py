@@ -12,14 +12,23 @@ from pydantic import BaseModel
 
 from ssl_wb.contracts.plugin import Kind
 from ssl_wb.errors import RecipeError
+from ssl_wb.recipe.augmentations import check_augmentations
 from ssl_wb.recipe.chain import Chain, read_chain
-from ssl_wb.recipe.chosen import Choice, Chosen, ChosenEvaluator, ChosenObjective, cascade_problems, choose
+from ssl_wb.recipe.chosen import (
+    Choice,
+    Chosen,
+    ChosenEvaluator,
+    ChosenObjective,
+    caption_problems,
+    cascade_problems,
+    choose,
+)
 from ssl_wb.recipe.locate import find_recipe
 from ssl_wb.recipe.origins import Location, shown_path
 from ssl_wb.recipe.overrides import apply_override, parse_override
 from ssl_wb.recipe.paths import is_path
 from ssl_wb.recipe.problems import Problem, check_model, found, key_text
-from ssl_wb.recipe.schema import SYNTHETIC, PluginSection, Recipe
+from ssl_wb.recipe.schema import SYNTHETIC, AugmentSection, PluginSection, Recipe
 from ssl_wb.recipe.tree import LIST_SECTIONS, Tree
 from ssl_wb.suggest import did_you_mean
 
@@ -90,9 +99,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Re
         problems += recipe
     choices = _choices(tree, registry, problems)
     objectives = [(at, choice) for at, choice in choices.items() if at[0] == "objective"]
-    problems += cascade_problems(objectives, tree, registry)
+    problems += cascade_problems(objectives, tree, registry) + caption_problems(objectives, tree)
+    augment = check_augmentations(tree, problems)
     _raise_if_any(file, chain, overrides, problems)
-    return _whole(cast(Recipe, recipe), choices, file, chain.layers[0].source, tuple(overrides))
+    return _whole(cast(Recipe, recipe), choices, augment, file, chain.layers[0].source, tuple(overrides))
 
 
 def require_data(loaded: LoadedRecipe) -> str:
@@ -185,6 +195,7 @@ def _raise_if_any(file: Path, chain: Chain, overrides: Sequence[str], problems: 
 def _whole(
     recipe: Recipe,
     choices: dict[Location, Choice | None],
+    augment: list[AugmentSection],
     file: Path,
     source: str,
     overrides: tuple[str, ...],
@@ -206,6 +217,7 @@ def _whole(
     evaluators = [chosen(ChosenEvaluator, one, ("evaluate", i)) for i, one in enumerate(recipe.evaluate)]
     full = recipe.model_copy(
         update={
+            "data": recipe.data.model_copy(update={"augment": augment}),
             "masker": masker.section,
             "backbone": backbone.section,
             "objective": [one.section for one in objectives],

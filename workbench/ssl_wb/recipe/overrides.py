@@ -12,7 +12,7 @@ import tomli
 from ssl_wb.recipe.origins import Location, Origin
 from ssl_wb.recipe.paths import absolute_paths
 from ssl_wb.recipe.problems import Problem
-from ssl_wb.recipe.tree import LIST_SECTIONS, Tree, item_names
+from ssl_wb.recipe.tree import NAMED_LISTS, Tree, item_names
 from ssl_wb.suggest import did_you_mean
 
 __all__ = ["Override", "apply_override", "parse_override", "parse_value"]
@@ -111,8 +111,9 @@ def _step(tree: Tree, at: Location, key: str, *, last: bool = False) -> Location
         return (*at, _item(node, key, ".".join(str(part) for part in at)))
     if not isinstance(node, dict):
         raise _AddressError(f"{'.'.join(str(part) for part in at)} is a single value, so there is no {key!r} in it")
-    if at == () and key in LIST_SECTIONS and key not in node and not last:
-        raise _AddressError(f"the recipe has no [[{key}]]; give the whole list: --set '{key}=[{{name = \"...\"}}]'")
+    if (*at, key) in NAMED_LISTS and key not in node and not last:
+        shown = ".".join(str(part) for part in (*at, key))
+        raise _AddressError(f"the recipe has no [[{shown}]]; give the whole list: --set '{shown}=[{{name = \"...\"}}]'")
     return (*at, key)
 
 

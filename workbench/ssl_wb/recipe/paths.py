@@ -34,6 +34,11 @@ def is_path(at: Location) -> bool:
     return at == ("data", "train") or (len(at) == 3 and at[0] == "evaluate" and at[2] == "task")
 
 
+def _is_sound_path(at: Location) -> bool:
+    """Whether the value at ``at`` is a path among an augmentation's options, as ``sounds_path``, or one of several."""
+    return at[:2] == ("data", "augment") and len(at) in (4, 5) and str(at[3]).endswith("_path")
+
+
 def absolute_paths(value: Any, at: Location, base: Path) -> Any:
     """Return a copy of ``value`` with its paths made absolute.
 
@@ -46,4 +51,5 @@ def absolute_paths(value: Any, at: Location, base: Path) -> Any:
         return {key: absolute_paths(item, (*at, key), base) for key, item in value.items()}
     if isinstance(value, list):
         return [absolute_paths(item, (*at, index), base) for index, item in enumerate(value)]
-    return absolute(value, base) if isinstance(value, str) and is_path(at) else deepcopy(value)
+    named = is_path(at) or _is_sound_path(at)
+    return absolute(value, base) if isinstance(value, str) and named else deepcopy(value)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ssl_wb.recipe.origins import Location, Origin
-from ssl_wb.recipe.tree import LIST_SECTIONS, Tree, item_names
+from ssl_wb.recipe.tree import LIST_SECTIONS, NAMED_LISTS, Tree, item_names
 from ssl_wb.suggest import did_you_mean
 
 __all__ = ["Problem", "check_model", "found", "key_text", "known_keys"]
@@ -100,8 +100,8 @@ def key_text(at: Location, tree: Tree) -> str:
     parts: list[str] = []
     for depth, key in enumerate(at):
         part = str(key)
-        if isinstance(key, int) and at[:1] and at[0] in LIST_SECTIONS and depth == 1 and at[2:] != ("name",):
-            names = item_names(tree.value(at[:1]))
+        if isinstance(key, int) and at[:depth] in NAMED_LISTS and at[depth + 1 :] != ("name",):
+            names = item_names(tree.value(at[:depth]))
             if names.count(names[key]) == 1:
                 part = names[key] or part
         parts.append(part if _BARE_KEY.fullmatch(part) else f'"{part}"')
@@ -160,6 +160,7 @@ def _mismatch(errors: Sequence[ErrorDetails], value: Any, at: Location) -> str:
     expected = " or ".join(dict.fromkeys(_expectation(error) for error in errors))
     text = f"expected {expected}, found {found(value)}"
     kinds = {error["type"] for error in errors}
+    header = ".".join(key for key in at if isinstance(key, str))  # as TOML writes a table in an item of a list
     if isinstance(value, str):
         words = [
             word for error in errors for word in re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
@@ -169,9 +170,9 @@ def _mismatch(errors: Sequence[ErrorDetails], value: Any, at: Location) -> str:
         if kinds & {"int_type", "float_type", "bool_type"} and re.fullmatch(r"[\d.eE+_-]+|true|false", value):
             return f"{text}; leave the quotes out"
     elif kinds == {"list_type"} and isinstance(value, dict):
-        return f"{text}; write [[{at[-1]}]]"
+        return f"{text}; write [[{header}]]"
     elif kinds <= {"model_type"} and isinstance(value, list) and isinstance(at[-1], str):
-        return f"{text}; write [{at[-1]}], once"
+        return f"{text}; write [{header}], once"
     elif kinds <= {"string_type", "path_type"} and not isinstance(value, dict | list):
         return f"{text}; put it in quotes"
     elif kinds == {"int_type"} and isinstance(value, float) and value.is_integer():

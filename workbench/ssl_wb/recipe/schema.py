@@ -10,7 +10,9 @@ from ssl_wb.contracts.plugin import Duration
 
 __all__ = [
     "SYNTHETIC",
+    "AugmentSection",
     "BackboneSection",
+    "CaptionsSection",
     "DataSection",
     "EvaluateSection",
     "FrontEndSection",
@@ -81,6 +83,49 @@ class ScenesSection(Section):
     seed: int = Field(0, ge=0, description="Seed of the scenes, apart from the seed of training.")
 
 
+class AugmentSection(BaseModel):
+    """One change of the waveform, drawn anew for each clip, epoch and view; they run in recipe order."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(
+        description="'roll', 'gain-beta', or a class of audiomentations in kebab-case, as 'time-stretch'; "
+        "the other keys are its options."
+    )
+    p: float | None = Field(
+        None, ge=0.0, le=1.0, description="Probability; 1 for 'roll' and 'gain-beta', else audiomentations' default."
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys left to the augmentation."""
+        return dict(self.model_extra or {})
+
+
+class CaptionsSection(Section):
+    """Captions of the clips as sentence embeddings, for objectives that need them."""
+
+    source: Literal["caption", "label", "embedding"] = Field(
+        "caption",
+        description="Column 'caption' of the manifest (alternatives separated by |), its 'label' put into the "
+        "template, or 'caption_embedding', a .npy file of floats [C] or [k, C] for each clip.",
+    )
+    template: str = Field("{} can be heard", description="Caption of a label, which takes the place of {}.")
+    encoder: str = Field(
+        "thenlper/gte-base",
+        description="Name of a sentence-transformers model (or its folder, absolute), or 'hashing': hashed words and "
+        "pairs of words, which needs no download and knows nothing of what words mean. Not used with source "
+        "'embedding'.",
+    )
+    dim: int = Field(768, ge=1, description="Width C of the embeddings.")
+
+    @model_validator(mode="after")
+    def _has_place(self) -> CaptionsSection:
+        if "{}" not in self.template:
+            raise ValueError(f"template {self.template!r} has no {{}} for the label")
+        return self
+
+
 class DataSection(Section):
     """Audio to train on."""
 
@@ -93,13 +138,21 @@ class DataSection(Section):
     workers: int | Literal["auto"] = Field(
         "auto", description="Processes that decode audio; 0 decodes in the training process."
     )
+    augment: list[AugmentSection] = Field(
+        default_factory=list, description="Changes of the waveform, in the order they run; each view has its own."
+    )
+    captions: CaptionsSection | None = Field(None, description="Captions; none unless the section is there.")
     scenes: ScenesSection = Field(default_factory=lambda: ScenesSection())
 
 
 class FrontEndSection(Section):
-    """Log-mel spectrogram; defaults are MATPAC's (METHODS A)."""
+    """Log-mel spectrogram; defaults are MATPAC's, whichever the name."""
 
-    name: Literal["log-mel"] = Field("log-mel", description="Natural log of a slaney mel power spectrogram.")
+    name: Literal["log-mel", "kaldi-fbank"] = Field(
+        "log-mel",
+        description="'log-mel': natural log of a slaney mel power spectrogram; 'kaldi-fbank': Kaldi's filter bank "
+        "(AudioMAE, EAT, AudioMosaic: n_fft 512, n_mels 128, f_min 20, subtract_mean, std_factor 2).",
+    )
     sample_rate: int = Field(16000, ge=4000, description="Samples per second; audio is resampled to it.")
     window: int = Field(400, ge=16, description="Hann window in samples.")
     hop: int = Field(160, ge=8, description="Hop between frames in samples.")
@@ -108,9 +161,19 @@ class FrontEndSection(Section):
     f_min: float = Field(50.0, ge=0.0, description="Lowest frequency in Hz.")
     f_max: float = Field(8000.0, gt=0.0, description="Highest frequency in Hz, at most half the sample rate.")
     center: bool = Field(False, description="Centre frames with reflected edges (M2D) or start at sample 0 (MATPAC).")
+    preemphasis: float = Field(0.97, ge=0.0, le=1.0, description="Pre-emphasis within a frame; kaldi-fbank only.")
+    subtract_mean: bool = Field(False, description="Remove the mean of each clip's waveform first.")
     mean: float | None = Field(None, description="Mean of the log-mel values; measured from the data unless given.")
     std: float | None = Field(
         None, gt=0.0, description="Standard deviation of the log-mel values; measured unless given."
+    )
+    std_factor: float = Field(
+        1.0, gt=0.0, description="Normalised is (x - mean) / (std_factor * std); 2 in the AudioMAE family."
+    )
+    pad: Literal["mean", "zero"] = Field(
+        "mean",
+        description="Frames past a clip's end: 'mean' of the data, or 'zero', log-mel 0 before normalisation "
+        "(AudioMosaic's and M2D's training).",
     )
 
     @model_validator(mode="after")
@@ -121,18 +184,27 @@ class FrontEndSection(Section):
             raise ValueError(f"f_min {self.f_min:g} Hz is not below f_max {self.f_max:g} Hz")
         if self.n_fft < self.window:
             raise ValueError(f"n_fft {self.n_fft} is shorter than the window {self.window}")
+        if self.name == "kaldi-fbank" and self.center:
+            raise ValueError("center = true is for log-mel; kaldi-fbank takes whole windows only, so leave it false")
+        if self.name == "kaldi-fbank" and self.n_fft % 2:
+            raise ValueError(f"n_fft {self.n_fft} is odd; kaldi-fbank needs an even one")
         if (self.mean is None) != (self.std is None):
             raise ValueError("give both mean and std, or neither to measure them")
         return self
 
 
 class PredictorSection(Section):
-    """Transformer over visible latents and mask tokens; built when an objective needs features."""
+    """What fills in the masked patches from the visible latents; built when an objective needs features."""
 
+    name: Literal["transformer", "conv"] = Field(
+        "transformer",
+        description="Transformer over visible latents and mask tokens (MAE, M2D, MATPAC), or 3 x 3 convolutions over "
+        "the whole patch grid (EAT).",
+    )
     dim: int = Field(512, ge=8, description="Width.")
-    depth: int = Field(8, ge=1, description="Blocks.")
-    heads: int = Field(16, ge=1, description="Attention heads; divides dim.")
-    mlp_ratio: float = Field(4.0, gt=0.0, description="Hidden width of the MLP over dim.")
+    depth: int = Field(8, ge=1, description="Blocks, or convolutions.")
+    heads: int = Field(16, ge=1, description="Attention heads, or groups of the convolutions; divides dim.")
+    mlp_ratio: float = Field(4.0, gt=0.0, description="Hidden width of the transformer's MLP over dim.")
 
     @model_validator(mode="after")
     def _divides(self) -> PredictorSection:
@@ -151,11 +223,12 @@ class TeacherSection(Section):
         default_factory=lambda: [0.99995, 0.99999],
         min_length=2,
         max_length=2,
-        description="EMA decay at the first and at the last step, linear between.",
+        description="EMA decay at the first step and at the end of decay_over, linear between.",
     )
+    decay_over: Duration = Field(1.0, description="Stretch over which the decay moves; constant after it.")
     init: Literal["copy", "independent"] = Field(
         "copy",
-        description="Start as a copy of the student, or with weights of its own as M2D and MATPAC do (METHODS 0.8).",
+        description="Start as a copy of the student, or with weights of its own as M2D and MATPAC do.",
     )
     sees: Literal["masked", "all"] = Field(
         "masked", description="Patches the teacher encodes: the masked ones only (M2D), or all (data2vec)."
@@ -187,7 +260,7 @@ class TrainSection(Section):
     batch_size: int = Field(2048, ge=1, description="Clips per optimiser step over all processes.")
     accumulate: int = Field(1, ge=1, description="Micro-batches per optimiser step on each process.")
     warmup: Duration = Field(0.0667, description="Linear warm-up of the learning rate.")
-    grad_clip: float | None = Field(3.0, gt=0.0, description="Largest gradient norm.")
+    grad_clip: float = Field(3.0, gt=0.0, description="Largest gradient norm; inf for any.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Autocast of the forward pass; 'auto' is bf16 where the device computes it natively.",

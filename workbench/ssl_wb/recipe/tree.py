@@ -9,6 +9,7 @@ from typing import Any
 
 from ssl_wb.recipe.origins import Location, Origin
 from ssl_wb.recipe.schema import (
+    AugmentSection,
     BackboneSection,
     EvaluateSection,
     FrontEndSection,
@@ -17,7 +18,7 @@ from ssl_wb.recipe.schema import (
     OptimizerSection,
 )
 
-__all__ = ["LENGTH_KEYS", "LIST_SECTIONS", "Tree", "item_names", "section_keys"]
+__all__ = ["LENGTH_KEYS", "LIST_SECTIONS", "NAMED_LISTS", "Tree", "item_names", "section_keys"]
 
 #: Keys of ``[train]`` that say how long; one of them at a time.
 LENGTH_KEYS = ("steps", "epochs", "samples")
@@ -25,14 +26,18 @@ LENGTH_KEYS = ("steps", "epochs", "samples")
 #: Sections that are lists of plugins.
 LIST_SECTIONS = ("objective", "evaluate")
 
+#: Places of all lists of tables with a ``name``, by which their items are addressed.
+NAMED_LISTS: tuple[Location, ...] = (("objective",), ("evaluate",), ("data", "augment"))
+
 # Keys of the section itself: they stay when ``name`` changes, everything else was for the former name.
-_OWN_KEYS: dict[str, frozenset[str]] = {
-    "masker": frozenset(MaskerSection.model_fields),
-    "backbone": frozenset(BackboneSection.model_fields),
-    "objective": frozenset(ObjectiveSection.model_fields),
-    "evaluate": frozenset(EvaluateSection.model_fields),
-    "front_end": frozenset({"name"}),
-    "optimizer": frozenset({"name"}),
+_OWN_KEYS: dict[Location, frozenset[str]] = {
+    ("masker",): frozenset(MaskerSection.model_fields),
+    ("backbone",): frozenset(BackboneSection.model_fields),
+    ("objective",): frozenset(ObjectiveSection.model_fields),
+    ("evaluate",): frozenset(EvaluateSection.model_fields),
+    ("data", "augment"): frozenset(AugmentSection.model_fields),
+    ("front_end",): frozenset({"name"}),
+    ("optimizer",): frozenset({"name"}),
 }
 _DEFAULT_NAMES = {
     "front_end": FrontEndSection.model_fields["name"].default,
@@ -42,8 +47,9 @@ _DEFAULT_NAMES = {
 
 def section_keys(at: Location) -> frozenset[str] | None:
     """Return the keys of the named section at ``at`` that are no plugin options; None if it is none."""
-    depth = 2 if at and at[0] in LIST_SECTIONS else 1
-    return _OWN_KEYS.get(str(at[0])) if len(at) == depth else None
+    if at in NAMED_LISTS:
+        return None  # its items have the keys
+    return _OWN_KEYS.get(at[:-1] if at[:-1] in NAMED_LISTS else at)
 
 
 def item_names(items: Sequence[Any]) -> list[str | None]:

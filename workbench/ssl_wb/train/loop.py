@@ -156,7 +156,7 @@ class Trainer:
             losses.append(output.loss.detach())
             for name, value in output.metrics.items():
                 metrics.setdefault(name, []).append(value)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip or math.inf)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip)
         if self.accelerator.scaler is None:  # with one, a step that overflows is skipped and the scale lowered
             self._check_finite("gradient norm", float(norm))
         self.optimizer.step()
@@ -178,12 +178,13 @@ class Trainer:
     def _backward(self, batch: Batch, last: bool, measure: bool) -> Any:
         """Forward and backward of one micro-batch; gradients meet over processes at the last one only."""
         batch = batch.to(self.accelerator.device)
-        with torch.no_grad():
-            spectrogram, _ = self.front_end(batch.waveform, batch.lengths)  # [B, F, T]
+        spectrogram = self._spectrogram(batch)  # [B, F, T] or [B, V, F, T]
+        given = {} if batch.captions is None else {"captions": batch.captions}
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             with self.accelerator.autocast():
                 output = self.model(
                     spectrogram,
+                    **given,
                     step=self.step,
                     first_row=batch.first_row,
                     global_rows=self.recipe.train.batch_size,
@@ -191,6 +192,14 @@ class Trainer:
                 )
             self.accelerator.backward(output.loss / self.recipe.train.accumulate)
         return output
+
+    @torch.no_grad()
+    def _spectrogram(self, batch: Batch) -> Tensor:
+        """Return the front end's ``[B, F, T]``, or ``[B, V, F, T]`` where clips have several readings."""
+        rows, views, _ = batch.waveform.shape
+        lengths = batch.lengths.repeat_interleave(views)  # [B * V]
+        spectrogram, _ = self.front_end(batch.waveform.flatten(0, 1), lengths)  # [B * V, F, T]
+        return spectrogram if views == 1 else spectrogram.unflatten(0, (rows, views))
 
     def _count(self, loss: Tensor) -> None:
         """Add a step's loss to the sums and stop when it is not a number."""

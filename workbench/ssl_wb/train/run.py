@@ -13,7 +13,9 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from ssl_wb.audio.augment import Augmenter
 from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.data.captions import CaptionTable, check_captions
 from ssl_wb.data.clips import ClipSet, load_clips
 from ssl_wb.data.loading import CropDataset, check_batch
 from ssl_wb.data.scenes import write_scenes
@@ -80,6 +82,9 @@ def train(
     source = require_data(loaded)
     # Everything that can be wrong is found before anything is written, or thrown away.
     clips = None if source == SYNTHETIC else load_clips(source)
+    if loaded.recipe.data.captions is not None:
+        check_captions(clips, loaded.recipe.data.captions)
+    augment = _augmenter(loaded)
     make_plan(loaded)
     accelerator = _accelerator(loaded, folder, cpu=cpu)
     check_batch(loaded.recipe.train.batch_size, accelerator.num_processes, loaded.recipe.train.accumulate)
@@ -93,7 +98,7 @@ def train(
     if clips is None:
         with accelerator.main_process_first():
             clips = load_clips(scenes_of(loaded, folder))
-    trainer = _trainer(loaded, folder, clips, accelerator, quiet=quiet)
+    trainer = _trainer(loaded, folder, clips, augment, accelerator, quiet=quiet)
     if resume:
         trainer.resume()
     trainer.fit()
@@ -154,8 +159,20 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *
     write_atomically(folder.resolved, to_toml(resolved(loaded)))
 
 
+def _augmenter(loaded: LoadedRecipe) -> Augmenter | None:
+    """Build the recipe's augmentations; None where it has none."""
+    entries = loaded.recipe.data.augment
+    return Augmenter(entries, loaded.recipe.front_end.sample_rate) if entries else None
+
+
 def _trainer(
-    loaded: LoadedRecipe, folder: RunFolder, clips: ClipSet, accelerator: Accelerator, *, quiet: bool
+    loaded: LoadedRecipe,
+    folder: RunFolder,
+    clips: ClipSet,
+    augment: Augmenter | None,
+    accelerator: Accelerator,
+    *,
+    quiet: bool,
 ) -> Trainer:
     """Put data, front end and model together."""
     recipe = loaded.recipe
@@ -165,6 +182,17 @@ def _trainer(
     samples = FrontEnd(recipe.front_end, 0.0, 1.0).samples_of(frames)
     with accelerator.main_process_first():
         statistics = _statistics(folder, loaded, clips, samples)
+        captions = CaptionTable.build(clips, recipe.data.captions) if recipe.data.captions is not None else None
+    dataset = CropDataset(
+        clips,
+        recipe.front_end.sample_rate,
+        samples,
+        recipe.seed,
+        recipe.data.short,
+        augment=augment,
+        views=model.masker.views if augment else 1,
+        captions=captions,
+    )
     if accelerator.is_main_process:
         log.info(
             "%d clips; %d steps of %d clips; %.2f M trained parameters; log-mel mean %.3f, std %.3f",
@@ -180,7 +208,7 @@ def _trainer(
         folder=folder,
         model=model,
         front_end=FrontEnd(recipe.front_end, statistics["mean"], statistics["std"]),
-        dataset=CropDataset(clips, recipe.front_end.sample_rate, samples, recipe.seed, recipe.data.short),
+        dataset=dataset,
         accelerator=accelerator,
         reporter=reporter_for(main_process=accelerator.is_main_process, quiet=quiet),
         steps=steps,

@@ -19,7 +19,7 @@ def total_steps(section: TrainSection, clips: int) -> int:
 
 
 def learning_rate(optimizer: OptimizerSection, train: TrainSection, step: int, steps: int) -> float:
-    """Learning rate of the update at ``step`` (0-based): linear warm-up, then half a cosine to ``min_lr`` (METHODS E).
+    """Learning rate of the update at ``step`` (0-based): linear warm-up, then half a cosine to ``min_lr``.
 
     Args:
         optimizer: peak and final rate.

@@ -1,0 +1,190 @@
+"""Contrast of clips: two views of a clip against all other clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssl_wb.api import (
+    Field,
+    GlobalBatchNorm,
+    HealthRule,
+    ModelShapes,
+    Objective,
+    ObjectiveOutput,
+    PluginOptions,
+    StepState,
+    direction_std,
+    effective_rank,
+    full_precision,
+    gather_with_gradient,
+    hookimpl,
+    initialise_trunc_normal,
+    model_validator,
+    process_place,
+)
+
+#: A learned temperature stays between these.
+TEMPERATURES = (0.01, 1.0)
+
+
+class InfoNceOptions(PluginOptions):
+    """Options of the contrast of clips."""
+
+    hidden: int = Field(512, ge=1, description="Width of the projector's hidden layer.")
+    out: int = Field(128, ge=1, description="Width of the projections that are compared.")
+    temperature: float = Field(0.1, gt=0.0, description="Temperature of the softmax over clips.")
+    learnable_temperature: bool = Field(
+        False, description="Train the temperature, from 'temperature' and within 0.01 to 1."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InfoNceOptions:
+        low, high = TEMPERATURES
+        if self.learnable_temperature and not low <= self.temperature <= high:
+            raise ValueError(f"temperature {self.temperature:g} must lie in {low:g} to {high:g} to be learnable")
+        return self
+
+
+def ntxent(views: Sequence[Tensor], temperature: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Contrast each projection with those of all clips on all processes (NT-Xent).
+
+    The anchors are this process' ``V * b`` projections. For each other view of its clip an anchor has one loss: the
+    cross-entropy of finding that view among the ``V * (m - 1)`` projections of other clips, ``m = world * b``. Of two
+    views this is SimCLR's loss, with ``2m - 1`` candidates per anchor. A clip that is twice in the batch is its own
+    negative, as published.
+
+    Args:
+        views: V of ``[b, d]``, of any length; row i of each is the same clip. V >= 2, b the same on all processes.
+        temperature: positive.
+
+    Returns:
+        Two float32 scalars: the loss, mean over anchors and their positives, and the share of positives that are more
+        alike than every negative. Without another clip the loss is 0.
+    """
+    directions = F.normalize(torch.stack(tuple(views), dim=1).float(), dim=-1)  # [b, V, d]
+    everyone = gather_with_gradient(directions)  # [m, V, d]
+    b, V = directions.shape[:2]
+    rank, _ = process_place()
+    rows = torch.arange(b, device=directions.device)
+    with full_precision(directions.device):
+        logits = torch.einsum("bvd,mwd->bvmw", directions, everyone) / temperature  # [b, V, m, V]
+    # The anchor itself and the other views of its clip are no negatives.
+    own = torch.arange(len(everyone), device=rows.device) == rows[:, None] + rank * b  # [b, m]
+    negatives = logits.masked_fill(own[:, None, :, None], torch.finfo(logits.dtype).min).flatten(2)  # [b, V, m * V]
+    positives = logits[rows, :, rows + rank * b]  # [b, V, V]; the diagonal is the anchor with itself
+    # -log(e^p / (e^p + sum e^n)) = softplus(logsumexp(n) - p)
+    losses = F.softplus(negatives.logsumexp(dim=-1, keepdim=True) - positives)  # [b, V, V]
+    hits = (positives > negatives.amax(dim=-1, keepdim=True)).float()  # [b, V, V]
+    pairs = 1.0 - torch.eye(V, device=rows.device)  # [V, V]
+    count = b * V * (V - 1)
+    return (losses * pairs).sum() / count, (hits.detach() * pairs).sum() / count
+
+
+def positive_similarity(views: Sequence[Tensor]) -> Tensor:
+    """Return the mean cosine of two views ``[b, d]`` of a clip, over clips and pairs of views, without gradient."""
+    directions = F.normalize(torch.stack([view.detach().float() for view in views], dim=1), dim=-1)  # [b, V, d]
+    V = directions.shape[1]
+    return ((directions.sum(dim=1).square().sum(dim=-1) - V) / (V * (V - 1))).mean()
+
+
+def uniformity(projections: Tensor) -> Tensor:
+    """Return log of the mean of exp(-2 |x - y|^2) over pairs of different rows of ``[b, d]``, L2-normalised first.
+
+    From 0, all alike, down to about -4, spread evenly over the sphere (Wang, Isola 2020, arXiv 2005.10242).
+    """
+    directions = F.normalize(projections.detach().float(), dim=-1)
+    return torch.pdist(directions).square().mul(-2.0).exp().mean().log()
+
+
+class InfoNce(Objective):
+    """Finds a clip's other view among the views of all clips of all processes.
+
+    loss = -log(exp(<z, z+> / t) / sum of exp(<z, z'> / t) over z+ and all views z' of other clips), z the normalised
+    output of a projector over the clip embedding: Linear, BN, ReLU, Linear, BN, its statistics those of all processes.
+    Other clips are those of one forward pass: gradient accumulation adds none.
+    """
+
+    name = "infonce"
+    reference = "AudioMosaic, arXiv 2605.14231; SimCLR, arXiv 2002.05709, equation 1"
+    Options = InfoNceOptions
+    options: InfoNceOptions
+    needs = frozenset({"pooled"})
+
+    def __init__(self, options: InfoNceOptions, shapes: ModelShapes) -> None:
+        super().__init__(options, shapes)
+        if shapes.views < 2:
+            raise ValueError(
+                "infonce compares two views of a clip, and the masker gives one; choose one that gives two"
+            )
+        self.projector = nn.Sequential(
+            nn.Linear(shapes.latent_dim, options.hidden, bias=False),
+            GlobalBatchNorm(options.hidden),
+            nn.ReLU(),
+            nn.Linear(options.hidden, options.out, bias=False),
+            GlobalBatchNorm(options.out, bias_frozen=True),
+        )
+        self.projector.apply(initialise_trunc_normal)
+        self.log_temperature: nn.Parameter | None = None
+        if options.learnable_temperature:
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(options.temperature)))
+
+    def forward(self, state: StepState) -> ObjectiveOutput:
+        """Average the loss over this process' anchors; the mean over processes is that of the whole batch."""
+        fixed, learned = self.options.temperature, self.log_temperature
+        temperature = fixed if learned is None else learned.exp()
+        # One pass per view: the views' statistics are kept apart, as in two forward passes.
+        projections = [self.projector(view.pooled) for view in state.views]  # V of [b, out]
+        loss, accuracy = ntxent(projections, temperature)
+        others = (process_place()[1] * len(projections[0]) - 1) * len(projections)
+        metrics: dict[str, Tensor | float] = {
+            "accuracy": accuracy,
+            "positive_similarity": positive_similarity(projections),
+            "temperature": temperature.detach() if isinstance(temperature, Tensor) else temperature,
+            "accuracy_over_chance": accuracy * (1 + others),
+        }
+        if state.measure and len(projections[0]) > 1:
+            metrics |= {
+                # The last BN spreads what it is given, so collapse does not show in the projections' own deviation.
+                "embedding_std": direction_std(state.views[0].pooled),
+                "projection_rank": effective_rank(projections[0]),
+                "alignment": 2.0 - 2.0 * positive_similarity(projections),
+                "uniformity": uniformity(projections[0]),
+            }
+        return ObjectiveOutput(loss, metrics)
+
+    @torch.no_grad()
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Keep a learned temperature within its bounds."""
+        if self.log_temperature is not None:
+            self.log_temperature.clamp_(math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1]))
+
+    def health_rules(self) -> tuple[HealthRule, ...]:
+        """Embeddings that no longer differ, or a choice that is no better than a guess."""
+        return (
+            HealthRule(
+                "embedding_std",
+                "the clip embeddings are nearly the same for every clip: the representation is collapsing "
+                "(lower the learning rate, or lengthen train.warmup)",
+                below=0.01,
+                after=0.05,
+            ),
+            HealthRule(
+                # Not the loss: at a low temperature a beginner's confident mistakes cost more than guessing would.
+                "accuracy_over_chance",
+                "a clip's other view is found no better than by guessing: nothing is being learned "
+                "(raise the learning rate, mask less, or soften the augmentations)",
+                below=1.5,
+                after=0.1,
+            ),
+        )
+
+
+@hookimpl
+def ssl_wb_objectives() -> list[type[Objective]]:
+    """Register the contrast of clips."""
+    return [InfoNce]

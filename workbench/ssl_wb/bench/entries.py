@@ -1,0 +1,183 @@
+"""What is measured side by side: a recipe and others like it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from ssl_wb.bench.contestant import Entry
+from ssl_wb.bench.memory import free_bytes
+from ssl_wb.errors import UsageError
+from ssl_wb.recipe.load import LoadedRecipe, load_recipe
+from ssl_wb.registry import load_registry
+from ssl_wb.train.precision import mixed_precision
+
+__all__ = ["SCALES", "Scale", "check_memory", "masker_entries", "parse_maskers", "recipe_entry", "scale_entries"]
+
+Scale = Literal["batch", "seconds", "size"]
+#: What can grow, and the unit of the axis it is drawn on.
+SCALES: dict[Scale, str] = {"batch": "clips per step", "seconds": "seconds per clip", "size": "GFLOP per clip"}
+_FACTORS = (1, 2, 4, 8)
+_SIZES = ("tiny", "small", "base")
+_GIBIBYTE = 2**30
+#: Share of the free memory that is taken: the need is an estimate, and others may want some.
+_TAKEN = 0.9
+
+
+@dataclass(frozen=True)
+class MaskerChoice:
+    """One masker of ``--maskers``: text as typed, name, ``key=value`` options."""
+
+    text: str
+    name: str
+    options: tuple[str, ...] = ()
+
+
+def _with_batch(overrides: Sequence[str], batch: int | None) -> list[str]:
+    return [*overrides, *([] if batch is None else [f"train.batch_size={batch}", "train.accumulate=1"])]
+
+
+def recipe_entry(recipe: str | Path, overrides: Sequence[str] = (), batch: int | None = None) -> Entry:
+    """Load a recipe to be measured.
+
+    Args:
+        recipe: a file, or the name of a shipped one.
+        overrides: ``key.path=value``, applied in order.
+        batch: clips per optimiser step, in one micro-batch; the recipe's own unless given.
+    """
+    loaded = load_recipe(recipe, _with_batch(overrides, batch))
+    return Entry(loaded.path.stem, loaded)
+
+
+def _pieces(text: str) -> list[str]:
+    """Split at commas outside brackets and quotes."""
+    pieces, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+        depth += (letter in "[{") - (letter in "]}") if not quote else 0
+        if letter == "," and not quote and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return [piece.strip() for piece in pieces]
+
+
+def parse_maskers(text: str) -> list[MaskerChoice]:
+    """Read ``random,dwm,sgim:layer=3,start=0``: what has a ``=`` and no name in front belongs to the masker before.
+
+    ``random``, with which the others are compared, comes first, and is added where it is missing.
+
+    Raises:
+        UsageError: an option without a masker, or an empty name.
+    """
+    choices: list[MaskerChoice] = []
+    for piece in _pieces(text):
+        name, colon, option = piece.partition(":")
+        if "=" in name:
+            if not choices:
+                raise UsageError(f"--maskers {text}: {piece} comes before any masker")
+            last = choices[-1]
+            choices[-1] = MaskerChoice(f"{last.text},{piece}", last.name, (*last.options, piece))
+        elif not name or (colon and "=" not in option):
+            raise UsageError(f"--maskers {text}: expected NAME or NAME:KEY=VALUE,..., found {piece!r}")
+        else:
+            choices.append(MaskerChoice(piece, name, (option,) if option else ()))
+    plain = MaskerChoice("random", "random")
+    return [plain, *(choice for choice in choices if choice != plain)]
+
+
+def masker_entries(
+    recipe: str | Path, overrides: Sequence[str], batch: int | None, choices: Sequence[MaskerChoice]
+) -> list[Entry]:
+    """Load a recipe once for each masker; the recipe's ratio and views go to each that has such options.
+
+    Raises:
+        PluginError: there is no such masker.
+        RecipeError: an option does not fit.
+    """
+    base = load_recipe(recipe, _with_batch(overrides, batch))
+    views = base.masker.plugin(base.masker.options).views
+    kept = {"ratio": getattr(base.masker.options, "ratio", None), "views": views}
+    entries = []
+    for choice in choices:
+        fields = load_registry().get("masker", choice.name).Options.model_fields
+        settings = [f"masker.{key}={value}" for key, value in kept.items() if key in fields and value is not None]
+        settings = [f"masker.name='{choice.name}'", *settings, *(f"masker.{option}" for option in choice.options)]
+        entries.append(Entry(choice.text, load_recipe(recipe, [*base.overrides, *settings])))
+    return entries
+
+
+def scale_entries(recipe: str | Path, overrides: Sequence[str], batch: int | None, scale: Scale) -> list[Entry]:
+    """Load a recipe in growing versions: batch or clip length times 1, 2, 4, 8, or backbone tiny, small, base.
+
+    Raises:
+        UsageError: the backbone has no such sizes.
+    """
+    given = _with_batch(overrides, batch)
+    base = load_recipe(recipe, given)
+    if scale == "size":
+        return [replace(one, size=one.plan.gflop_per_clip) for one in _sized(base)]
+    entries = []
+    for factor in _FACTORS:
+        if scale == "batch":
+            size: float = base.recipe.train.batch_size * factor
+            setting, name = f"train.batch_size={size}", f"{size} clips"
+        else:
+            size = base.recipe.data.clip_seconds * factor
+            setting, name = f"data.clip_seconds={size:.6g}", f"{size:g} s"
+        entries.append(Entry(name, load_recipe(recipe, [*given, setting]), float(size)))
+    return entries
+
+
+def _sized(loaded: LoadedRecipe) -> list[Entry]:
+    """Return the recipe with each size of backbone, every option that a size stands for left to it."""
+    chosen = loaded.backbone
+    fields = chosen.plugin.Options.model_fields
+    known = get_args(fields["size"].annotation) if "size" in fields else ()
+    if not set(_SIZES) <= set(known):
+        raise UsageError(f"--scale size: backbone {chosen.name!r} has no sizes {', '.join(_SIZES)}")
+    entries = []
+    for size in _SIZES:
+        values: dict[str, Any] = chosen.options.model_dump()
+        # What is None by default is what the size says: width, blocks, heads.
+        values = {key: value for key, value in values.items() if fields[key].default is not None}
+        options = chosen.plugin.Options.model_validate({**values, "size": size})
+        written = options.model_dump(mode="json", exclude_none=True)
+        section = type(chosen.section).model_validate({"name": chosen.name, **written})
+        entries.append(Entry(size, replace(loaded, backbone=replace(chosen, options=options, section=section))))
+    return entries
+
+
+def check_memory(entries: Sequence[Entry], device: torch.device) -> None:
+    """Refuse what does not fit before the machine is asked for it; all contestants are there at once.
+
+    Raises:
+        UsageError: it does not.
+    """
+    free = free_bytes(device)
+    usable = _TAKEN * (free or 0)
+    state = sum(entry.plan.state_bytes for entry in entries)
+    largest, activations = max(
+        ((entry, _activation_bytes(entry, device)) for entry in entries), key=lambda pair: pair[1]
+    )
+    if free is None or state + activations <= usable:
+        return
+    clips = int((usable - state) / activations * largest.micro_batch)
+    needed = f"about {(state + activations) / _GIBIBYTE:.1f} GiB are needed and {free / _GIBIBYTE:.1f} are free"
+    hint = f"--batch {clips} would fit" if clips > 0 else "the weights alone do not fit: take a smaller backbone"
+    if largest.size is not None and clips > 0:
+        hint = "start from a smaller --batch, or shorter clips: --set data.clip_seconds=SECONDS"
+    raise UsageError(f"{largest.name}: {largest.micro_batch} clips at once do not fit: {needed}", hint=hint)
+
+
+def _activation_bytes(entry: Entry, device: torch.device) -> int:
+    """Estimate the memory of one forward pass' activations."""
+    half = mixed_precision(entry.loaded.recipe.train.precision, device) != "no"
+    return entry.plan.memory_bytes(entry.micro_batch, half=half) - entry.plan.state_bytes

@@ -1,0 +1,125 @@
+"""What the measured steps are fed: noise, or the recipe's own clips."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ssl_wb.audio.augment import Augmenter
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.data.captions import CaptionTable
+from ssl_wb.data.clips import load_clips
+from ssl_wb.data.loading import Batch, CropDataset, batches, check_batch, resolve_workers
+from ssl_wb.pretext.build import crop_frames
+from ssl_wb.pretext.model import PretextModel
+from ssl_wb.recipe.load import LoadedRecipe
+from ssl_wb.recipe.schema import SYNTHETIC
+
+__all__ = ["NOISE", "Inputs", "build_inputs"]
+
+#: Name of the source that is none.
+NOISE = "noise"
+#: Steps that the order of real clips is laid out for; more than anybody waits for.
+_ENOUGH = 1_000_000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Batches without end.
+
+    Attributes:
+        source: ``noise``, or the clips' folder or manifest.
+        batches: micro-batches, in the order of training.
+        front_end: the recipe's, normalising by the recipe's statistics or those of the first micro-batch.
+    """
+
+    source: str
+    batches: Iterator[Batch]
+    front_end: FrontEnd
+
+
+def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> Inputs:
+    """Make the batches and the front end of a recipe.
+
+    Args:
+        loaded: the recipe.
+        model: its model, which says how many readings and captions it wants.
+        real: read the clips of ``data.train`` as training does; otherwise, and for synthetic scenes, noise.
+
+    Raises:
+        UsageError: the batch does not divide into micro-batches.
+        DataError: the clips cannot be found.
+    """
+    section = loaded.recipe.front_end
+    frames = crop_frames(loaded, model.backbone.patch[1])
+    samples = FrontEnd(section, 0.0, 1.0).samples_of(frames)
+    check_batch(loaded.recipe.train.batch_size, 1, loaded.recipe.train.accumulate)
+    source = loaded.recipe.data.train if real and loaded.recipe.data.train != SYNTHETIC else None
+    if source is None:
+        stream: Iterator[Batch] = itertools.cycle(_noise(loaded, model, samples))
+    else:
+        stream = _clips(loaded, model, source, samples)
+    first = next(stream)
+    return Inputs(source or NOISE, itertools.chain([first], stream), _front_end(loaded, first))
+
+
+def _front_end(loaded: LoadedRecipe, batch: Batch) -> FrontEnd:
+    """Build the front end; statistics that the recipe leaves open are those of one batch, which costs the same."""
+    section = loaded.recipe.front_end
+    if section.mean is not None and section.std is not None:
+        return FrontEnd(section, section.mean, section.std)
+    values, _ = FrontEnd(section, 0.0, 1.0).log_mel(batch.waveform[:, 0])  # [b, F, T]
+    return FrontEnd(section, float(values.mean()), float(values.std()))
+
+
+def _noise(loaded: LoadedRecipe, model: PretextModel, samples: int) -> list[Batch]:
+    """Return the micro-batches of one step: white noise of crop length, captions of unit length where wanted."""
+    train = loaded.recipe.train
+    rows = train.batch_size // train.accumulate
+    views = model.masker.views if loaded.recipe.data.augment else 1
+    random = torch.Generator().manual_seed(loaded.recipe.seed)
+    made = []
+    for number in range(train.accumulate):
+        waveform = 0.1 * torch.randn(rows, views, samples, generator=random)  # [b, V, S]
+        captions = torch.randn(rows, model.shapes.caption_dim, generator=random)  # [b, C]
+        if torch.cuda.is_available():
+            waveform, captions = waveform.pin_memory(), captions.pin_memory()
+        made.append(
+            Batch(
+                waveform,
+                torch.full((rows,), samples),
+                torch.arange(rows),
+                number * rows,
+                torch.nn.functional.normalize(captions, dim=1) if "captions" in model.needs else None,
+            )
+        )
+    return made
+
+
+def _clips(loaded: LoadedRecipe, model: PretextModel, source: str, samples: int) -> Iterator[Batch]:
+    """Load the recipe's own clips as training does."""
+    recipe = loaded.recipe
+    clips = load_clips(source)
+    augment = Augmenter(recipe.data.augment, recipe.front_end.sample_rate) if recipe.data.augment else None
+    dataset = CropDataset(
+        clips,
+        recipe.front_end.sample_rate,
+        samples,
+        recipe.seed,
+        recipe.data.short,
+        augment=augment,
+        views=model.masker.views if augment else 1,
+        captions=CaptionTable.build(clips, recipe.data.captions) if recipe.data.captions is not None else None,
+    )
+    return batches(
+        dataset,
+        seed=recipe.seed,
+        first_sample=0,
+        global_batch=recipe.train.batch_size,
+        steps=_ENOUGH,
+        accumulate=recipe.train.accumulate,
+        workers=resolve_workers(recipe.data.workers),
+    )

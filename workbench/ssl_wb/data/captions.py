@@ -1,0 +1,330 @@
+"""Sentence embeddings of the clips' captions, made once before training and read by row."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_wb.data.cache import cache_files, may_write
+from ssl_wb.data.clips import Clip, ClipSet
+from ssl_wb.data.order import random_below
+from ssl_wb.errors import DataError
+from ssl_wb.recipe.schema import CaptionsSection
+
+__all__ = ["HASHING", "CaptionCounts", "CaptionTable", "check_captions"]
+
+log = logging.getLogger("ssl_wb")
+
+#: Value of ``data.captions.encoder`` that stands for hashed words.
+HASHING = "hashing"
+#: Changes whenever the same captions and settings no longer give the same table.
+VERSION = 1
+#: Captions encoded at a time.
+CHUNK = 1024
+#: Clips or files shown before the rest is only counted.
+SHOWN = 5
+
+_WITHOUT = {
+    "caption": ("no caption", "Fill the manifest's column 'caption', or set data.captions.source = 'label'."),
+    "label": ("no label to make a caption of", "Fill the manifest's column 'label'."),
+    "embedding": ("no caption embedding", "Fill the manifest's column 'caption_embedding' with .npy files."),
+}
+
+
+@dataclass(frozen=True)
+class CaptionCounts:
+    """Captions of all clips together, and how many different ones they are (files of embeddings count as different)."""
+
+    total: int
+    distinct: int
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which rows the table has and which of them are whose.
+
+    Attributes:
+        names: distinct captions, or files of embeddings, in the order of the rows.
+        sizes: int64 ``[names]``, rows of each.
+        rows: int64 ``[R]``, rows of all clips one after the other.
+        first: int64 ``[clips + 1]``, where each clip's rows begin.
+    """
+
+    names: list[str]
+    sizes: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+
+class CaptionTable:
+    """Caption embeddings by clip.
+
+    Args:
+        embeddings: float32 ``[n, C]``, in memory or mapped from a file.
+        rows: int64 ``[R]``, rows of all clips one after the other.
+        first: int64 ``[clips + 1]``, where each clip's rows begin.
+    """
+
+    def __init__(self, embeddings: NDArray[np.float32], rows: NDArray[np.int64], first: NDArray[np.int64]) -> None:
+        self.embeddings = embeddings
+        self.rows = rows
+        self.first = first
+
+    @classmethod
+    def build(cls, clips: ClipSet, section: CaptionsSection) -> CaptionTable:
+        """Embed every distinct caption, or read the table that an earlier run kept.
+
+        The table is a .npy file beside the manifest, else in the user's cache folder. Its name holds a digest of the
+        captions (or of the embedding files' paths, sizes and times) and of how they are embedded, so that a change of
+        either makes another table.
+
+        Args:
+            clips: the data to train on.
+            section: the recipe's captions.
+
+        Raises:
+            DataError: clips without a caption, embeddings of another width, a missing package or model.
+        """
+        wanted = _wanted(clips, section)
+        key = _key(wanted, section)
+        shape = (int(wanted.sizes.sum()), section.dim)
+        places = cache_files(clips.source, f"captions-{key}", "npy")
+        for place in places:
+            kept = _mapped(place, shape)
+            if kept is not None:
+                return cls(kept, wanted.rows, wanted.first)
+        return cls(_made(wanted, section, shape, places), wanted.rows, wanted.first)
+
+    def row(self, index: int, generator: np.random.Generator) -> NDArray[np.float32]:
+        """Return the embedding of one of a clip's captions.
+
+        Args:
+            index: index of the clip in its set.
+            generator: draws the caption.
+
+        Returns:
+            float32 ``[C]``.
+        """
+        first, last = self.first[index], self.first[index + 1]
+        row = self.rows[first + random_below(generator, int(last - first))]
+        return np.array(self.embeddings[row], dtype=np.float32)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if isinstance(self.embeddings, np.memmap):  # would be sent to a worker whole
+            state["embeddings"] = str(self.embeddings.filename)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["embeddings"], str):
+            state["embeddings"] = np.load(state["embeddings"], mmap_mode="r")
+        self.__dict__.update(state)
+
+
+def check_captions(clips: ClipSet | None, section: CaptionsSection) -> CaptionCounts | None:
+    """Say whether a table can be built, without building it.
+
+    Args:
+        clips: the data to train on; None where it is not there yet.
+        section: the recipe's captions.
+
+    Returns:
+        How many captions there are; None without clips.
+
+    Raises:
+        DataError: clips without a caption, embedding files of another width, or a missing package.
+    """
+    wanted = None if clips is None else _wanted(clips, section)
+    if section.source != "embedding" and section.encoder != HASHING and not _installed("sentence_transformers"):
+        raise _missing_package(section)
+    return None if wanted is None else CaptionCounts(len(wanted.rows), int(wanted.sizes.sum()))
+
+
+def _names(clip: Clip, section: CaptionsSection) -> tuple[str, ...]:
+    """Return a clip's captions, or its file of embeddings."""
+    if section.source == "caption":
+        return clip.captions
+    if section.source == "label":
+        return tuple(section.template.replace("{}", label) for label in clip.labels)
+    return (str(clip.caption_embedding),) if clip.caption_embedding else ()
+
+
+def _wanted(clips: ClipSet, section: CaptionsSection) -> _Wanted:
+    """Collect the captions of all clips; DataError where some have none."""
+    ids: dict[str, int] = {}
+    owned: list[list[int]] = []
+    without: list[str] = []
+    for clip in clips:
+        owned.append([ids.setdefault(name, len(ids)) for name in _names(clip, section)])
+        if not owned[-1]:
+            without.append(str(clip.path))
+    if without:
+        fault, hint = _WITHOUT[section.source]
+        raise DataError(_told(f"{clips.source}: {len(without)} of {len(clips)} clips have {fault}", without), hint=hint)
+    names = list(ids)
+    sizes = np.ones(len(names), np.int64)
+    if section.source == "embedding":
+        sizes = _file_sizes(clips.source, names, section.dim)
+    start = np.cumsum(sizes) - sizes  # [names]
+    rows = [row for own in owned for name in own for row in range(start[name], start[name] + sizes[name])]
+    counts = [sum(int(sizes[name]) for name in own) for own in owned]
+    return _Wanted(names, sizes, np.array(rows, np.int64), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _told(head: str, examples: Sequence[str]) -> str:
+    lines = [head, *(f"  - {example}" for example in examples[:SHOWN])]
+    if len(examples) > SHOWN:
+        lines.append(f"  - and {len(examples) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def _file_sizes(source: Path, files: list[str], dim: int) -> NDArray[np.int64]:
+    """Return the number of embeddings in each file; DataError where one is no float ``[C]`` or ``[k, C]``."""
+    sizes: list[int] = []
+    mistakes: list[str] = []
+    for file in files:
+        try:
+            shape, kind = _header(file)
+        except (OSError, ValueError, EOFError) as error:
+            mistakes.append(f"{file}: cannot be read as .npy ({error})")
+            continue
+        if kind != "f" or len(shape) not in (1, 2) or 0 in shape:
+            mistakes.append(f"{file}: holds {list(shape)} of kind {kind!r}, not floats [C] or [k, C]")
+        elif shape[-1] != dim:
+            mistakes.append(f"{file}: embeddings of {shape[-1]} numbers, and data.captions.dim is {dim}")
+        sizes.append(shape[0] if len(shape) == 2 else 1)
+    if mistakes:
+        count = f"{len(mistakes)} of {len(files)} caption embeddings cannot be used"
+        raise DataError(
+            _told(f"{source}: {count}", mistakes), hint="Set data.captions.dim to their width, or repair the files."
+        )
+    return np.array(sizes, np.int64)
+
+
+def _header(file: str) -> tuple[tuple[int, ...], str]:
+    """Return shape and kind of the numbers of a .npy file."""
+    array = np.load(file, mmap_mode="r")
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it is an archive of several arrays")
+    return array.shape, array.dtype.kind
+
+
+def _key(wanted: _Wanted, section: CaptionsSection) -> str:
+    """Digest of what the table holds."""
+    digest = hashlib.sha256(json.dumps([VERSION, section.dim]).encode())
+    if section.source == "embedding":
+        for name in wanted.names:
+            status = Path(name).stat()
+            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    else:
+        digest.update(json.dumps([section.encoder, wanted.names]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _mapped(place: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """Map a kept table; None where there is none, or no whole one."""
+    try:
+        table = np.load(place, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return table if isinstance(table, np.ndarray) and table.shape == shape and table.dtype == np.float32 else None
+
+
+def _made(wanted: _Wanted, section: CaptionsSection, shape: tuple[int, int], places: list[Path]) -> NDArray[np.float32]:
+    """Make the table ``[n, C]`` and keep it in the first place that takes it; in memory where none does."""
+    for place in places:
+        aside = place.with_name(f"{place.name}.{os.getpid()}")
+        try:
+            if not may_write(place.parent) or shutil.disk_usage(place.parent).free < 4 * shape[0] * shape[1]:
+                continue
+            with aside.open("wb") as file:
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for chunk in _chunks(wanted, section):
+                    file.write(chunk.astype("<f4").tobytes())
+            aside.replace(place)  # nobody ever reads half a table
+        except OSError as error:
+            log.debug("captions not kept in %s: %s", place, error)
+            continue
+        finally:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+        kept = _mapped(place, shape)
+        if kept is not None:
+            return kept
+    return np.concatenate(list(_chunks(wanted, section)))
+
+
+def _chunks(wanted: _Wanted, section: CaptionsSection) -> Iterator[NDArray[np.float32]]:
+    """Yield the table in parts, float32 ``[k, C]``; DataError where one is not as it should be."""
+    if section.source == "embedding":
+        for name in wanted.names:
+            yield _finite(np.atleast_2d(np.load(name)).astype(np.float32), name)
+        return
+    encode = _encoder(section)
+    log.info("embedding %d captions by %s", len(wanted.names), section.encoder)
+    for first in range(0, len(wanted.names), CHUNK):
+        texts = wanted.names[first : first + CHUNK]
+        chunk = np.asarray(encode(texts), dtype=np.float32)
+        if chunk.shape != (len(texts), section.dim):
+            raise DataError(
+                f"data.captions: {section.encoder!r} makes embeddings of {chunk.shape[-1]} numbers, "
+                f"and data.captions.dim is {section.dim}",
+                hint=f"Set data.captions.dim = {chunk.shape[-1]}.",
+            )
+        yield _finite(chunk, section.encoder)
+
+
+def _finite(embeddings: NDArray[np.float32], origin: str) -> NDArray[np.float32]:
+    if not np.isfinite(embeddings).all():
+        raise DataError(f"{origin}: a caption embedding has numbers that are not finite", hint="Make it anew.")
+    return embeddings
+
+
+def _encoder(section: CaptionsSection) -> Callable[[list[str]], Any]:
+    """Return what maps captions to embeddings ``[k, C]``."""
+    if section.encoder == HASHING:
+        from sklearn.feature_extraction.text import HashingVectorizer
+
+        # One-letter words count too; the default pattern leaves them out.
+        words = HashingVectorizer(
+            n_features=section.dim, ngram_range=(1, 2), norm="l2", token_pattern=r"(?u)\b\w+\b", dtype=np.float32
+        )
+        return lambda texts: words.transform(texts).toarray()
+    try:
+        package = importlib.import_module("sentence_transformers")
+    except ImportError as error:
+        raise _missing_package(section) from error
+    try:
+        model = package.SentenceTransformer(section.encoder)
+    except Exception as error:  # of a library: no such model, no network, a broken download
+        raise DataError(
+            f"data.captions.encoder: {section.encoder!r} cannot be loaded: {error}",
+            hint="Name a sentence-transformers model, or a folder that holds one; 'hashing' needs no download.",
+        ) from error
+    return lambda texts: model.encode(texts, batch_size=64, convert_to_numpy=True, show_progress_bar=False)
+
+
+def _installed(package: str) -> bool:
+    return package in sys.modules or importlib.util.find_spec(package) is not None
+
+
+def _missing_package(section: CaptionsSection) -> DataError:
+    return DataError(
+        f"data.captions.encoder: {section.encoder!r} needs sentence-transformers, which is not installed",
+        hint="pip install 'ssl-wb[captions]', or set data.captions.encoder = 'hashing'.",
+    )

@@ -1,0 +1,69 @@
+"""Randomness of a training step inside the layers, the same whatever the split of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["drop_path_scales", "step_noise"]
+
+
+@dataclass(frozen=True)
+class _StepNoise:
+    """Where a process' clips lie in the global batch, and the generator of the step."""
+
+    generator: torch.Generator
+    first_row: int
+    global_rows: int
+    rows: int
+
+    def uniform(self, count: int, rows: int) -> Tensor:
+        """Draw float32 ``[count, rows]`` in [0, 1); ``rows`` is a multiple of the process' clips (several views)."""
+        views = rows // self.rows
+        everyone = torch.rand(count, views, self.global_rows, generator=self.generator, device=self.generator.device)
+        return everyone[:, :, self.first_row : self.first_row + self.rows].reshape(count, rows)
+
+
+_active: list[_StepNoise] = []
+
+
+@contextmanager
+def step_noise(generator: torch.Generator, *, first_row: int, global_rows: int, rows: int) -> Iterator[None]:
+    """Let layers draw noise inside; outside of it they compute without.
+
+    Numbers are drawn for the global batch and each process keeps its rows, as masks are.
+
+    Args:
+        generator: seeded from (seed, step).
+        first_row: this batch's first clip within the global batch.
+        global_rows: clips in the global batch.
+        rows: clips of this batch.
+    """
+    _active.append(_StepNoise(generator, first_row, global_rows, rows))
+    try:
+        yield
+    finally:
+        _active.pop()
+
+
+def drop_path_scales(rates: list[float], rows: int, device: torch.device) -> Tensor | None:
+    """Draw the factors of residual branches under stochastic depth (Huang et al. 2016, arXiv 1603.09382).
+
+    Args:
+        rates: probability of dropping each branch.
+        rows: clips (times views) in the batch.
+        device: where the factors are wanted.
+
+    Returns:
+        float32 ``[branches, rows, 1, 1]``: 0 where dropped, 1 / (1 - rate) where kept. None outside a training step, or
+        when no rate is above 0.
+    """
+    if not _active or not any(rates):
+        return None
+    keep = 1.0 - torch.tensor(rates, device=device)[:, None]  # [branches, 1]
+    kept = _active[-1].uniform(len(rates), rows).to(device) < keep  # [branches, rows]
+    return (kept / keep)[:, :, None, None]
