@@ -125,10 +125,10 @@ def test_real_clips_give_the_share_of_waiting(recipe, tmp_path):
 
 
 def test_maskers_take_turns_and_are_compared_with_random(recipe):
-    choices = parse_maskers("ibm,dwm,sgim:layer=1,start=0")
+    choices = parse_maskers("ibm:block=2,dwm,sgim:layer=1,start=0")
     report = bench(masker_entries(recipe, [], 2, choices), device=CPU, repeats=2, warmup=1)
     names = [one["name"] for one in report["contestants"]]
-    assert names == ["random", "ibm", "dwm", "sgim:layer=1,start=0"]
+    assert names == ["random", "ibm:block=2", "dwm", "sgim:layer=1,start=0"]
     first, *others = report["contestants"]
     assert "step_to_first" not in first
     for one in others:

@@ -16,7 +16,7 @@ from ssl_wb.errors import DivergedError, InterruptedRunError, PluginError, Recip
 
 VERBS = {
     *("train", "validate", "evaluate", "embed", "recipes", "schema"),
-    *("list-plugins", "describe", "doctor", "preview", "bench"),
+    *("list-plugins", "describe", "doctor", "preview", "bench", "tasks"),
 }
 
 

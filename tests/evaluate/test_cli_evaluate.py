@@ -61,6 +61,74 @@ def test_markdown(manifest, capsys):
     assert lines[3].startswith("| chance | ")
 
 
+@pytest.fixture
+def runs(tmp_path):
+    return [str(tmp_path / name) for name in ("x", "y")]
+
+
+@pytest.mark.usefixtures("no_training")
+def test_several_runs_and_tasks_compared_with_one_of_them(manifest, tmp_path, runs, capsys):
+    other = write_manifest(tmp_path / "more", labelled(60, classes="ab", fold=lambda n: str(n // 3 % 3)))
+    other = other.rename(other.with_name("other.csv"))
+    arguments = ["--task", str(manifest), "--task", str(other), "--evaluator", "knn", "--no-baselines"]
+    assert ssl_wb(["evaluate", *runs, *arguments, "--baseline", runs[1], "--timing"]) == 0
+    out = capsys.readouterr().out
+    assert "task (knn, accuracy)  other (knn, accuracy)  average (knn)" in " ".join(out.split()).replace(
+        ") other", ")  other"
+    ).replace(") average", ")  average")
+    assert "minus y" in out
+    assert "x real time" in out
+    names = [line.split("  ")[0].strip() for line in out.splitlines()]
+    assert [name for name in names if name.startswith(("x", "y"))].count("x, untrained") == 4  # two tables, two costs
+
+
+@pytest.mark.usefixtures("no_training")
+def test_json_has_the_differences(manifest, runs, capsys):
+    arguments = ["--task", str(manifest), "--evaluator", "knn", "--no-baselines", "--json", "--seeds", "1"]
+    assert ssl_wb(["evaluate", *runs, *arguments, "--baseline", "x, untrained"]) == 0
+    rows = {row["encoder"]: row for row in json.loads(capsys.readouterr().out)}
+    assert "difference" not in rows["x, untrained"]
+    told = rows["y"]["difference"]
+    assert told["baseline"] == "x, untrained"
+    assert told["mean"] == pytest.approx(rows["y"]["mean"] - rows["x, untrained"]["mean"])
+    assert told["significant"] is True
+    assert rows["y"]["std"] is None
+    assert rows["y"]["seconds"]["cached"] is False
+
+
+@pytest.mark.usefixtures("no_training")
+def test_csv(manifest, runs, capsys):
+    arguments = ["--task", str(manifest), "--evaluator", "knn", "--no-baselines", "--no-untrained", "--csv"]
+    assert ssl_wb(["evaluate", *runs, *arguments, "--baseline", "x"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("encoder,role,task,evaluator,metric,mean,std,low,high,chance,seeds,baseline,difference")
+    assert [line.split(",")[0] for line in lines[1:]] == ["x", "y"]
+
+
+@pytest.mark.usefixtures("no_training")
+def test_another_metric_is_reported_where_asked_for(manifest, capsys):
+    arguments = ["--markdown", "--no-untrained", "--no-baselines", "--metric", "task=macro f1", *QUICK]
+    assert ssl_wb(["evaluate", "runs/x", "--task", str(manifest), *arguments]) == 0
+    assert capsys.readouterr().out.startswith("| encoder | task (linear, macro F1) |")
+
+
+def test_a_baseline_that_will_be_no_row_is_refused_at_once(manifest, capsys):
+    code, err = refused(capsys, "runs/x", "--task", manifest, "--baseline", "log-mel mean")
+    assert code == 2
+    assert "--baseline log-mel mean: no row is named so; did you mean 'log-mel mean+std'" in err
+    code, err = refused(capsys, "runs/x", "--task", manifest, "--no-untrained", "--baseline", "x, untrained")
+    assert code == 2
+
+
+def test_a_metric_of_no_task_or_for_other_labels_is_refused(manifest, capsys):
+    code, err = refused(capsys, "runs/x", "--task", manifest, "--metric", "taks=EER")
+    assert code == 2
+    assert "--metric taks=EER: expected TASK=METRIC; did you mean 'task'" in err
+    code, err = refused(capsys, "runs/x", "--task", manifest, "--metric", "task=mAP")
+    assert code == 2
+    assert "metric 'mAP' is not for labels of one class per clip" in err
+
+
 def refused(capsys, *arguments):
     code = ssl_wb(["evaluate", *map(str, arguments)])
     out, err = capsys.readouterr()

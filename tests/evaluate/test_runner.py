@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
-from ssl_wb.errors import DataError, UsageError, WorkbenchError
+from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.evaluate import runner
-from ssl_wb.evaluate.runner import difference, evaluate_run, probe
+from ssl_wb.evaluate.runner import evaluate_run, evaluate_runs, probe, run_names
 from ssl_wb.evaluate.tasks import load_task
 from ssl_wb.registry import load_registry
 
@@ -57,7 +56,9 @@ def test_rows_are_json(task, evaluators):
         "mean": 1.0,
     }
     assert len(values["per_seed"]) == 2
-    assert "per_clip" not in values
+    assert values["std"] == 0.0
+    assert values["table"]["macro F1"] == 1.0
+    assert not {"per_clip", "scores", "labels"} & set(values)
 
 
 def test_progress_tells_what_is_done(task, evaluators):
@@ -111,34 +112,68 @@ def test_no_run_is_refused(task, evaluators, tmp_path):
         evaluate_run(tmp_path, [task], evaluators)
 
 
-def test_the_difference_of_two_encoders_is_paired(task, evaluators):
-    rows = probe({"hears": Spectrum(), "deaf": Deaf()}, [task], evaluators[:1], seeds=(0,))
-    good, bad = (row.result for row in rows)
-    mean, low, high = difference(good, bad)
-    assert mean == pytest.approx(good.mean - bad.mean, abs=1e-6)
-    assert 0 < low < mean < high
-    assert difference(good, good) == (0.0, 0.0, 0.0)
-    assert difference(bad, good)[0] == pytest.approx(-mean)
+def test_several_runs_share_one_table_and_one_pair_of_baselines(task, evaluators, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "ssl_wb.encoder.load.load_encoder", lambda run, **options: Deaf() if options.get("untrained") else Spectrum()
+    )
+    runs = [tmp_path / "a" / "run", tmp_path / "b" / "run"]
+    rows = evaluate_runs(runs, [task], evaluators[1:], (0,))
+    assert [row.encoder for row in rows] == [
+        *("a/run", "a/run, untrained", "b/run", "b/run, untrained"),
+        *("log-mel mean+std", "log-mel 8 segments"),
+    ]
 
 
-def test_a_paired_interval_is_narrower_than_two_separate_ones(task, evaluators):
-    (row,) = probe({"deaf": Deaf()}, [task], evaluators[:1], seeds=(0,))
-    better = row.result.per_clip.copy()
-    better[np.flatnonzero(better == 0)[:2]] = 1.0
-    _, low, high = difference(replace(row.result, per_clip=better), row.result)
-    assert high - low < 0.5 * (row.result.interval[1] - row.result.interval[0])
+def test_runs_are_named_as_shortly_as_tells_them_apart(tmp_path):
+    assert list(run_names([tmp_path / "x", tmp_path / "y"])) == ["x", "y"]
+    assert list(run_names([tmp_path / "a" / "x", tmp_path / "b" / "x"])) == ["a/x", "b/x"]
+    with pytest.raises(UsageError, match="a run is named twice"):
+        run_names([tmp_path / "x", tmp_path / "y" / ".." / "x"])
 
 
-def test_results_that_cannot_be_paired_are_refused(task, evaluators):
+def test_each_evaluator_gets_the_level_it_asks_for(task, evaluators):
+    class Layered(Spectrum):
+        def layers(self, waveform, lengths=None):
+            return self.embed_frames(waveform, lengths)[:, None].expand(-1, 3, -1, -1) + 1
+
+    seen = {}
+
+    def asking(level):
+        class Asking(type(evaluators[1][1])):
+            def __call__(self, task, seeds):
+                seen[level] = task
+                return super().__call__(replace(task, embeddings=task.embeddings.reshape(120, -1)), seeds)
+
+        Asking.level = level
+        return Asking(evaluators[1][1].options)
+
+    kinds = [(level, asking(level)) for level in ("layers", "clip", "tokens")]
+    rows = probe({"deep": Layered(), "flat": Spectrum()}, [task], kinds, seeds=(0,))
+    # Plain statistics have no layers, and that is no mistake.
+    assert [(row.encoder, row.evaluator) for row in rows] == [
+        *(("deep", "layers"), ("deep", "clip"), ("deep", "tokens"), ("flat", "clip"), ("flat", "tokens")),
+    ]
+    assert seen["layers"].embeddings.shape == (120, 3, 4)
+    assert seen["clip"].embeddings.shape == (120, 4)
+    assert seen["tokens"].embeddings.shape == (120, 1, 4)
+    assert seen["tokens"].frames.tolist() == [1] * 120
+    assert len(seen["clip"].read(3)) / 16000 == pytest.approx(0.2, rel=0.4)
+
+
+def test_a_row_tells_what_it_cost(task, evaluators):
+    rows = probe({"hears": Spectrum()}, [task], evaluators, seeds=(0,))
+    told = rows[0].as_json()["seconds"]
+    assert told["audio"] == pytest.approx(120 * 0.2, rel=0.1)
+    assert told["embedding"] > 0
+    assert told["probe"] > 0
+    assert told["speed"] == pytest.approx(told["audio"] / told["embedding"], rel=0.01)
+    assert told["cached"] is False
+
+
+def test_what_is_not_known_is_null_in_json(task, evaluators):
     (row,) = probe({"hears": Spectrum()}, [task], evaluators[:1], seeds=(0,))
-    result = row.result
-    with pytest.raises(DataError, match="no score per clip"):
-        difference(result, replace(result, per_clip=None))
-    shifted = np.roll(result.per_clip, 5)
-    with pytest.raises(DataError, match="not of the same test clips"):
-        difference(result, replace(result, per_clip=shifted))
-    with pytest.raises(DataError, match="not of the same test clips"):
-        difference(result, replace(result, task="another"))
+    assert row.as_json()["std"] is None  # one seed has no spread
+    json.dumps(row.as_json(), allow_nan=False)
 
 
 def test_defaults_are_three_seeds():

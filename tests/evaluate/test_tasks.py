@@ -212,3 +212,37 @@ def test_too_few_clips_to_hold_out(tmp_path):
     for number, row in enumerate(rows):
         row["path"] = f"{number}.wav"
     assert "too few to hold some out" in refusal(write_manifest(tmp_path, rows)).message
+
+
+def test_labels_are_read_as_numbers_for_a_metric_of_numbers(tmp_path):
+    rows = [{"label": f"{n % 12 + 0.5}"} for n in range(48)]
+    manifest = write_manifest(tmp_path, rows)
+    task = load_task(manifest, metric="MAE")
+    assert task.labels.dtype == np.float64
+    assert task.labels[:3].tolist() == [0.5, 1.5, 2.5]
+    assert task.classes == ("value",)
+    assert task.measure.name == "MAE"
+    # Low and high numbers are on all sides, though no class has a clip for each part.
+    for part in (task.splits[0].train, task.splits[0].validation, task.splits[0].test):
+        assert task.labels[part].min() < 4
+        assert task.labels[part].max() > 8
+    assert load_task(manifest, metric="r2").chance == 0.0
+    assert task.chance == pytest.approx(3.0, abs=0.6)  # mean distance of 12 equal steps to their middle
+    assert load_task(manifest).labels.dtype == np.int64
+
+
+def test_words_are_no_numbers(tmp_path):
+    manifest = write_manifest(tmp_path, [*labelled(6), {"label": "nan"}, {"label": "3"}])
+    with pytest.raises(DataError, match=r"7 of 8 labels are not numbers: 'a' of 000\.wav") as caught:
+        load_task(manifest, metric="R2")
+    assert "R2 and MAE want one number per clip" in caught.value.hint
+    with pytest.raises(DataError, match="several labels"):
+        load_task(write_manifest(tmp_path / "more", [*labelled(6), {"label": "1;2", "path": "x.wav"}]), metric="R2")
+
+
+@pytest.mark.parametrize(
+    ("metric", "chance"), [("macro F1", 2 / 3 / 2), ("macro AUC", 0.5), ("EER", 0.5), ("d-prime", 0.0)]
+)
+def test_chance_is_that_of_the_metric(tmp_path, metric, chance):
+    task = load_task(write_manifest(tmp_path, labelled(40)), metric=metric)
+    assert task.chance == pytest.approx(chance)

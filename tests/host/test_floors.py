@@ -13,7 +13,7 @@ PLUGINS = ROOT / "plugins" / "ssl_wb_plugins"
 
 #: Packages and modules of ssl_wb from the ground up; those of one row may import each other.
 FLOORS = [
-    {"errors", "suggest", "contracts", "layers", "api", "hookspecs"},
+    {"errors", "suggest", "contracts", "layers", "scoring", "api", "hookspecs"},
     {"discovery", "registry"},
     {"recipe"},
     {"audio", "data"},

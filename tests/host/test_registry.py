@@ -192,4 +192,10 @@ def test_the_bundled_plugins_are_there():
         ("backbone", "vit", "active"),
         ("evaluator", "linear", "active"),
         ("evaluator", "knn", "active"),
+        ("evaluator", "mlp", "active"),
+        ("evaluator", "layers", "active"),
+        ("evaluator", "clusters", "active"),
+        ("evaluator", "spectrum", "active"),
+        ("evaluator", "retrieval", "active"),
+        ("evaluator", "fine-tune", "active"),
     }

@@ -114,7 +114,8 @@ def test_growth_is_one_piece_where_there_is_one_block():
     assert torch.equal(reached, cells)
 
 
-def test_no_block_at_all_is_random_masking():
-    cells = drawn(Grid(4, 5), 20_000, ratio=0.7, block=9)
-    share = cells.double().mean(0).flatten()
-    assert float((share - 0.3).abs().max()) < 4.5 * (0.3 * 0.7 / 20_000) ** 0.5
+@pytest.mark.parametrize("grow", ["scatter", "adjacent"])
+def test_a_grid_without_room_for_one_block_is_refused_for_its_masks_would_be_random(grow):
+    with pytest.raises(ValueError, match=r"5 x 5 patches .* 5 x 7 grid.* at most 3"):
+        drawn(Grid(5, 7), rows=1, ratio=0.7, block=5, grow=grow)
+    drawn(Grid(5, 7), rows=1, ratio=0.7, block=3, grow=grow)

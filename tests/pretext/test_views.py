@@ -160,7 +160,7 @@ def test_eat_computes_the_target_of_a_clip_once_and_what_its_formula_says():
     model = build(masker, objective, vit={"pool": "class"}, conv=True, sees="all")
     readings = model._readings(spectrogram())
     views = model._read(readings, model._draw_masks(readings, 0, _rows(4)))
-    branches = model.teacher.branches(model.backbone.embed(readings[0].patches, GRID))
+    _, branches = model.teacher.layers_and_branches(model.backbone.embed(readings[0].patches, GRID))
     normed = []
     for branch in branches:  # [B, 1 + N, D]
         patches = branch[:, 1:]
@@ -223,6 +223,20 @@ def test_a_bias_of_the_keys_changes_nothing():
         biased.proj.load_state_dict(plain.proj.state_dict())
     tokens = torch.randn(2, 5, 8)
     assert_close(plain(tokens), biased(tokens))
+
+
+def test_trained_positions_are_not_decayed_and_an_unused_norm_is_not_trained():
+    from ssl_wb.recipe.schema import OptimizerSection
+    from ssl_wb.train.optimizer import build_optimizer
+
+    vit = {"positions": "trainable", "pool_norm": True}
+    model = build(RandomMasker(RandomOptions(ratio=0.5)), Malap(MalapOptions(), shapes(1)), vit=vit)
+    decayed, free = (group["params"] for group in build_optimizer(OptimizerSection(), model).param_groups)
+    assert any(weight is model.backbone.position_table for weight in free)
+    assert not any(weight is model.backbone.position_table for weight in decayed)
+    model(spectrogram(), step=0).loss.backward()
+    assert [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None] == []
+    assert not model.backbone.pool_norm.weight.requires_grad
 
 
 @pytest.mark.parametrize("token", [True, False])

@@ -26,7 +26,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator, model_validator
 
 from ssl_wb.contracts.backbone import Backbone, Trunk
-from ssl_wb.contracts.evaluator import Encoder, Evaluator, ProbeTask, Result, Split
+from ssl_wb.contracts.evaluator import Encoder, Evaluator, Level, ProbeTask, Result, Split, SplitScores
 from ssl_wb.contracts.hints import HintOptions, exchange_hints, highest_cells
 from ssl_wb.contracts.masker import Grid, Latents, Mask, Masker, MaskRequest, visible_count
 from ssl_wb.contracts.objective import (
@@ -48,10 +48,12 @@ from ssl_wb.layers.health import direction_std, effective_rank, feature_std
 from ssl_wb.layers.initialise import initialise, initialise_trunc_normal
 from ssl_wb.layers.noise import drop_path_scales
 from ssl_wb.layers.normalise import standardise_rows
-from ssl_wb.layers.patches import gather_rows
+from ssl_wb.layers.patches import gather_rows, patchify
 from ssl_wb.layers.positions import sincos_2d
 from ssl_wb.layers.processes import gather_with_gradient, mean_over_processes, process_place
 from ssl_wb.layers.transformer import Block
+from ssl_wb.scoring.metrics import average_precision, choose_metric, correct, kind_of, metric_of, score
+from ssl_wb.scoring.summary import bootstrap, interval_of, summarise
 
 __all__ = [
     "API_VERSION",
@@ -68,6 +70,7 @@ __all__ = [
     "HealthRule",
     "HintOptions",
     "Latents",
+    "Level",
     "Mask",
     "MaskRequest",
     "Masker",
@@ -80,12 +83,17 @@ __all__ = [
     "ProbeTask",
     "Result",
     "Split",
+    "SplitScores",
     "StepState",
     "Trunk",
     "UsageError",
     "View",
     "WorkbenchError",
     "attention",
+    "average_precision",
+    "bootstrap",
+    "choose_metric",
+    "correct",
     "direction_std",
     "drop_path_scales",
     "effective_rank",
@@ -100,12 +108,18 @@ __all__ = [
     "hookimpl",
     "initialise",
     "initialise_trunc_normal",
+    "interval_of",
+    "kind_of",
     "linear_schedule",
     "mean_over_processes",
+    "metric_of",
     "model_validator",
+    "patchify",
     "process_place",
+    "score",
     "sincos_2d",
     "standardise_rows",
     "steps_of",
+    "summarise",
     "visible_count",
 ]

@@ -79,6 +79,11 @@ class VitOptions(PluginOptions):
         "xavier", description="Xavier-uniform matrices (MAE, M2D), or truncated normal of deviation 0.02 (timm)."
     )
     key_bias: bool = Field(True, description="Keys have a bias; MSM-MAE's first release has none (BEiT).")
+    attention: Literal["auto", "xformers", "sdpa"] = Field(
+        "auto",
+        description="What computes the attention in training, the predictor's too: xformers (CUDA, fp16 and bf16), "
+        "torch's SDPA, or 'auto', xformers where it serves and SDPA elsewhere.",
+    )
 
     @property
     def shape(self) -> Size:
@@ -135,15 +140,18 @@ class VitTrunk(Trunk):
 
     def layers(self, tokens: Tensor, depth: int | None = None) -> list[Tensor]:
         """Return the output ``[B, K, D]`` of each of the first ``depth`` blocks, not normed."""
+        if depth is not None and depth > len(self.blocks):
+            raise ValueError(f"block {depth} is asked for, and there are {len(self.blocks)}")
         return [output for output, _ in self._blocks(tokens, depth)]
 
     def finish(self, latents: Tensor) -> Tensor:
         """Apply the final norm to ``[B, K, D]``."""
         return self.norm(latents)
 
-    def branches(self, tokens: Tensor) -> list[Tensor]:
-        """Return what each block's MLP adds to its input, ``[B, K, D]``."""
-        return [added for _, added in self._blocks(tokens)]
+    def layers_and_branches(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each block's output, not normed, and what its MLP adds to its input, ``[B, K, D]`` each."""
+        pairs = list(self._blocks(tokens))
+        return [output for output, _ in pairs], [added for _, added in pairs]
 
     def reset_parameters(self) -> None:
         """Draw fresh weights."""
@@ -162,6 +170,7 @@ class Vit(Backbone):
     Options = VitOptions
     options: VitOptions
     trunk: VitTrunk
+    no_decay = frozenset({"position_table"})
 
     def __init__(self, options: VitOptions, n_mels: int, frames: int = 0) -> None:
         super().__init__(options, n_mels, frames)
@@ -187,6 +196,11 @@ class Vit(Backbone):
                     f"positions = 'trainable' needs a training crop of a patch at least, not {frames} frames"
                 )
             self.position_table = nn.Parameter(sincos_2d(self.trained_grid, self.dim)[None])  # [1, N, D]
+
+    @property
+    def pooling(self) -> nn.Module:
+        """The norm of the clip embedding."""
+        return self.pool_norm
 
     def positions(self, grid: Grid, device: torch.device) -> Tensor:
         """Return the position table ``[1, N, D]`` of a grid."""

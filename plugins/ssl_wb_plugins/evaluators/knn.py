@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,8 +13,18 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_wb.api import Evaluator, Field, PluginOptions, ProbeTask, Result, Split, hookimpl
-from ssl_wb_plugins.evaluators.scoring import SplitScores, score, summarise
+from ssl_wb.api import (
+    Evaluator,
+    Field,
+    PluginOptions,
+    ProbeTask,
+    Result,
+    Split,
+    SplitScores,
+    hookimpl,
+    score,
+    summarise,
+)
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -40,7 +51,9 @@ class KnnOptions(PluginOptions):
         description="Let validation clips vote on test clips: where the workbench itself held them out of "
         "the training part, always, or never.",
     )
-    resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval; a fifth for mAP.")
+    resamples: int = Field(
+        1000, ge=100, description="Bootstrap resamples of the interval; a fifth where a metric sorts (mAP)."
+    )
 
 
 class KnnProbe(Evaluator):
@@ -86,13 +99,16 @@ class KnnProbe(Evaluator):
         memory = torch.from_numpy(scaler.fit_transform(task.embeddings[voters].astype(np.float64)))  # [m, D]
         queries = torch.from_numpy(scaler.transform(task.embeddings[rows].astype(np.float64)))  # [n, D]
         labels = torch.from_numpy(np.asarray(task.labels[voters]))
-        if not task.multi_label:
+        if task.regression:
+            labels = labels[:, None]  # [m, 1], numbers: their mean is the answer
+        elif not task.multi_label:
             labels = functional.one_hot(labels.long(), len(task.classes))
         labels = labels.double()  # [m, C]
         parts = [self._nearest(batch, memory, max(grid)) for batch in torch.split(queries, ROWS)]
         distances = torch.cat([part[0] for part in parts])  # [n, k]
         heard = labels[torch.cat([part[1] for part in parts])]  # [n, k, C]
-        return {count: self._share(distances[:, :count], heard[:, :count]).numpy() for count in grid}
+        shares = partial(self._share, numbers=task.regression)
+        return {count: shares(distances[:, :count], heard[:, :count]).numpy() for count in grid}
 
     def _nearest(self, queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Find the nearest of ``memory [m, D]`` to ``queries [n, D]``: distances and indices ``[n, k]``."""
@@ -105,12 +121,17 @@ class KnnProbe(Evaluator):
         ordered, indices = distances.clamp(min=0.0).round(decimals=9).sort(dim=1, stable=True)
         return ordered[:, :count], indices[:, :count]
 
-    def _share(self, distances: Tensor, heard: Tensor) -> Tensor:
-        """Return each class's share of votes ``[n, C]`` for distances ``[n, k]``, labels ``[n, k, C]``."""
+    def _share(self, distances: Tensor, heard: Tensor, *, numbers: bool) -> Tensor:
+        """Return each class's share of votes (or the mean number) ``[n, C]`` for distances ``[n, k]``.
+
+        ``heard`` are the neighbours' labels, ``[n, k, C]``.
+        """
         near = 1.0 / distances.clamp(min=NEAREST)  # [n, k]
         near = (near / near.sum(dim=1, keepdim=True))[:, :, None]  # [n, k, 1]
         if self.options.weights == "distance":
             return (heard * near).sum(dim=1)
+        if numbers:
+            return heard.mean(dim=1)
         # The nearness of the voters, too small to outweigh a vote, decides between equal votes.
         tie_break = (heard * near).sum(dim=1) / (2 * heard.shape[1])
         return heard.mean(dim=1) + tie_break

@@ -14,8 +14,19 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_wb.api import Evaluator, Field, PluginOptions, ProbeTask, Result, Split, hookimpl
-from ssl_wb_plugins.evaluators.scoring import SplitScores, score, summarise
+from ssl_wb.api import (
+    Evaluator,
+    Field,
+    PluginOptions,
+    ProbeTask,
+    Result,
+    Split,
+    SplitScores,
+    hookimpl,
+    kind_of,
+    score,
+    summarise,
+)
 
 Rate = Annotated[float, Field(gt=0.0)]
 Decay = Annotated[float, Field(ge=0.0)]
@@ -51,7 +62,9 @@ class LinearOptions(PluginOptions):
         description="Train again on training and validation clips with the settings and epochs chosen: where "
         "the workbench itself held the validation clips out of the training part, always, or never.",
     )
-    resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval; a fifth for mAP.")
+    resamples: int = Field(
+        1000, ge=100, description="Bootstrap resamples of the interval; a fifth where a metric sorts (mAP)."
+    )
 
 
 @dataclass(frozen=True)
@@ -60,15 +73,24 @@ class _Part:
 
     Attributes:
         inputs: float32 ``[n, D]``.
-        targets: float32 ``[n, C]`` of 0 and 1.
+        targets: float32 ``[n, C]`` of 0 and 1, or standardised numbers ``[n, 1]``.
         labels: as in the task.
-        multi: whether a clip may carry several labels.
+        kind: what they are: one class, several, or a number.
     """
 
     inputs: Tensor
     targets: Tensor
     labels: NDArray[Any]
-    multi: bool
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """What training clips say about scale: of the inputs and, for numbers, of the labels."""
+
+    inputs: StandardScaler
+    centre: float
+    spread: float
 
 
 @dataclass
@@ -86,15 +108,19 @@ class _Fit:
     epoch: NDArray[np.int64]
 
 
-def _probabilities(logits: Tensor, multi: bool) -> Tensor:
-    """Sigmoid (several labels) or softmax over the last axis of ``[..., C]``."""
-    return logits.sigmoid() if multi else logits.softmax(dim=-1)
+def _answers(logits: Tensor, kind: str) -> Tensor:
+    """Sigmoid (several labels), softmax (one) or nothing (a number) over the last axis of ``[..., C]``."""
+    if kind == "number":
+        return logits
+    return logits.sigmoid() if kind == "several" else logits.softmax(dim=-1)
 
 
 def _losses(logits: Tensor, part: _Part) -> NDArray[np.float64]:
     """Mean loss over clips of logits ``[S, n, G, C]``, as ``[S, G]``."""
     truth = part.targets[None, :, None, :].expand_as(logits)
-    if part.multi:
+    if part.kind == "number":
+        each = 0.5 * (logits - truth).square().sum(dim=-1)
+    elif part.kind == "several":
         each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(dim=-1)
     else:
         each = -(truth * logits.log_softmax(dim=-1)).sum(dim=-1)
@@ -102,12 +128,13 @@ def _losses(logits: Tensor, part: _Part) -> NDArray[np.float64]:
 
 
 def _metrics(logits: Tensor, part: _Part) -> NDArray[np.float64]:
-    """Accuracy or macro mAP of logits ``[S, n, G, C]``, as ``[S, G]``."""
-    if not part.multi:
+    """Accuracy, macro mAP or R2 of logits ``[S, n, G, C]``, as ``[S, G]``."""
+    if part.kind == "single":
         truth = torch.from_numpy(part.labels)[None, :, None]
         return np.asarray((logits.argmax(dim=-1) == truth).double().mean(dim=1).numpy())
+    labels = part.targets[:, 0].numpy() if part.kind == "number" else part.labels
     seeds, _, points, _ = logits.shape
-    values = [[score(part.labels, logits[s, :, g].numpy()) for g in range(points)] for s in range(seeds)]
+    values = [[score(labels, logits[s, :, g].numpy()) for g in range(points)] for s in range(seeds)]
     # A validation part without any positive has no mAP; then the loss alone chooses.
     return np.asarray(np.nan_to_num(np.array(values, dtype=np.float64), nan=0.0))
 
@@ -115,9 +142,10 @@ def _metrics(logits: Tensor, part: _Part) -> NDArray[np.float64]:
 class _Trainer:
     """Linear layers of all seeds and grid points, trained side by side.
 
-    The gradient of the cross-entropy (softmax or sigmoid) with respect to the logits is probabilities minus
-    targets, so a step is two batched matrix products and Adam's update, written out. Losses are means over
-    clips and sums over classes; EVAR's mean over classes differs by a factor that Adam cancels.
+    The gradient of the cross-entropy (softmax or sigmoid), or of half the squared error of a number, with
+    respect to the logits is answers minus targets, so a step is two batched matrix products and Adam's update,
+    written out. Losses are means over clips and sums over classes; EVAR's mean over classes differs by a
+    factor that Adam cancels.
     """
 
     def __init__(
@@ -157,7 +185,7 @@ class _Trainer:
 
     def _step(self, inputs: Tensor, targets: Tensor) -> None:
         """Take one step of Adam on inputs ``[S, b, D]`` and targets ``[S, b, C]``."""
-        error = _probabilities(self.logits(inputs), self.train.multi) - targets[:, :, None, :]  # [S, b, G, C]
+        error = _answers(self.logits(inputs), self.train.kind) - targets[:, :, None, :]  # [S, b, G, C]
         error = error / inputs.shape[1]
         weights, bias = self.tensors
         slope = torch.bmm(inputs.transpose(1, 2), error.flatten(start_dim=2)).view_as(weights)
@@ -283,7 +311,10 @@ class LinearProbe(Evaluator):
             "validation": float(search.metric[0, best]),
             "refit": refit,
         }
-        return final(_part(task, split.test, scaler).inputs).numpy(), chosen
+        answers = final(_part(task, split.test, scaler).inputs)  # [S, n, C]
+        if task.regression:
+            answers = answers * scaler.spread + scaler.centre
+        return answers.numpy(), chosen
 
     def _refits(self, split: Split) -> bool:
         """Whether the validation clips are given back to training once the choices are made."""
@@ -291,24 +322,31 @@ class LinearProbe(Evaluator):
             return split.held_out
         return self.options.refit == "always"
 
-    def _scaler(self, task: ProbeTask, rows: NDArray[np.int64]) -> StandardScaler:
+    def _scaler(self, task: ProbeTask, rows: NDArray[np.int64]) -> _Scaling:
         """Fit the scaling on some clips."""
         scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
-        return scaler.fit(task.embeddings[rows].astype(np.float64))
+        scaler.fit(task.embeddings[rows].astype(np.float64))
+        if not task.regression:
+            return _Scaling(scaler, 0.0, 1.0)
+        return _Scaling(scaler, float(task.labels[rows].mean()), float(task.labels[rows].std()) or 1.0)
 
 
 def _listed(value: float | list[float]) -> list[float]:
     return sorted(set(value)) if isinstance(value, list) else [value]
 
 
-def _part(task: ProbeTask, rows: NDArray[np.int64], scaler: StandardScaler) -> _Part:
+def _part(task: ProbeTask, rows: NDArray[np.int64], scaling: _Scaling) -> _Part:
     """Take the clips ``rows`` out of the task, scaled."""
-    inputs = torch.from_numpy(scaler.transform(task.embeddings[rows].astype(np.float64))).float()  # [n, D]
+    inputs = torch.from_numpy(scaling.inputs.transform(task.embeddings[rows].astype(np.float64))).float()  # [n, D]
     labels = task.labels[rows]
-    if task.multi_label:
-        return _Part(inputs, torch.from_numpy(labels).float(), labels, multi=True)
-    targets = functional.one_hot(torch.from_numpy(labels).long(), len(task.classes)).float()  # [n, C]
-    return _Part(inputs, targets, labels, multi=False)
+    kind = kind_of(labels)
+    if kind == "number":
+        targets = torch.from_numpy((labels - scaling.centre) / scaling.spread).float()[:, None]  # [n, 1]
+    elif kind == "several":
+        targets = torch.from_numpy(labels).float()  # [n, C]
+    else:
+        targets = functional.one_hot(torch.from_numpy(labels).long(), len(task.classes)).float()  # [n, C]
+    return _Part(inputs, targets, labels, kind)
 
 
 @hookimpl

@@ -66,6 +66,12 @@ class IbmMasker(Masker):
         grid, block = request.grid, self.options.block
         share = 1.0 - self.options.ratio + self.options.adjust
         count = int(round(grid.cells * share / block**2, 9))
+        if count == 0:
+            side = int((grid.cells * share) ** 0.5)
+            raise ValueError(
+                f"a block of {block} x {block} patches is more than stays visible of a {grid.freq} x {grid.time} grid, "
+                f"and masks would be random; block may be at most {side} here"
+            )
         centres = (request.uniform(count) * grid.cells).long().clamp_(max=grid.cells - 1)  # [B, n]
         rows = torch.arange(grid.freq, device=centres.device)  # [F]
         columns = torch.arange(grid.time, device=centres.device)  # [T]

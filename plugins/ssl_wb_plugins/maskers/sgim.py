@@ -63,7 +63,7 @@ class SgimOptions(HintOptions):
     mask: Literal["object", "background"] = Field(
         "object", description="Mask the patches of highest score (SG-MAE), or of lowest (the DWM authors' comparison)."
     )
-    views: int = Field(1, ge=1, le=64, description="Masks per clip.")
+    views: int = Field(1, ge=1, le=64, description="Masks per clip; without hints they are all the same.")
 
 
 def normalised_affinity(directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +184,9 @@ class SgimMasker(Masker):
 
     The clip's patches are cut in two by the normalised cut of their cosines; each patch is scored by its cosine with
     the centre of the object, the louder side; the Nm of highest score are masked, and a share of them, falling from 1
-    to 0 in the course of training, exchanged for uniform picks. Random masks until ``start``.
+    to 0 in the course of training, exchanged for uniform picks. Random masks until ``start``. That the object is the
+    louder side is this workbench's choice. The DWM authors' comparison is solver = "pca", relevance = "nearest-centre",
+    mask = "background".
     """
 
     name = "sgim"

@@ -14,6 +14,7 @@ from ssl_wb.api import (
     ObjectiveOutput,
     PluginOptions,
     StepState,
+    UsageError,
     View,
     direction_std,
     effective_rank,
@@ -57,8 +58,9 @@ class Eat(Objective):
 
     target = layer-norm of the mean over blocks of the instance-normed outputs of the teacher's MLPs, on the whole clip.
     loss = mean over masked patches of |prediction - target|^2 / sqrt(D) + utterance_weight * the same of the clip
-    embedding and the target's mean over patches. Wants ``teacher.sees = "all"``, a class token as clip embedding, and
-    a masker with many views: the teacher runs once for all of them.
+    embedding and the target's mean over patches. Needs ``teacher.sees = "all"``; EAT's clip embedding is the class
+    token (``backbone.pool = "class"``) and its masker gives many views, for all of which the teacher runs once. The sum
+    over features is data2vec 2.0's; the paper writes a mean.
     """
 
     name = "eat"
@@ -80,6 +82,12 @@ class Eat(Objective):
         utterances: list[Tensor] = []
         metrics: dict[str, Tensor | float] = {}
         shared: dict[int, Tensor] = {}  # views of one reading have one target
+        depth = len(state.views[0].branches)
+        if (self.options.average or 0) > depth:
+            raise UsageError(
+                f"objective 'eat': average names {self.options.average} blocks, the teacher has {depth}",
+                hint=f"give a number from 1 to {depth}",
+            )
         for number, view in enumerate(state.views):
             key = id(view.branches[-1])
             if key not in shared:

@@ -57,7 +57,7 @@ class Entry:
     @property
     def micro_batch(self) -> int:
         """Clips of one forward pass."""
-        return self.loaded.recipe.train.batch_size // self.loaded.recipe.train.accumulate
+        return self.loaded.recipe.train.batch_size // self.loaded.recipe.train.passes()
 
 
 def _accelerator(precision: str, device: torch.device) -> Accelerator:
@@ -136,7 +136,7 @@ class Contestant:
         # The teacher shares the student's embedding, and runs without gradient.
         clock.watch(model.backbone, "embed", lambda: "student" if torch.is_grad_enabled() else "teacher")
         if model.teacher is not None:
-            for method in ("forward", "layers", "branches", "finish"):
+            for method in ("forward", "layers", "layers_and_branches", "finish"):
                 clock.watch(model.teacher, method, "teacher")
         if model.predictor is not None:
             clock.watch(model.predictor, "forward", "predictor")

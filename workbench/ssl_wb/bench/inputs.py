@@ -56,7 +56,7 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
     section = loaded.recipe.front_end
     frames = crop_frames(loaded, model.backbone.patch[1])
     samples = FrontEnd(section, 0.0, 1.0).samples_of(frames)
-    check_batch(loaded.recipe.train.batch_size, 1, loaded.recipe.train.accumulate)
+    check_batch(loaded.recipe.train.batch_size, 1, loaded.recipe.train.passes())
     source = loaded.recipe.data.train if real and loaded.recipe.data.train != SYNTHETIC else None
     if source is None:
         stream: Iterator[Batch] = itertools.cycle(_noise(loaded, model, samples))
@@ -78,11 +78,11 @@ def _front_end(loaded: LoadedRecipe, batch: Batch) -> FrontEnd:
 def _noise(loaded: LoadedRecipe, model: PretextModel, samples: int) -> list[Batch]:
     """Return the micro-batches of one step: white noise of crop length, captions of unit length where wanted."""
     train = loaded.recipe.train
-    rows = train.batch_size // train.accumulate
+    rows = train.batch_size // train.passes()
     views = model.masker.views if loaded.recipe.data.augment else 1
     random = torch.Generator().manual_seed(loaded.recipe.seed)
     made = []
-    for number in range(train.accumulate):
+    for number in range(train.passes()):
         waveform = 0.1 * torch.randn(rows, views, samples, generator=random)  # [b, V, S]
         captions = torch.randn(rows, model.shapes.caption_dim, generator=random)  # [b, C]
         if torch.cuda.is_available():
@@ -120,6 +120,6 @@ def _clips(loaded: LoadedRecipe, model: PretextModel, source: str, samples: int)
         first_sample=0,
         global_batch=recipe.train.batch_size,
         steps=_ENOUGH,
-        accumulate=recipe.train.accumulate,
+        accumulate=recipe.train.passes(),
         workers=resolve_workers(recipe.data.workers),
     )

@@ -173,7 +173,7 @@ def _devices() -> list[dict[str, Any]]:
             "device": str(device),
             "name": name,
             "bf16_native": bf16_is_native(device),
-            "attention": attention_name(device),
+            "attention": attention_name(device, torch.bfloat16),  # what a run in half precision uses
         }
         for device, name in devices
     ]

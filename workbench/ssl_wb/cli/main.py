@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ssl_wb import __version__
-from ssl_wb.cli import recipes
+from ssl_wb.cli import recipes, tasks
 from ssl_wb.cli.bench import bench
 from ssl_wb.cli.doctor import doctor
 from ssl_wb.cli.embed import embed
@@ -42,6 +42,7 @@ app.command("embed")(embed)
 app.command("preview")(preview)
 app.command("bench")(bench)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(tasks.app, name="tasks")
 app.command("schema")(schema)
 app.command("list-plugins")(list_plugins)
 app.command("describe")(describe)

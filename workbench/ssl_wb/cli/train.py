@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ssl_wb.train.launch import Machines
 
 __all__ = ["train"]
 
 
+# More than fifty lines, most of them the options and their help.
 def train(
     recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")],
     settings: Annotated[
@@ -21,18 +26,74 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in the folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")] = False,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes on each machine, one for each GPU; 1 unless given.")
+    ] = None,
+    machines: Annotated[
+        int, typer.Option(metavar="M", help="Machines of the run; they share the folder and see the same data.")
+    ] = 1,
+    rank: Annotated[int, typer.Option(metavar="R", help="Number of this machine, from 0.")] = 0,
+    main_address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where the processes of all machines meet: on machine 0.")
+    ] = None,
 ) -> None:
-    """Pre-train an encoder, then run the recipe's probes and print their table."""
-    from accelerate import PartialState
+    """Pre-train an encoder, then run the recipe's probes and print their table.
 
-    from ssl_wb.cli.checks import check_sources
-    from ssl_wb.cli.probes import run_recipe_probes
-    from ssl_wb.recipe.load import load_recipe
-    from ssl_wb.train.run import train as run
+    With --processes the run is launched through Accelerate. `accelerate launch -m ssl_wb train ...` and
+    `torchrun -m ssl_wb train ...` work too; --processes then says how many there have to be.
+    """
+    from ssl_wb.train.launch import Machines, is_launched, launch, reporting_failure
 
-    if not resume:
-        check_sources(load_recipe(recipe, settings or ()))
-    folder = run(recipe, overrides=settings or (), out=out, resume=resume, overwrite=overwrite, quiet=quiet, cpu=cpu)
-    if PartialState().is_main_process:
-        run_recipe_probes(folder, quiet=quiet, cpu=cpu)
-        typer.echo(f"run folder: {folder}", err=True)
+    place = Machines(1 if processes is None else processes, machines, rank, main_address)
+    if place.world > 1 and not is_launched():
+        _check_devices(place.processes, cpu=cpu)
+        flags = {"--resume": resume, "--overwrite": overwrite, "--quiet": quiet, "--cpu": cpu}
+        launch(_words(recipe, settings or (), out, [flag for flag, on in flags.items() if on], place), place)
+        return
+    with reporting_failure():
+        from accelerate import PartialState
+
+        from ssl_wb.cli.checks import check_sources
+        from ssl_wb.cli.probes import run_recipe_probes
+        from ssl_wb.recipe.load import load_recipe
+        from ssl_wb.train.run import train as run
+
+        if not resume:
+            check_sources(load_recipe(recipe, settings or ()))
+        folder = run(
+            recipe,
+            overrides=settings or (),
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+            cpu=cpu,
+            processes=place.world if processes is not None or machines > 1 else None,
+        )
+        if PartialState().is_main_process:
+            run_recipe_probes(folder, quiet=quiet, cpu=cpu)
+            typer.echo(f"run folder: {folder}", err=True)
+
+
+def _words(recipe: str, settings: Sequence[str], out: Path | None, flags: Sequence[str], place: Machines) -> list[str]:
+    """Return the command line of one of the run's processes: this one's."""
+    words = ["train", recipe, *(f"--set={setting}" for setting in settings), *flags]
+    if out is not None:
+        words.append(f"--out={out}")
+    words += [f"--processes={place.processes}", f"--machines={place.machines}", f"--rank={place.rank}"]
+    return words if place.address is None else [*words, f"--main-address={place.address}"]
+
+
+def _check_devices(processes: int, *, cpu: bool) -> None:
+    """Refuse more processes than GPUs, where it is they that train; UsageError names both."""
+    import torch
+
+    from ssl_wb.errors import UsageError
+
+    devices = 0 if cpu or not torch.cuda.is_available() else torch.cuda.device_count()
+    if 0 < devices < processes:
+        raise UsageError(
+            f"{processes} processes were asked for and there {'is' if devices == 1 else 'are'} {devices} "
+            f"GPU{'' if devices == 1 else 's'}: each process needs one of its own",
+            hint=f"--processes {devices}, or --cpu to stay off the GPU",
+        )

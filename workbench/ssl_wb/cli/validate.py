@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json
+from ssl_wb.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from ssl_wb.recipe.load import LoadedRecipe
 
 __all__ = ["validate"]
@@ -39,7 +42,6 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return what the recipe amounts to, as plain values."""
     from ssl_wb.cli.checks import check_sources
     from ssl_wb.data.captions import check_captions
-    from ssl_wb.layers.attention import attention_name
     from ssl_wb.pretext.plan import make_plan
     from ssl_wb.recipe.schema import SYNTHETIC
     from ssl_wb.train.precision import best_device, mixed_precision
@@ -50,7 +52,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     data, train = loaded.recipe.data, loaded.recipe.train
     device = best_device()
     precision = mixed_precision(train.precision, device)
-    micro_batch = train.batch_size // train.accumulate
+    micro_batch = train.batch_size // train.passes()
     captions = check_captions(clips, data.captions) if clips is not None and data.captions is not None else None
     count = data.scenes.clips if data.train == SYNTHETIC else None if clips is None else len(clips)
     return {
@@ -65,10 +67,12 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
         "visible": plan.visible,
         "masked": plan.masked,
         "gflop_per_clip": plan.gflop_per_clip,
-        "memory_bytes": plan.memory_bytes(micro_batch, half=precision != "no"),
+        "memory_bytes": plan.memory_bytes(
+            micro_batch, half=precision != "no", judged=train.batch_size if train.micro_batch else None
+        ),
         "micro_batch": micro_batch,
         "precision": "fp32" if precision == "no" else precision,
-        "attention": attention_name(device),
+        "attention": _attention(loaded, device, precision),
         "device": device.type,
         "data": data.train,
         "clips": count,
@@ -81,6 +85,19 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
             for task in tasks.values()
         },
     }
+
+
+def _attention(loaded: LoadedRecipe, device: torch.device, precision: str) -> str:
+    """Return the attention a run here would use; a recipe for another machine is no mistake."""
+    from ssl_wb.layers.attention import attention_name
+    from ssl_wb.train.precision import autocast_dtype
+    from ssl_wb.train.speed import attention_choice
+
+    choice = attention_choice(loaded.backbone.options)
+    try:
+        return attention_name(device, autocast_dtype(precision), choice)
+    except UsageError:
+        return f"{choice} (cannot serve here)"
 
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -22,14 +22,18 @@ class Trunk(nn.Module, ABC):
 
     @abstractmethod
     def layers(self, tokens: Tensor, depth: int | None = None) -> list[Tensor]:
-        """Return the output ``[B, K, D]`` of each of the first ``depth`` blocks (of all when None), not normed."""
+        """Return the output ``[B, K, D]`` of each of the first ``depth`` blocks (of all when None), not normed.
+
+        Raises:
+            ValueError: there are fewer blocks.
+        """
 
     def finish(self, latents: Tensor) -> Tensor:
         """Apply the norm after the last block to ``[B, K, D]``; ``forward`` is ``finish(layers(tokens)[-1])``."""
         return latents
 
-    def branches(self, tokens: Tensor) -> list[Tensor]:
-        """Return what each block's MLP adds to its input, each ``[B, K, D]``: data2vec's targets."""
+    def layers_and_branches(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return ``layers(tokens)``, and what each block's MLP adds to its input, ``[B, K, D]``: data2vec's targets."""
         raise NotImplementedError(f"{type(self).__name__} does not give its MLPs' outputs")
 
     def reset_parameters(self) -> None:
@@ -49,6 +53,7 @@ class Backbone(Plugin, nn.Module, ABC):
         ValueError: the options do not fit the spectrograms; the message reaches the user.
 
     Attributes:
+        no_decay: names of parameters that the optimiser does not decay, as it does not decay biases, norms and tokens.
         dim: latent width ``D``.
         patch: patch height (mel bins) and width (frames).
         prefix_tokens: tokens in front of the patch tokens (a class token), dropped by whoever wants patches only.
@@ -56,6 +61,7 @@ class Backbone(Plugin, nn.Module, ABC):
     """
 
     kind: ClassVar[Kind] = "backbone"
+    no_decay: ClassVar[frozenset[str]] = frozenset()
 
     dim: int
     patch: tuple[int, int]
@@ -93,6 +99,11 @@ class Backbone(Plugin, nn.Module, ABC):
     def pool(self, latents: Tensor) -> Tensor:
         """Pool latents ``[B, prefix_tokens + K, D]`` to one embedding per clip ``[B, D]``: the mean over patches."""
         return latents[:, self.prefix_tokens :].mean(dim=1)
+
+    @property
+    def pooling(self) -> nn.Module | None:
+        """What only ``pool`` uses; it is not trained where no objective asks for the clip embedding."""
+        return None
 
     def grid_of(self, frames: int) -> Grid:
         """Return the patch grid of a spectrogram of ``frames`` frames; a last part of a patch does not count."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -13,7 +13,11 @@ from torch import Tensor
 
 from ssl_wb.contracts.plugin import Kind, Plugin, PluginOptions
 
-__all__ = ["Encoder", "Evaluator", "ProbeTask", "Result", "Split"]
+__all__ = ["Encoder", "Evaluator", "Level", "ProbeTask", "Result", "Split", "SplitScores"]
+
+#: What an evaluator reads: one embedding per clip, one per clip and layer, one per clip and frame, or no embedding but
+#: the encoder itself and the clips' audio.
+Level = Literal["clip", "layers", "tokens", "audio"]
 
 
 class Encoder(Protocol):
@@ -46,16 +50,37 @@ class Split:
 
 
 @dataclass(frozen=True)
+class SplitScores:
+    """What a probe says about the test clips of one split.
+
+    Attributes:
+        split: the split.
+        scores: float ``[seeds, test clips, classes]``, larger is likelier; ``[seeds, test clips, 1]``, the predicted
+            number, for regression.
+    """
+
+    split: Split
+    scores: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class ProbeTask:
     """A task with its clips embedded.
 
     Attributes:
         name: the task's name.
-        embeddings: float32 ``[clips, D]``, one per clip.
-        labels: int64 ``[clips]`` (single label) or float32 ``[clips, classes]`` of 0 and 1 (several labels).
-        classes: class names in label order.
+        embeddings: float32, what the evaluator's ``level`` asks for: ``clip`` ``[clips, D]``; ``layers``
+            ``[clips, L, D]``, the last one normed; ``tokens`` ``[clips, T, D]``, 0 past a clip's own ``frames``;
+            ``audio`` ``[clips, 0]``. May be memory-mapped and is read-only: slice first, then compute.
+        labels: int64 ``[clips]`` (single label), float32 ``[clips, classes]`` of 0 and 1 (several labels) or float64
+            ``[clips]`` (a number to regress).
+        classes: class names in label order; of a regression the one name of the number.
         splits: folds, or one fixed split.
         notes: what the reader of a result should know, as "no validation part: 10 % of train held out".
+        metric: what the result shall report; None for the labels' own (accuracy, mAP, R2).
+        frames: int64 ``[clips]``, frames of each clip, for ``tokens``.
+        encoder: what embedded the clips, where the host has it at hand; never trained itself, only copies of it.
+        read: returns the float32 waveform ``[S]`` of a clip by its index, at the encoder's sample rate.
     """
 
     name: str
@@ -64,11 +89,20 @@ class ProbeTask:
     classes: Sequence[str]
     splits: Sequence[Split]
     notes: Sequence[str] = ()
+    metric: str | None = None
+    frames: NDArray[np.int64] | None = None
+    encoder: Encoder | None = None
+    read: Callable[[int], NDArray[np.float32]] | None = None
 
     @property
     def multi_label(self) -> bool:
         """Whether a clip may carry several labels."""
         return self.labels.ndim == 2
+
+    @property
+    def regression(self) -> bool:
+        """Whether the labels are numbers to predict."""
+        return self.labels.ndim == 1 and bool(np.issubdtype(self.labels.dtype, np.floating))
 
 
 @dataclass(frozen=True)
@@ -76,19 +110,26 @@ class Result:
     """What an evaluator found.
 
     Attributes:
-        metric: ``accuracy`` or ``mAP``.
-        mean: over folds and seeds, 0 to 1.
-        interval: 95 % confidence interval of the mean, low and high.
+        metric: ``accuracy``, ``mAP``, or another by name; its score is a share of 1 where ``percent`` says so.
+        mean: over folds and seeds.
+        interval: 95 % confidence interval of the mean, low and high; NaN where there is none.
         per_fold: score of each fold, mean over seeds.
         per_seed: score of each seed, mean over folds.
         settings: options and choices made (learning rate per fold, epochs, ...).
-        per_clip: float32 ``[clips]``: score of each test clip, mean over seeds, NaN where never tested (single label
+        notes: what the reader should know.
+        per_clip: float32 ``[clips]``: score of each test clip, mean over seeds, NaN where never tested (accuracy
             only); lets two encoders be compared clip by clip.
+        table: further figures by name, as other metrics or a score per layer.
+        detail: what a plot needs, in plain values.
+        percent: whether tables print 100 times the score.
+        higher: whether more is better.
+        scores: of the test clips of every split, for paired differences; not in JSON.
+        labels: of all clips, as in the task, for paired differences; not in JSON.
     """
 
     task: str
     evaluator: str
-    metric: Literal["accuracy", "mAP"]
+    metric: str
     mean: float
     interval: tuple[float, float]
     per_fold: dict[str, float]
@@ -96,18 +137,34 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     per_clip: NDArray[np.float32] | None = None
+    table: dict[str, float] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+    percent: bool = True
+    higher: bool = True
+    scores: tuple[SplitScores, ...] = ()
+    labels: NDArray[Any] | None = None
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over seeds (n - 1); NaN with one seed."""
+        return float(np.std(self.per_seed, ddof=1)) if len(self.per_seed) > 1 else float("nan")
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for ``--json``, without the per-clip scores."""
-        values = asdict(self)
-        values.pop("per_clip")
-        return values
+        """Plain values for ``--json``, without what belongs to single clips."""
+        single = {"per_clip", "scores", "labels"}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in single}
+        return {**values, "std": self.std}
 
 
 class Evaluator(Plugin, ABC):
-    """Scores frozen embeddings on a task."""
+    """Scores frozen embeddings on a task.
+
+    Attributes:
+        level: what ``ProbeTask.embeddings`` shall hold; the host computes and keeps each level once per encoder.
+    """
 
     kind: ClassVar[Kind] = "evaluator"
+    level: ClassVar[Level] = "clip"
 
     def __init__(self, options: PluginOptions) -> None:
         self.options = options

@@ -54,7 +54,7 @@ class Mask:
             scores: float ``[B, N]``, without ties to be exact in distribution.
             visible: number of patches kept visible.
         """
-        order = scores.argsort(dim=1)  # [B, N]
+        order = scores.argsort(dim=1, stable=True)  # [B, N]
         return cls(order[:, :visible].sort(dim=1).values, order[:, visible:].sort(dim=1).values)
 
 

@@ -28,6 +28,8 @@ class _LogMel:
         section = FrontEndSection.model_validate({"n_mels": BANDS, "f_min": F_MIN})
         self._front_end = FrontEnd(section, mean=0.0, std=1.0)
         self.sample_rate = self._front_end.sample_rate
+        #: All there is to say about the encoder, for the key of kept embeddings.
+        self.settings = {"name": type(self).__name__, "front_end": section.model_dump()}
 
     @torch.no_grad()
     def _frames(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -9,20 +9,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from ssl_wb.audio.decode import info, read
-from ssl_wb.contracts.evaluator import Encoder
+from ssl_wb.contracts.evaluator import Encoder, Level
 from ssl_wb.data.clips import Clip
 from ssl_wb.errors import DataError
 from ssl_wb.evaluate.tasks import LoadedTask
 
-__all__ = ["Progress", "embed_task"]
+__all__ = ["Progress", "embed_task", "frames_of", "read_clip", "seconds_of"]
 
 #: Called with the clips done and the clips there are.
 Progress = Callable[[int, int], None]
 
 #: Batches decoded ahead of the encoder.
 AHEAD = 2
+#: Batches encoded side by side on the CPU, at most.
+WORKERS = 4
 #: Threads that decode; libsndfile works outside Python's lock.
 THREADS = 2
 
@@ -32,6 +35,7 @@ def embed_task(
     encoder: Encoder,
     task: LoadedTask,
     *,
+    level: Level = "clip",
     batch_seconds: float = 60.0,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
@@ -40,40 +44,137 @@ def embed_task(
     Args:
         encoder: what embeds; its result must not depend on what a clip is padded or batched with.
         task: the clips.
+        level: ``clip``, one embedding each; ``layers``, one per layer, each the mean over the clip's frames;
+            ``tokens``, one per frame; ``audio``, none.
         batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
         progress: told after every batch.
 
     Returns:
-        float32 ``[clips, D]``, in the task's order.
+        float32 ``[clips, D]``, ``[clips, L, D]``, ``[clips, T, D]`` (0 past a clip's end) or ``[clips, 0]``, in the
+        task's order.
 
     Raises:
         AudioError: a clip cannot be read.
-        DataError: the encoder gives a clip an embedding that is not finite.
+        DataError: the encoder gives a clip an embedding that is not finite, or gives no layers.
     """
     clips = task.clips.clips
+    if level == "audio":
+        return np.zeros((len(clips), 0), dtype=np.float32)
     result: NDArray[np.float32] | None = None
     done = 0
-    for rows, waveforms in _decoded(clips, encoder.sample_rate, batch_seconds):
-        lengths = torch.tensor([len(waveform) for waveform in waveforms])  # [B]
-        padded = torch.zeros(len(waveforms), int(lengths.max()))  # [B, S]
-        for row, waveform in enumerate(waveforms):
-            padded[row, : len(waveform)] = torch.from_numpy(waveform)
-        embedded = encoder.embed_clip(padded, lengths).float().cpu().numpy()  # [B, D]
-        if not np.isfinite(embedded).all():
-            bad = rows[int(np.flatnonzero(~np.isfinite(embedded).all(axis=1))[0])]
-            raise DataError(
-                f"{clips[bad].path}: the encoder gives an embedding that is not finite",
-                hint="If the recording is sound, the encoder's weights are not: did its training diverge?",
-            )
+    batches = _decoded(clips, encoder.sample_rate, batch_seconds)
+    for rows, embedded in _encoded(encoder, batches, level):  # [B, ...]
+        _check_finite(embedded, [clips[row] for row in rows])
         if result is None:
-            result = np.zeros((len(clips), embedded.shape[1]), dtype=np.float32)
-        result[rows] = embedded
+            result = np.zeros((len(clips), *embedded.shape[1:]), dtype=np.float32)
+        elif level == "tokens" and embedded.shape[1] > result.shape[1]:  # longer clips come later
+            more = embedded.shape[1] - result.shape[1]
+            result = np.pad(result, ((0, 0), (0, more), (0, 0)))
+        if level == "tokens":
+            result[rows, : embedded.shape[1]] = embedded
+        else:
+            result[rows] = embedded
         done += len(rows)
         if progress is not None:
             progress(done, len(clips))
     if result is None:
         raise DataError(f"task {task.name!r} has no clips", hint="Check its manifest.")
     return result
+
+
+def _encoded(
+    encoder: Encoder, batches: Iterator[tuple[list[int], list[NDArray[np.float32]]]], level: Level
+) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    """Yield indices and embeddings of batches.
+
+    On the CPU a small encoder gains little from several threads within one batch, so batches are encoded side by side.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, WORKERS) if _side_by_side(encoder) else 1
+    if workers == 1:
+        yield from (_encode(encoder, level, batch) for batch in batches)
+        return
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    waiting: deque[Future[tuple[list[int], NDArray[np.float32]]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(_encode, encoder, level, batch))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # MKL knows one number for all threads
+
+
+def _side_by_side(encoder: Encoder) -> bool:
+    """Whether several threads may ask the encoder at once: a torch module on the CPU in evaluation mode."""
+    if not isinstance(encoder, nn.Module) or encoder.training:
+        return False
+    return all(tensor.device.type == "cpu" for tensor in encoder.parameters())
+
+
+@torch.no_grad()
+def _encode(
+    encoder: Encoder, level: Level, batch: tuple[list[int], list[NDArray[np.float32]]]
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Pad the waveforms of a batch and embed them as float32 ``[B, ...]``."""
+    rows, waveforms = batch
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])  # [B]
+    padded = torch.zeros(len(waveforms), int(lengths.max()))  # [B, S]
+    for row, waveform in enumerate(waveforms):
+        padded[row, : len(waveform)] = torch.from_numpy(waveform)
+    return rows, _embed(encoder, padded, lengths, level).float().cpu().numpy()
+
+
+def _embed(encoder: Encoder, waveform: Tensor, lengths: Tensor, level: Level) -> Tensor:
+    """Embed waveforms ``[B, S]`` as ``[B, D]`` (clip), ``[B, L, D]`` (layers) or ``[B, T, D]`` (tokens)."""
+    if level == "clip":
+        return encoder.embed_clip(waveform, lengths)
+    if level == "tokens":
+        return encoder.embed_frames(waveform, lengths)
+    layers = getattr(encoder, "layers", None)
+    if not callable(layers):
+        raise DataError(
+            f"{type(encoder).__name__}: this encoder gives no layers",
+            hint="Leave this evaluator out, or this encoder.",
+        )
+    latents = layers(waveform, lengths)  # [B, L, T, D], 0 past a clip's end
+    counts = frames_of(latents[:, -1]).to(latents.device)  # [B]
+    return latents.sum(dim=2) / counts[:, None, None]
+
+
+def frames_of(frames: Tensor) -> Tensor:
+    """Return how many frames each clip of ``[B, T, D]`` has, ``[B]``: past its end all is 0."""
+    told = (frames != 0).any(dim=-1)  # [B, T]
+    places = torch.arange(1, frames.shape[1] + 1, device=frames.device)
+    return (told * places).amax(dim=1).clamp(min=1)
+
+
+def _check_finite(embedded: NDArray[np.float32], clips: Sequence[Clip]) -> None:
+    """Raise DataError naming the first clip whose embedding ``[B, ...]`` is not finite."""
+    finite = np.isfinite(embedded).reshape(len(clips), -1).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"{clips[int(np.flatnonzero(~finite)[0])].path}: the encoder gives an embedding that is not finite",
+            hint="If the recording is sound, the encoder's weights are not: did its training diverge?",
+        )
+
+
+def seconds_of(task: LoadedTask) -> float:
+    """Return how much audio a task's clips hold, in seconds; opens files whose length the manifest does not tell."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(_seconds, task.clips.clips))
+
+
+def read_clip(clip: Clip, sample_rate: int) -> NDArray[np.float32]:
+    """Decode a clip to float32 ``[S]``.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    return read(clip.path, sample_rate, start=clip.start, duration=clip.duration)
 
 
 def _decoded(
@@ -85,7 +186,7 @@ def _decoded(
         waiting: deque[tuple[list[int], list[Future[NDArray[np.float32]]]]] = deque()
         try:
             for rows in _batches(seconds, batch_seconds):
-                waiting.append((rows, [pool.submit(_read, clips[row], sample_rate) for row in rows]))
+                waiting.append((rows, [pool.submit(read_clip, clips[row], sample_rate) for row in rows]))
                 if len(waiting) > AHEAD:
                     ready, futures = waiting.popleft()
                     yield ready, [future.result() for future in futures]
@@ -111,7 +212,3 @@ def _batches(seconds: Sequence[float], batch_seconds: float) -> Iterator[list[in
 def _seconds(clip: Clip) -> float:
     """Length of a clip, from the manifest or the file's header."""
     return clip.duration if clip.duration is not None else info(clip.path).seconds - clip.start
-
-
-def _read(clip: Clip, sample_rate: int) -> NDArray[np.float32]:
-    return read(clip.path, sample_rate, start=clip.start, duration=clip.duration)

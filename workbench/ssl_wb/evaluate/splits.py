@@ -13,7 +13,7 @@ from ssl_wb.data.clips import Clip
 from ssl_wb.errors import DataError
 from ssl_wb.suggest import did_you_mean
 
-__all__ = ["divide", "draw"]
+__all__ = ["divide", "draw", "strata"]
 
 Indices = NDArray[np.int64]
 
@@ -35,6 +35,8 @@ HELD_OUT = 0.10
 UNDIVIDED = (0.15, 0.25)
 #: Draws of several labels are repeated so often, at most, until every class is on both sides.
 TRIES = 200
+#: Classes that numbers are put into to be drawn from evenly, at most.
+STRATA = 10
 #: Seed of every draw: a task is divided the same way for every encoder, on every machine.
 SEED = 0
 
@@ -44,7 +46,7 @@ def divide(clips: Sequence[Clip], labels: NDArray[Any], where: str) -> tuple[lis
 
     Args:
         clips: the task's clips.
-        labels: int64 ``[clips]`` or 0 and 1 ``[clips, classes]``.
+        labels: int64 ``[clips]``, 0 and 1 ``[clips, classes]``, or floats ``[clips]``.
         where: the manifest, for messages.
 
     Returns:
@@ -53,6 +55,7 @@ def divide(clips: Sequence[Clip], labels: NDArray[Any], where: str) -> tuple[lis
     Raises:
         DataError: the columns are incomplete or do not divide.
     """
+    labels = strata(labels)
     by_split = _present(clips, "split", where)
     by_fold = _present(clips, "fold", where)
     if by_split:
@@ -149,6 +152,15 @@ def _drawn(labels: NDArray[Any], where: str) -> Split:
     rest = np.delete(rows, tested)
     held = draw(labels[rest], validation / (1 - test), np.random.default_rng([SEED, 1]))
     return Split("test", np.delete(rest, held), rest[held], rows[tested])
+
+
+def strata(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return labels to stratify by: numbers, floats ``[n]``, become up to ten classes of about equal size."""
+    if labels.ndim == 2 or not np.issubdtype(labels.dtype, np.floating):
+        return labels
+    edges = np.unique(np.quantile(labels, np.linspace(0, 1, min(STRATA, max(2, len(labels) // 4)) + 1)[1:-1]))
+    classes = np.digitize(labels, edges).astype(np.int64)
+    return np.unique(classes, return_inverse=True)[1].astype(np.int64)
 
 
 def draw(labels: NDArray[Any], share: float, generator: np.random.Generator) -> Indices:

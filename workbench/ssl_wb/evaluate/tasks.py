@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_wb.contracts.evaluator import ProbeTask, Split
+from ssl_wb.contracts.evaluator import Encoder, ProbeTask, Split
 from ssl_wb.data.clips import Clip, ClipSet, load_clips
 from ssl_wb.errors import DataError
 from ssl_wb.evaluate.splits import divide
+from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, kind_of
 
 __all__ = ["LoadedTask", "load_task"]
 
 #: Names listed in a message before the rest is only counted.
 SHOWN = 5
+NUMBERS = "R2 and MAE want one number per clip in the column 'label'; another metric takes labels as classes."
 HINT = "Give the manifest a column 'label' (several labels separated by ';')."
 
 
@@ -29,10 +31,12 @@ class LoadedTask:
     Attributes:
         name: in tables.
         clips: the clips, in manifest order.
-        labels: int64 ``[clips]`` (single label), or float32 ``[clips, classes]`` of 0 and 1 (several).
-        classes: class names in label order, sorted.
+        labels: int64 ``[clips]`` (single label), float32 ``[clips, classes]`` of 0 and 1 (several), or float64
+            ``[clips]`` (numbers).
+        classes: class names in label order, sorted; of numbers the one name ``value``.
         splits: folds, or one fixed split.
         notes: what the reader of a result should know.
+        metric: what results shall report; the labels' own when None.
     """
 
     name: str
@@ -41,6 +45,7 @@ class LoadedTask:
     classes: tuple[str, ...]
     splits: tuple[Split, ...]
     notes: tuple[str, ...]
+    metric: str | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -48,28 +53,64 @@ class LoadedTask:
         return self.labels.ndim == 2
 
     @property
+    def measure(self) -> Metric:
+        """What results report."""
+        return choose_metric(self.metric, self.labels)
+
+    @property
     def chance(self) -> float:
         """What a probe without any knowledge reaches, over splits.
 
-        Accuracy of always answering with the most frequent test class; mAP of random scores, which is the
-        mean share of positive test clips.
+        Always the most frequent test class (accuracy, macro F1), random scores (mAP: the mean share of positive test
+        clips; macro AUC, d-prime, EER), always the mean (R2) or the median (MAE) of the test clips.
         """
-        values = []
-        for split in self.splits:
-            labels = self.labels[split.test]
-            if self.multi_label:
-                shares = labels.mean(axis=0)  # [classes]
-                values.append(float(shares[shares > 0].mean()) if shares.any() else float("nan"))
-            else:
-                values.append(float(np.bincount(labels).max() / len(labels)))
-        return float(np.mean(values))
+        return float(np.mean([self._chance(self.labels[split.test]) for split in self.splits]))
 
-    def embedded(self, embeddings: NDArray[np.float32]) -> ProbeTask:
-        """Put embeddings ``[clips, D]`` and the task together for an evaluator."""
-        return ProbeTask(self.name, embeddings, self.labels, self.classes, self.splits, self.notes)
+    def _chance(self, labels: NDArray[Any]) -> float:
+        """Return what no knowledge reaches on test labels ``[n]`` or ``[n, classes]``."""
+        kind, metric = kind_of(labels), self.measure
+        if metric.name == "mAP":
+            shares = labels.mean(axis=0)  # [classes]
+            return float(shares[shares > 0].mean()) if shares.any() else float("nan")
+        if metric.sorts:
+            return {"macro AUC": 0.5, "EER": 0.5}.get(metric.name, 0.0)
+        if kind == "single":
+            answer = np.eye(len(self.classes))[np.full(len(labels), np.bincount(labels).argmax())]  # [n, classes]
+        else:
+            centre = np.median(labels) if metric.name == "MAE" else labels.mean()
+            answer = np.full((len(labels), 1), centre)
+        return float(metric.value(labels, answer, None)[0])
+
+    def embedded(
+        self,
+        embeddings: NDArray[np.float32],
+        encoder: Encoder | None = None,
+        frames: NDArray[np.int64] | None = None,
+        read: Callable[[int], NDArray[np.float32]] | None = None,
+    ) -> ProbeTask:
+        """Put embeddings ``[clips, ...]`` and the task together for an evaluator.
+
+        Args:
+            embeddings: of the level the evaluator asks for.
+            encoder: what embedded them.
+            frames: int64 ``[clips]``, frames of each clip, where the embeddings are ``[clips, T, D]``.
+            read: decodes a clip by its index.
+        """
+        return ProbeTask(
+            self.name,
+            embeddings,
+            self.labels,
+            self.classes,
+            self.splits,
+            self.notes,
+            self.measure.name,
+            frames,
+            encoder,
+            read,
+        )
 
 
-def load_task(source: str | Path, name: str | None = None) -> LoadedTask:
+def load_task(source: str | Path, name: str | None = None, metric: str | None = None) -> LoadedTask:
     """Read a task from a manifest.
 
     Several labels on any line make the task multi-label. Clips are divided by the column ``split`` (train,
@@ -79,10 +120,12 @@ def load_task(source: str | Path, name: str | None = None) -> LoadedTask:
     Args:
         source: a manifest CSV with the column ``label``.
         name: name in tables; the file's, without its ending, unless given.
+        metric: what results shall report; accuracy, or mAP for several labels, unless given. R2 and MAE read labels as
+            numbers.
 
     Raises:
         DataError: there are no labels, labels are missing, there are fewer than two classes, a class has no
-            training clip, or the columns do not divide the clips.
+            training clip, the columns do not divide the clips, or the metric does not fit the labels.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -92,13 +135,45 @@ def load_task(source: str | Path, name: str | None = None) -> LoadedTask:
         )
     clips = load_clips(path)
     multi_label, notes = _check_labels(clips.clips, str(path))
-    classes = tuple(sorted({label for clip in clips for label in clip.labels}))
-    if len(classes) < 2:
-        raise DataError(f"{path}: all clips have the label {classes[0]!r}", hint="A task needs at least two classes.")
-    labels = _labels(clips.clips, classes, multi_label=multi_label)
+    classes: tuple[str, ...] = ("value",)
+    if metric is not None and _is_for_numbers(metric):
+        labels: NDArray[Any] = _numbers(clips.clips, str(path), multi_label=multi_label)
+    else:
+        classes = tuple(sorted({label for clip in clips for label in clip.labels}))
+        if len(classes) < 2:
+            raise DataError(
+                f"{path}: all clips have the label {classes[0]!r}", hint="A task needs at least two classes."
+            )
+        labels = _labels(clips.clips, classes, multi_label=multi_label)
+    chosen = choose_metric(metric, labels).name if metric is not None else None
     splits, more = divide(clips.clips, labels, str(path))
-    _check_training(splits, labels, classes, str(path))
-    return LoadedTask(name or path.stem, clips, labels, classes, tuple(splits), (*notes, *more))
+    if kind_of(labels) != "number":
+        _check_training(splits, labels, classes, str(path))
+    return LoadedTask(name or path.stem, clips, labels, classes, tuple(splits), (*notes, *more), chosen)
+
+
+def _is_for_numbers(metric: str) -> bool:
+    """Whether a metric, as a user writes it, is one of numbers."""
+    return metric.strip().lower() in {one.name.lower() for one in METRICS.values() if one.kinds == ("number",)}
+
+
+def _numbers(clips: Sequence[Clip], where: str, *, multi_label: bool) -> NDArray[np.float64]:
+    """Read labels as numbers, float64 ``[clips]``."""
+    if multi_label:
+        raise DataError(f"{where}: a clip has several labels, so they are no numbers to predict", hint=NUMBERS)
+    values, wrong = [], []
+    for clip in clips:
+        try:
+            values.append(float(clip.labels[0]))
+        except ValueError:
+            values.append(float("nan"))
+        if not np.isfinite(values[-1]):
+            wrong.append(f"{clip.labels[0]!r} of {clip.path.name}")
+    if wrong:
+        raise DataError(f"{where}: {len(wrong)} of {len(clips)} labels are not numbers: {_listed(wrong)}", hint=NUMBERS)
+    if len(set(values)) < 2:
+        raise DataError(f"{where}: all clips have the label {values[0]:g}", hint=NUMBERS)
+    return np.array(values, dtype=np.float64)
 
 
 def _check_labels(clips: Sequence[Clip], where: str) -> tuple[bool, list[str]]:

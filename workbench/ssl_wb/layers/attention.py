@@ -1,28 +1,105 @@
-"""The one function through which all attention goes."""
+"""The one place through which all attention goes: xformers on CUDA in half precision, torch's own elsewhere."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import logging
+from types import ModuleType
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_wb.errors import UsageError
 from ssl_wb.layers.autocast import full_precision
 
-__all__ = ["AttentionName", "attention", "attention_name"]
+__all__ = ["AttentionChoice", "AttentionName", "attention", "attention_name", "packed_attention", "xformers_info"]
 
 AttentionName = Literal["xformers", "sdpa"]
+AttentionChoice = Literal["auto", "xformers", "sdpa"]
+
+#: Number formats that its fast operators compute in.
+_HALF = (torch.float16, torch.bfloat16)
+#: Widths of a head that its flash operator takes, in steps of 8; all our sizes have one of 32 or 64.
+_WIDEST_HEAD = 256
 
 
-def attention_name(device: torch.device) -> AttentionName:
-    """Say which attention serves a device; the run's environment record keeps the answer."""
-    del device  # xformers takes its place here on CUDA once it is measured there; SDPA is right everywhere
-    return "sdpa"
+@functools.cache
+def _xformers() -> ModuleType | None:
+    """Import ``xformers.ops``, which takes seconds, or return None; its warnings on import are not for our users."""
+    logger = logging.getLogger("xformers")
+    logger.addFilter(_is_error)
+    try:
+        import xformers.ops
+    except (ImportError, OSError, RuntimeError):  # not there, or built for another torch
+        return None
+    finally:
+        logger.removeFilter(_is_error)
+    return xformers.ops
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+def xformers_info() -> str:
+    """Say in a line what ``python -m xformers.info`` would: version, attention operators at hand, device."""
+    if importlib.util.find_spec("xformers") is None:
+        return "xformers is not installed"
+    ops = _xformers()
+    if ops is None:
+        return "xformers is installed and cannot be imported"
+    from xformers import __version__ as version
+
+    at_hand = [op.NAME for op in ops.fmha.ALL_FW_OPS if op.is_available()]
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "not available"
+    return f"xFormers {version}; attention operators: {', '.join(at_hand) or 'none'}; pytorch.cuda: {cuda}"
+
+
+def _why_not(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
+    """Say why xformers cannot serve; nothing where it can."""
+    if device.type != "cuda":
+        return f"it computes on CUDA devices only, not on {device.type}"
+    if dtype not in _HALF:
+        return f"it is used in fp16 and bf16, not in {str(dtype).removeprefix('torch.')}"
+    if head_dim % 8 or head_dim > _WIDEST_HEAD:
+        return f"a head's width must be a multiple of 8 up to {_WIDEST_HEAD}, not {head_dim}"
+    return "" if _xformers() is not None else "it cannot be imported"
+
+
+def attention_name(
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    choice: AttentionChoice = "auto",
+    head_dim: int = 64,
+) -> AttentionName:
+    """Choose the attention of a device and number format.
+
+    Args:
+        device: what computes.
+        dtype: number format of queries, keys and values.
+        choice: what the recipe asks for.
+        head_dim: width of one head.
+
+    Raises:
+        UsageError: xformers is asked for and cannot serve.
+    """
+    if choice == "sdpa":
+        return "sdpa"
+    reason = _why_not(device, dtype, head_dim)
+    if reason and choice == "xformers":
+        raise UsageError(
+            f"backbone.attention = 'xformers' cannot serve here: {reason} (python -m xformers.info: {xformers_info()})",
+            hint="set backbone.attention = 'auto', which takes what serves; xformers wants CUDA and train.precision "
+            "'bf16' or 'fp16'",
+        )
+    return "sdpa" if reason else "xformers"
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention over all tokens.
+    """Scaled dot-product attention over all tokens, torch's own.
 
     Args:
         query: ``[B, heads, Kq, d]``.
@@ -38,3 +115,23 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
         return mixed.to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value)
+
+
+def packed_attention(qkv: Tensor, kernel: AttentionName = "sdpa") -> Tensor:
+    """Scaled dot-product attention of a sequence with itself.
+
+    Args:
+        qkv: ``[B, K, 3, heads, d]``: queries, keys and values of all tokens.
+        kernel: what computes it, as :func:`attention_name` chose. What it chose xformers for and comes in float32 all
+            the same, outside of autocast, goes to torch's own.
+
+    Returns:
+        ``[B, K, heads * d]``.
+    """
+    if kernel == "xformers" and qkv.is_cuda and qkv.dtype in _HALF:
+        ops = _xformers()
+        assert ops is not None  # attention_name saw to it
+        query, key, value = qkv.unbind(2)  # each [B, K, heads, d]: xformers' own layout, nothing is moved
+        return ops.memory_efficient_attention(query, key, value).flatten(2)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, K, d]
+    return attention(query, key, value).transpose(1, 2).flatten(2)

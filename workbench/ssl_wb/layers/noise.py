@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ def step_noise(generator: torch.Generator, *, first_row: int, global_rows: int, 
         _active.pop()
 
 
+@functools.lru_cache(maxsize=64)
+def _keep(rates: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return float32 ``[branches, 1]``, 1 - rate; kept, because a copy to a GPU makes the host wait for it."""
+    return 1.0 - torch.tensor(rates, device=device)[:, None]
+
+
 def drop_path_scales(rates: list[float], rows: int, device: torch.device) -> Tensor | None:
     """Draw the factors of residual branches under stochastic depth (Huang et al. 2016, arXiv 1603.09382).
 
@@ -64,6 +71,6 @@ def drop_path_scales(rates: list[float], rows: int, device: torch.device) -> Ten
     """
     if not _active or not any(rates):
         return None
-    keep = 1.0 - torch.tensor(rates, device=device)[:, None]  # [branches, 1]
+    keep = _keep(tuple(rates), device)
     kept = _active[-1].uniform(len(rates), rows).to(device) < keep  # [branches, rows]
     return (kept / keep)[:, :, None, None]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from ssl_wb.layers.attention import attention
+from ssl_wb.layers.attention import AttentionName, packed_attention
 
 __all__ = ["Attention", "Block", "Mlp"]
 
@@ -16,6 +20,9 @@ class Attention(nn.Module):
 
     Without ``key_bias`` only query and value have one (BEiT, MSM-MAE's first release). The result is the same function:
     a bias of the keys adds the same to all scores of a query, which the softmax takes away.
+
+    Attributes:
+        kernel: what computes the attention; whoever puts the module on a device may choose another.
     """
 
     def __init__(self, dim: int, heads: int, key_bias: bool = True) -> None:
@@ -23,6 +30,7 @@ class Attention(nn.Module):
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide a width of {dim}")
         self.heads = heads
+        self.kernel: AttentionName = "sdpa"
         self.qkv = nn.Linear(dim, dim * 3, bias=key_bias)
         self.q_bias = None if key_bias else nn.Parameter(torch.zeros(dim))
         self.v_bias = None if key_bias else nn.Parameter(torch.zeros(dim))
@@ -39,9 +47,7 @@ class Attention(nn.Module):
         """Map tokens ``[B, K, D]`` to ``[B, K, D]``."""
         batch, count, dim = tokens.shape
         qkv = self._project(tokens).view(batch, count, 3, self.heads, dim // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, K, D / heads]
-        mixed = attention(query, key, value).transpose(1, 2).reshape(batch, count, dim)
-        return self.proj(mixed)
+        return self.proj(packed_attention(qkv, self.kernel))
 
 
 class Mlp(nn.Module):
@@ -59,7 +65,12 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a LayerNorm (eps 1e-6) and added to its input."""
+    """Attention and MLP, each behind a LayerNorm (eps 1e-6) and added to its input.
+
+    Attributes:
+        compiled: compute by a kernel that torch.compile makes, one for each shape that comes along.
+        recomputed: keep the input only for the backward pass, and compute the rest again there.
+    """
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, key_bias: bool = True) -> None:
         super().__init__()
@@ -67,6 +78,8 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads, key_bias)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.compiled = False
+        self.recomputed = False
 
     def forward(self, tokens: Tensor, scales: Tensor | None = None) -> Tensor:
         """Map tokens ``[B, K, D]`` to ``[B, K, D]``; ``scales`` ``[2, B, 1, 1]`` multiply the two branches."""
@@ -74,7 +87,24 @@ class Block(nn.Module):
 
     def parts(self, tokens: Tensor, scales: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the output ``[B, K, D]`` and, apart, what the MLP added to get there ``[B, K, D]``."""
+        compute = _compiled() if self.compiled else Block._parts
+        if self.recomputed and torch.is_grad_enabled():
+            # Nothing is drawn inside: the scales come from outside, so the second time computes what the first did.
+            return checkpoint(compute, self, tokens, scales, use_reentrant=False, preserve_rng_state=False)
+        return compute(self, tokens, scales)
+
+    def _parts(self, tokens: Tensor, scales: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Compute :meth:`parts`."""
         mixed = self.attn(self.norm1(tokens))
         tokens = tokens + (mixed if scales is None else mixed * scales[0].to(mixed.dtype))
         added = self.mlp(self.norm2(tokens))
         return tokens + (added if scales is None else added * scales[1].to(added.dtype)), added
+
+
+@functools.cache
+def _compiled() -> Callable[[Block, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+    """Compile a block's computation, once for all blocks: weights are arguments, so equal shapes share a kernel.
+
+    Not the module itself: its state dict stays as it is.
+    """
+    return torch.compile(Block._parts, dynamic=False)

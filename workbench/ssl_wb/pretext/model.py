@@ -146,6 +146,9 @@ class PretextModel(nn.Module):
         self.objectives = nn.ModuleDict({each.label: each.module for each in objectives})
         self.weights = {each.label: each.weight for each in objectives}
         self.needs: set[Need] = set().union(*(each.module.needs for each in objectives))
+        if "pooled" not in self.needs and backbone.pooling is not None:
+            # Parameters that never get a gradient would stall several processes.
+            backbone.pooling.requires_grad_(False)
         self.shapes = shapes
         self.seed = seed
         self.teacher_section = teacher
@@ -174,7 +177,7 @@ class PretextModel(nn.Module):
         masks: tuple[Mask, ...] | None = None,
         captions: Tensor | None = None,
     ) -> PretextOutput:
-        """Compute the loss of a (micro-)batch.
+        """Compute the loss of a (micro-)batch: :meth:`read`, then :meth:`judge`.
 
         Args:
             spectrogram: ``[B, F, T]`` normalised, or ``[B, V, F, T]`` with one reading of the clip for each view.
@@ -185,21 +188,46 @@ class PretextModel(nn.Module):
             masks: use these instead of the masker's.
             captions: ``[B, C]`` caption embeddings, for objectives that need them.
         """
+        state = self.read(spectrogram, step=step, first_row=first_row, global_rows=global_rows, masks=masks)
+        state.measure = measure
+        if captions is not None:
+            state.captions = captions
+        return self.judge(state)
+
+    def read(
+        self,
+        spectrogram: Tensor,
+        *,
+        step: int,
+        first_row: int = 0,
+        global_rows: int | None = None,
+        masks: tuple[Mask, ...] | None = None,
+        teach: bool = True,
+    ) -> StepState:
+        """Mask the clips and encode every view, with what the objectives need of it.
+
+        The same arguments give the same views: masks and the layers' noise follow from (seed, step, row).
+
+        Args:
+            spectrogram: as in :meth:`forward`.
+            step: as there.
+            first_row: as there.
+            global_rows: as there.
+            masks: as there.
+            teach: run the teacher too; without it, views have what the student and the predictor make only.
+        """
         readings = self._readings(spectrogram)
         rows = _Rows(first_row, global_rows or len(spectrogram), len(spectrogram))
         if masks is None:
             masks = self._draw_masks(readings, step, rows)
         noise = self._generator(spectrogram.device, step, stream=1)
         with step_noise(noise, first_row=rows.first, global_rows=rows.everyone, rows=rows.here):
-            views = self._read(readings, masks)
-        state = StepState(readings[0].grid, views, step, self.shapes.total_steps, measure)
-        if captions is not None:
-            state.captions = captions
-        return self._judge(state, spectrogram.device)
+            views = self._read(readings, masks, teach=teach)
+        return StepState(readings[0].grid, views, step, self.shapes.total_steps)
 
-    def _judge(self, state: StepState, device: torch.device) -> PretextOutput:
-        """Run the objectives in recipe order and add up their losses."""
-        total = torch.zeros((), device=device)
+    def judge(self, state: StepState) -> PretextOutput:
+        """Run the objectives in recipe order over what was read and add up their losses."""
+        total = torch.zeros((), device=state.views[0].latents.device)
         metrics: dict[str, Tensor | float] = {}
         for label, objective in self._objectives():
             output = objective(state)
@@ -264,7 +292,7 @@ class PretextModel(nn.Module):
         ]
         return draw_masks(self.masker, requests)
 
-    def _read(self, readings: list[_Reading], masks: tuple[Mask, ...]) -> tuple[View, ...]:
+    def _read(self, readings: list[_Reading], masks: tuple[Mask, ...], *, teach: bool = True) -> tuple[View, ...]:
         """Encode every view, those of equal counts in one pass, with what the objectives need of it."""
         of_view = readings if len(readings) > 1 else readings * len(masks)
         groups: dict[tuple[int, int], list[int]] = {}
@@ -272,11 +300,11 @@ class PretextModel(nn.Module):
             groups.setdefault((mask.visible.shape[1], mask.masked.shape[1]), []).append(number)
         views: dict[int, View] = {}
         for numbers in groups.values():
-            read = self._read_together([of_view[n] for n in numbers], [masks[n] for n in numbers])
+            read = self._read_together([of_view[n] for n in numbers], [masks[n] for n in numbers], teach=teach)
             views |= dict(zip(numbers, read, strict=True))
         return tuple(views[number] for number in range(len(masks)))
 
-    def _read_together(self, readings: list[_Reading], masks: list[Mask]) -> list[View]:
+    def _read_together(self, readings: list[_Reading], masks: list[Mask], *, teach: bool) -> list[View]:
         """Encode views of equal counts, one after the other in the batch axis: ``[k * B, ...]``."""
         grid, prefix, count = readings[0].grid, self.backbone.prefix_tokens, len(masks)
         mask, patches = masks[0], readings[0].patches
@@ -286,7 +314,7 @@ class PretextModel(nn.Module):
         latents = self.backbone(self.backbone.embed(patches, grid, mask.visible))  # [k * B, prefix + Nv, D]
         pooled = self.backbone.pool(latents).chunk(count) if "pooled" in self.needs else None
         features = self.predictor(latents, mask, grid).chunk(count) if self.predictor is not None else None
-        taught = self._taught_of(readings, masks, patches, mask) if self.teacher is not None else None
+        taught = self._taught_of(readings, masks, patches, mask) if self.teacher is not None and teach else None
         views = []
         for number, own in enumerate(latents[:, prefix:].chunk(count)):
             view = View(masks[number], own, readings[number].patches)
@@ -295,7 +323,9 @@ class PretextModel(nn.Module):
             if features is not None:
                 view.features = features[number]
             if taught is not None and self.teacher is not None:
-                view.target, view.finish = taught[number].latents, self.teacher.finish
+                if "target" in self.needs:
+                    view.target = taught[number].latents
+                view.finish = self.teacher.finish
                 view.layers, view.branches = taught[number].layers, taught[number].branches
             views.append(view)
         return views
@@ -325,14 +355,15 @@ class PretextModel(nn.Module):
         assert self.teacher is not None
         prefix = self.backbone.prefix_tokens
         tokens = self.backbone.embed(patches, grid, indices)
-        branches = tuple(each[:, prefix:] for each in self.teacher.branches(tokens)) if "branches" in self.needs else ()
-        if "layers" not in self.needs:
-            latents = self.teacher(tokens)[:, prefix:] if "target" in self.needs or not branches else branches[-1]
-            return _Taught(latents, (), branches)
-        layers = self.teacher.layers(tokens)
-        return _Taught(
-            self.teacher.finish(layers[-1])[:, prefix:], tuple(each[:, prefix:] for each in layers), branches
-        )
+        if "branches" in self.needs:
+            layers, branches = self.teacher.layers_and_branches(tokens)
+        elif "layers" in self.needs:
+            layers, branches = self.teacher.layers(tokens), []
+        else:
+            return _Taught(self.teacher(tokens)[:, prefix:])
+        latents = self.teacher.finish(layers[-1])[:, prefix:]
+        outputs, added = (tuple(each[:, prefix:] for each in blocks) for blocks in (layers, branches))
+        return _Taught(latents, outputs, added)
 
     def _objectives(self) -> Iterator[tuple[str, Objective]]:
         """Iterate over labels and objectives, as what they are."""

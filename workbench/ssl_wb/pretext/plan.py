@@ -32,6 +32,7 @@ class Plan:
         gflop_per_clip: forward and backward of one clip, multiply-add counted as two.
         state_bytes: weights, gradients and both AdamW moments in float32, and the teacher.
         activation_bytes_per_clip: kept for the backward pass in float32; about half of it in bf16.
+        objective_bytes_per_clip: the objectives' part of it, which micro-batches of one loss do not make smaller.
     """
 
     parameters: dict[str, int]
@@ -42,10 +43,19 @@ class Plan:
     gflop_per_clip: float
     state_bytes: int
     activation_bytes_per_clip: int
+    objective_bytes_per_clip: int = 0
 
-    def memory_bytes(self, clips: int, *, half: bool) -> int:
-        """Estimate the memory of a step of ``clips`` clips on one device; ``half`` for bf16 or fp16."""
-        return self.state_bytes + clips * self.activation_bytes_per_clip // (2 if half else 1)
+    def memory_bytes(self, clips: int, *, half: bool, judged: int | None = None) -> int:
+        """Estimate the memory of a step on one device.
+
+        Args:
+            clips: clips of one pass.
+            half: bf16 or fp16.
+            judged: clips of one loss, where they are more: with ``train.micro_batch``.
+        """
+        kept = clips * self.activation_bytes_per_clip
+        kept += max(0, (judged or clips) - clips) * self.objective_bytes_per_clip
+        return self.state_bytes + kept // (2 if half else 1)
 
 
 def _count(module: nn.Module, *, trained: bool) -> int:
@@ -69,12 +79,18 @@ def _meta_masks(model: PretextModel, frames: int) -> tuple[Mask, ...]:
     """Draw masks for one silent clip; index values do not matter on the meta device, counts do."""
     grid = model.backbone.grid_of(frames)
     pixels = model.backbone.patch[0] * model.backbone.patch[1]
+
+    def latents(layer: int | None = None) -> Tensor:
+        if layer is not None:  # a layer that is not there is found now
+            model.backbone.trunk.layers(torch.zeros(1, 1, model.backbone.dim, device="meta"), layer)
+        return torch.zeros(1, grid.cells, model.backbone.dim)
+
     request = MaskRequest(
         patches=torch.zeros(1, grid.cells, pixels),
         grid=grid,
-        progress=0.5,
+        progress=1.0,  # by now every schedule is under way
         generator=torch.Generator().manual_seed(0),
-        latents=lambda layer=None: torch.zeros(1, grid.cells, model.backbone.dim),
+        latents=latents,
     )
     return tuple(Mask(mask.visible.to("meta"), mask.masked.to("meta")) for mask in model.masker(request))
 
@@ -88,11 +104,16 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     with torch.device("meta"):
         model = build_model(loaded, total_steps=1000)
     frames = crop_frames(loaded, model.backbone.patch[1])
-    with torch.device("cpu"):
-        masks = _meta_masks(model, frames)
+    try:
+        with torch.device("cpu"):
+            masks = _meta_masks(model, frames)
+    except ValueError as error:
+        raise RecipeError([f"masker {loaded.masker.name!r}: {error}"], where=str(loaded.path)) from error
     grid = model.backbone.grid_of(frames)
     for number, mask in enumerate(masks):
-        if not (mask.visible.shape[1] and mask.masked.shape[1]):
+        # A contrast of clips may do without masks; a predictor and a teacher need something to predict.
+        wanted = model.predictor is not None or model.teacher is not None
+        if not (mask.visible.shape[1] and (mask.masked.shape[1] or not wanted)):
             empty = "masked" if mask.visible.shape[1] else "visible"
             view = f" in view {number + 1} of {len(masks)}" if len(masks) > 1 else ""
             fault = f"masker: of {grid.cells} patches ({grid.freq} x {grid.time}) none would be {empty}{view}"
@@ -114,7 +135,11 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_flops}
     )
     with counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(spectrogram, step=0, masks=masks, captions=captions).loss.backward()
+        state = model.read(spectrogram, step=0, masks=masks)
+        encoder_bytes = sum(kept.values())
+        if captions is not None:
+            state.captions = captions
+        model.judge(state).loss.backward()
     parameters = {"backbone": _count(model.backbone, trained=True)}
     if model.predictor is not None:
         parameters["predictor"] = _count(model.predictor, trained=True)
@@ -129,4 +154,5 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         gflop_per_clip=counter.get_total_flops() / 1e9,
         state_bytes=16 * sum(parameters.values()) + 4 * frozen,
         activation_bytes_per_clip=sum(kept.values()),
+        objective_bytes_per_clip=sum(kept.values()) - encoder_bytes,
     )

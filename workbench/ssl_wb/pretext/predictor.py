@@ -61,7 +61,7 @@ class Predictor(nn.Module):
         tokens = torch.cat([prefix.to(visible.dtype), visible, asked.to(visible.dtype)], dim=1)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.norm(tokens[:, -mask.masked.shape[1] :])
+        return self.norm(tokens[:, tokens.shape[1] - mask.masked.shape[1] :])
 
 
 class _ConvBlock(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -258,12 +259,35 @@ class TrainSection(Section):
     epochs: float | None = Field(None, gt=0.0, description="Passes over the data.")
     samples: int | None = Field(None, ge=1, description="Clips seen in all.")
     batch_size: int = Field(2048, ge=1, description="Clips per optimiser step over all processes.")
-    accumulate: int = Field(1, ge=1, description="Micro-batches per optimiser step on each process.")
+    accumulate: int = Field(
+        1, ge=1, description="Micro-batches per optimiser step on each process, each with a loss of its own."
+    )
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="Most clips of one pass through the encoder on each process. The losses are over the whole batch "
+        "all the same, as a contrast of clips wants it: each micro-batch is encoded twice (gradient caching).",
+    )
     warmup: Duration = Field(0.0667, description="Linear warm-up of the learning rate.")
     grad_clip: float = Field(3.0, gt=0.0, description="Largest gradient norm; inf for any.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Autocast of the forward pass; 'auto' is bf16 where the device computes it natively.",
+    )
+    compile: bool = Field(
+        False, description="Let torch.compile make the transformer blocks' kernels, for the shapes of this recipe."
+    )
+    checkpoint_blocks: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Share of the backbone's blocks whose inside is computed again in the backward pass instead of "
+        "kept: less memory, up to a third more time.",
+    )
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="What several processes share: gradients ('ddp'), or weights, their averages, gradients and "
+        "optimiser state, each process holding its part ('fsdp'; CUDA only).",
     )
     log_every: int = Field(10, ge=1, description="Steps between lines of metrics.jsonl.")
     checkpoint_every: Duration = Field(0.1, description="Between checkpoints.")
@@ -279,7 +303,23 @@ class TrainSection(Section):
             raise ValueError(f"give exactly one of steps, epochs, samples; here: {', '.join(given) or 'none'}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        if self.micro_batch is not None and self.accumulate > 1:
+            raise ValueError(
+                f"give accumulate ({self.accumulate}) or micro_batch ({self.micro_batch}), not both: the first "
+                "averages losses of small batches, the second computes the loss of the whole one"
+            )
+        if self.batch_size % self.passes():
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide into {self.passes()} passes of at most micro_batch "
+                f"{self.micro_batch} clips"
+            )
         return self
+
+    def passes(self, processes: int = 1) -> int:
+        """Return the micro-batches of an optimiser step on each of so many processes."""
+        if self.micro_batch is None:
+            return self.accumulate
+        return max(1, math.ceil(self.batch_size // processes / self.micro_batch))
 
 
 class Recipe(Section):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ssl_wb.errors import RunFolderError
 from ssl_wb.train.run_folder import write_atomically
+from ssl_wb.train.strategy import shard_as, whole
 
 __all__ = ["find_checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
 
@@ -24,18 +25,19 @@ MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.j
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Flatten an optimiser's state to ``parameter number/name -> tensor``."""
     return {
-        f"{number}/{name}": value.detach().clone().contiguous()
+        f"{number}/{name}": whole(value.detach()).clone().contiguous()
         for number, entry in optimizer.state_dict()["state"].items()
         for name, value in entry.items()
     }
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put flattened tensors back, beside the optimiser's own parameter groups."""
+    """Put flattened tensors back, beside the optimiser's own parameter groups, sharded as its parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split("/", 1)
-        state.setdefault(int(number), {})[name] = value
+        state.setdefault(int(number), {})[name] = shard_as(value, parameters[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -56,8 +58,11 @@ def save_checkpoint(
     state: dict[str, Any],
     best: bool,
     keep: int,
+    write: bool = True,
 ) -> Path:
     """Write ``folder/step-NNNNNNNN`` and move the pointers ``last`` and, when ``best``, ``best``.
+
+    A model that is sharded over processes is gathered first: all of them call this, and one writes.
 
     Args:
         folder: the run's checkpoints.
@@ -66,15 +71,19 @@ def save_checkpoint(
         state: plain values, ``step`` among them.
         best: whether this is the best one so far.
         keep: newest checkpoints kept; the best one is kept besides.
+        write: whether this process writes; one that does not only lends its shards.
     """
     final = folder / f"step-{state['step']:08d}"
+    weights = {key: whole(value.detach()).cpu().contiguous() for key, value in model.state_dict().items()}
+    moments = _optimizer_tensors(optimizer)
+    if not write:
+        return final
     aside = folder / f".{final.name}.part"
     for left in folder.glob(".step-*.part"):  # by a run that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
     aside.mkdir(parents=True)
-    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     save_file(weights, aside / MODEL)
-    save_file(_optimizer_tensors(optimizer), aside / OPTIMIZER)
+    save_file(moments, aside / OPTIMIZER)
     (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
     for name in (MODEL, OPTIMIZER, STATE):
         _sync(aside / name)
@@ -125,7 +134,9 @@ def load_weights(checkpoint: Path) -> dict[str, Tensor]:
 def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load weights and optimiser in place and return the plain values saved with them."""
     try:
-        model.load_state_dict(load_weights(checkpoint))
+        own = model.state_dict()
+        weights = load_weights(checkpoint)
+        model.load_state_dict({key: shard_as(value, own.get(key, value)) for key, value in weights.items()})
     except RuntimeError as error:
         raise RunFolderError(
             f"{checkpoint}: the weights do not fit the recipe's model ({error})",

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 import ssl_wb
-from ssl_wb.layers.attention import attention_name
+from ssl_wb.layers.attention import AttentionChoice, attention_name
 from ssl_wb.registry import Registry
+from ssl_wb.train.precision import autocast_dtype
 
 __all__ = ["describe_environment"]
 
@@ -33,7 +34,14 @@ def _git(folder: Path) -> dict[str, Any] | None:
 
 
 def describe_environment(
-    *, device: torch.device, processes: int, precision: str, seed: int, registry: Registry
+    *,
+    device: torch.device,
+    processes: int,
+    precision: str,
+    seed: int,
+    registry: Registry,
+    strategy: str = "ddp",
+    attention: AttentionChoice = "auto",
 ) -> dict[str, Any]:
     """Return the environment record of a run as plain values.
 
@@ -43,6 +51,8 @@ def describe_environment(
         precision: number format of the forward pass, resolved.
         seed: the recipe's seed.
         registry: the plugins at hand.
+        attention: what the recipe asks for.
+        strategy: what several processes share, ``train.strategy``.
     """
     packages = {dist.metadata["Name"]: dist.version for dist in metadata.distributions() if dist.metadata["Name"]}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
@@ -58,8 +68,9 @@ def describe_environment(
             "threads": torch.get_num_threads(),
         },
         "processes": processes,
+        "strategy": strategy,
         "precision": precision,
-        "attention": attention_name(device),
+        "attention": attention_name(device, autocast_dtype(precision), attention),
         "seed": seed,
         "git": _git(Path(ssl_wb.__file__).parent),
         "plugins": [

@@ -20,14 +20,16 @@ from ssl_wb.contracts.plugin import steps_of
 from ssl_wb.data.loading import Batch, CropDataset, batches, resolve_workers
 from ssl_wb.errors import DivergedError, InterruptedRunError, RunFolderError
 from ssl_wb.layers.processes import mean_over_processes
-from ssl_wb.pretext.model import PretextModel
+from ssl_wb.pretext.model import PretextModel, PretextOutput
 from ssl_wb.recipe.schema import Recipe
 from ssl_wb.train.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from ssl_wb.train.health import HealthMonitor
+from ssl_wb.train.microbatch import GradientCache
 from ssl_wb.train.optimizer import build_optimizer
 from ssl_wb.train.reporting import Reporter
 from ssl_wb.train.run_folder import RunFolder
 from ssl_wb.train.schedule import learning_rate
+from ssl_wb.train.speed import prepare_speed
 
 __all__ = ["Trainer"]
 
@@ -41,6 +43,15 @@ class _Window:
     checkpoint_loss: float = 0.0
     checkpoint_steps: int = 0
     best_loss: float = math.inf
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a step came to; tensors on the device, which are looked at when somebody wants to know."""
+
+    step: int  # optimiser steps done, this one included
+    loss: Tensor
+    norm: Tensor
 
 
 class Trainer:
@@ -69,11 +80,20 @@ class Trainer:
         self.dataset = dataset
         self.steps = steps
         self.front_end = front_end.to(accelerator.device)
+        prepare_speed(model, recipe.train, accelerator.device, accelerator.mixed_precision)
         self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe.optimizer, model))
         self.plain_model: PretextModel = accelerator.unwrap_model(self.model)
+        self.passes = recipe.train.passes(accelerator.num_processes)
+        self._cache: GradientCache | None = None
+        if recipe.train.micro_batch is not None and self.passes > 1:
+            self._cache = GradientCache(self.plain_model, accelerator, self._spectrogram, recipe.train.batch_size)
         self.monitor = HealthMonitor(self.plain_model.health_rules())
         self.step = 0
         self._window = _Window()
+        # A look at a number on a GPU waits for all that is before it; on the CPU it is there already.
+        self._patient = accelerator.device.type == "cuda"
+        self._results: list[_Result] = []  # not looked at yet
+        self._asked: Tensor | None = None
         self._waited = 0.0
         self._timed = 0  # steps since the clock was read; of this process' life, unlike the window
         self._since = time.perf_counter()
@@ -118,7 +138,7 @@ class Trainer:
             first_sample=self.step * train.batch_size,
             global_batch=train.batch_size,
             steps=self.steps - self.step,
-            accumulate=train.accumulate,
+            accumulate=self.passes,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             workers=resolve_workers(self.recipe.data.workers),
@@ -148,23 +168,24 @@ class Trainer:
         rate = learning_rate(self.recipe.optimizer, train, self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses: list[Tensor] = []
-        metrics: dict[str, list[Tensor | float]] = {}
-        for micro_batch in range(train.accumulate):
-            last = micro_batch == train.accumulate - 1
-            output = self._backward(self._next(loader), last, measure=logged and last)
-            losses.append(output.loss.detach())
-            for name, value in output.metrics.items():
-                metrics.setdefault(name, []).append(value)
+        outputs = self._backward_all(loader, measure=logged)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip)
-        if self.accelerator.scaler is None:  # with one, a step that overflows is skipped and the scale lowered
-            self._check_finite("gradient norm", float(norm))
+        if not self._patient:
+            self._check_norm(norm, self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step = done
         self.plain_model.after_step(done)
-        self._count(mean_over_processes(torch.stack(losses).mean()))
+        loss = torch.stack([output.loss.detach() for output in outputs]).mean()
+        self._results.append(_Result(done, mean_over_processes(loss), norm))
+        self._timed += 1
+        if logged or not self._patient:
+            self._look()
         if logged:
+            metrics: dict[str, list[Tensor | float]] = {}
+            for output in outputs:
+                for name, value in output.metrics.items():
+                    metrics.setdefault(name, []).append(value)
             figures = {name: float(sum(values) / len(values)) for name, values in metrics.items()}
             self._log(figures, rate, float(norm))
 
@@ -175,7 +196,15 @@ class Trainer:
         self._waited += time.perf_counter() - began
         return batch
 
-    def _backward(self, batch: Batch, last: bool, measure: bool) -> Any:
+    def _backward_all(self, loader: Iterator[Batch], measure: bool) -> list[PretextOutput]:
+        """Forward and backward of all micro-batches of a step, with one loss for each or one for all of them."""
+        if self._cache is not None:
+            batches = [self._next(loader) for _ in range(self.passes)]
+            return [self._cache.backward(batches, step=self.step, measure=measure)]
+        lasts = [False] * (self.passes - 1) + [True]
+        return [self._backward(self._next(loader), last, measure=measure and last) for last in lasts]
+
+    def _backward(self, batch: Batch, last: bool, measure: bool) -> PretextOutput:
         """Forward and backward of one micro-batch; gradients meet over processes at the last one only."""
         batch = batch.to(self.accelerator.device)
         spectrogram = self._spectrogram(batch)  # [B, F, T] or [B, V, F, T]
@@ -190,8 +219,9 @@ class Trainer:
                     global_rows=self.recipe.train.batch_size,
                     measure=measure,
                 )
-            self.accelerator.backward(output.loss / self.recipe.train.accumulate)
-        return output
+            self.accelerator.backward(output.loss / self.passes)
+        # What is kept until all are done: numbers, not the graph.
+        return PretextOutput(output.loss.detach(), output.metrics)
 
     @torch.no_grad()
     def _spectrogram(self, batch: Batch) -> Tensor:
@@ -201,24 +231,31 @@ class Trainer:
         spectrogram, _ = self.front_end(batch.waveform.flatten(0, 1), lengths)  # [B * V, F, T]
         return spectrogram if views == 1 else spectrogram.unflatten(0, (rows, views))
 
-    def _count(self, loss: Tensor) -> None:
-        """Add a step's loss to the sums and stop when it is not a number."""
-        value = float(loss)
-        self._check_finite("loss", value)
-        self._window.loss += value
-        self._window.steps += 1
-        self._timed += 1
-        self._window.checkpoint_loss += value
-        self._window.checkpoint_steps += 1
+    def _look(self) -> None:
+        """Add the losses of the steps since the last look to the sums, and stop when one is not a number."""
+        for result in self._results:
+            self._check_norm(result.norm, result.step - 1)
+            value = float(result.loss)
+            self._check_finite("loss", value, result.step)
+            self._window.loss += value
+            self._window.steps += 1
+            self._window.checkpoint_loss += value
+            self._window.checkpoint_steps += 1
+        self._results.clear()
 
-    def _check_finite(self, what: str, value: float) -> None:
-        """Stop before a number that is none reaches the weights, or a checkpoint."""
+    def _check_norm(self, norm: Tensor, step: int) -> None:
+        """Stop at a gradient that is no number; fp16 has a scale, which skips such a step and is lowered."""
+        if self.accelerator.scaler is None:
+            self._check_finite("gradient norm", float(norm), step)
+
+    def _check_finite(self, what: str, value: float, step: int) -> None:
+        """Stop before a number that is none reaches a checkpoint, and on the CPU the weights."""
         if math.isfinite(value):
             return
         checkpoint = find_checkpoint(self.folder.checkpoints)
         kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint yet"
         raise DivergedError(
-            f"{self.folder.path}: the {what} is {value} at step {self.step}; {kept}",
+            f"{self.folder.path}: the {what} is {value} at step {step}; {kept}",
             hint="lower optimizer.lr, lengthen train.warmup, or set train.precision = 'fp32'",
         )
 
@@ -252,13 +289,15 @@ class Trainer:
 
         One that a signal asked for leaves the window open, so that the resumed run goes on as if it had not stopped.
         """
+        self._look()
         window, best = self._window, False
         if due:
             mean = window.checkpoint_loss / window.checkpoint_steps
             best = mean < window.best_loss
             window.best_loss = min(mean, window.best_loss)
             window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
-        if self.accelerator.is_main_process:
+        # Every process under FSDP: each lends its shards, and the first writes.
+        if self.accelerator.is_main_process or self.recipe.train.strategy == "fsdp":
             save_checkpoint(
                 self.folder.checkpoints,
                 model=self.plain_model,
@@ -273,6 +312,7 @@ class Trainer:
                 },
                 best=best,
                 keep=self.recipe.train.keep_checkpoints,
+                write=self.accelerator.is_main_process,
             )
         self.accelerator.wait_for_everyone()
 
@@ -299,8 +339,13 @@ class Trainer:
 
     def _stop_asked(self) -> bool:
         """Whether any process was asked to stop; all of them leave together."""
-        asked = torch.tensor(float(self._signal is not None), device=self.accelerator.device)
-        return bool(mean_over_processes(asked) > 0)
+        if self.accelerator.num_processes == 1:
+            return self._signal is not None
+        # Filled on the device: a copy to it would wait for all that is before it.
+        asked = mean_over_processes(torch.full((), float(self._signal is not None), device=self.accelerator.device))
+        if self._patient:  # the answer of the step before, which is there
+            asked, self._asked = self._asked if self._asked is not None else torch.zeros(()), asked
+        return bool(asked > 0)
 
     def _leave(self) -> None:
         """End early, after a checkpoint."""

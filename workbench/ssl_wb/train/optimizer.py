@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ssl_wb.contracts.backbone import Backbone
 from ssl_wb.recipe.schema import OptimizerSection
 
 __all__ = ["build_optimizer"]
@@ -13,14 +14,22 @@ __all__ = ["build_optimizer"]
 def build_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.AdamW:
     """Build AdamW over the parameters that are trained.
 
-    Biases, norms and tokens (all dimensions but the last of size 1) are not decayed unless ``decay_all``.
+    Biases, norms and tokens (all dimensions but the last of size 1), and what the backbone names in ``no_decay``, are
+    not decayed unless ``decay_all``.
     """
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, Backbone)
+        for name, parameter in module.named_parameters()
+        if name in module.no_decay
+    }
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
-        matrix = parameter.squeeze().dim() > 1
+        matrix = parameter.squeeze().dim() > 1 and id(parameter) not in spared
         (decayed if matrix or section.decay_all else free).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": section.weight_decay},

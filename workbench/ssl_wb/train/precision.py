@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-__all__ = ["best_device", "bf16_is_native", "mixed_precision"]
+__all__ = ["autocast_dtype", "best_device", "bf16_is_native", "mixed_precision"]
 
 
 def best_device(*, cpu: bool = False) -> torch.device:
@@ -28,3 +28,8 @@ def mixed_precision(precision: str, device: torch.device) -> Literal["no", "bf16
     if precision == "auto":
         return "bf16" if bf16_is_native(device) else "no"
     return {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[precision]  # type: ignore[return-value]
+
+
+def autocast_dtype(precision: str) -> torch.dtype:
+    """Return the number format of matrix products under Accelerate's word ``no``, ``bf16`` or ``fp16``."""
+    return {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

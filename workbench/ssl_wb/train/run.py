@@ -28,11 +28,14 @@ from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.recipe.snapshot import resolved, to_toml
 from ssl_wb.registry import load_registry
 from ssl_wb.train.environment import describe_environment
+from ssl_wb.train.launch import check_world
 from ssl_wb.train.loop import Trainer
 from ssl_wb.train.precision import best_device, mixed_precision
 from ssl_wb.train.reporting import reporter_for
 from ssl_wb.train.run_folder import RunFolder, write_atomically
 from ssl_wb.train.schedule import total_steps
+from ssl_wb.train.speed import attention_choice, check_speed
+from ssl_wb.train.strategy import check_strategy, sharding
 
 __all__ = ["default_run_folder", "scenes_of", "train"]
 
@@ -53,6 +56,7 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
     cpu: bool = False,
+    processes: int | None = None,
 ) -> Path:
     """Pre-train an encoder.
 
@@ -64,6 +68,7 @@ def train(
         overwrite: throw away a run that is there.
         quiet: no progress on stderr.
         cpu: stay on the CPU where a GPU is at hand.
+        processes: how many processes there have to be on all machines; any number when None.
 
     Returns:
         The run folder.
@@ -71,6 +76,7 @@ def train(
     Raises:
         RecipeError: mistakes in the recipe.
         RunFolderError: the folder is taken, or there is nothing to resume.
+        UsageError: another number of processes than was asked for, or a strategy that this machine cannot serve.
         DivergedError: the loss is no longer finite.
         InterruptedRunError: the run was asked to stop and can be resumed.
     """
@@ -87,7 +93,11 @@ def train(
     augment = _augmenter(loaded)
     make_plan(loaded)
     accelerator = _accelerator(loaded, folder, cpu=cpu)
-    check_batch(loaded.recipe.train.batch_size, accelerator.num_processes, loaded.recipe.train.accumulate)
+    check_world(accelerator.num_processes, processes)
+    check_strategy(loaded.recipe.train.strategy, accelerator.distributed_type.value)
+    section, world = loaded.recipe.train, accelerator.num_processes
+    check_batch(section.batch_size, world, section.passes(world))
+    check_speed(loaded, accelerator)
     accelerator.wait_for_everyone()  # all have checked the folder before one of them fills it
     if accelerator.is_main_process:
         folder.prepare(resume=resume, overwrite=overwrite)
@@ -115,6 +125,7 @@ def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accel
     """Build the engine with the recipe's precision and trackers."""
     device = best_device(cpu=cpu)
     trackers = list(loaded.recipe.train.trackers)
+    plugin = sharding(loaded.recipe.train.strategy, device)
     if "WORLD_SIZE" not in os.environ:
         # Accelerate keeps the precision of a process' first run; a second run in it may want another.
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -122,6 +133,7 @@ def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accel
         accelerator = Accelerator(
             mixed_precision=mixed_precision(loaded.recipe.train.precision, device),
             cpu=device.type == "cpu",
+            fsdp_plugin=plugin,
             log_with=trackers or None,
             project_dir=str(folder.path) if trackers else None,
         )
@@ -143,9 +155,11 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *
     environment = describe_environment(
         device=accelerator.device,
         processes=accelerator.num_processes,
+        strategy=loaded.recipe.train.strategy,
         precision=accelerator.mixed_precision,
         seed=loaded.recipe.seed,
         registry=load_registry(),
+        attention=attention_choice(loaded.backbone.options),
     )
     if resume:
         before = json.loads(folder.environment.read_text(encoding="utf-8"))

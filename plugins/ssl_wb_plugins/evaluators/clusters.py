@@ -1,0 +1,214 @@
+"""Clusters: do the embeddings fall into the classes by themselves?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import HDBSCAN, KMeans
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from ssl_wb.api import DataError, Evaluator, Field, PluginOptions, ProbeTask, Result, Split, hookimpl
+
+Floats = NDArray[np.float64]
+
+
+class ClustersOptions(PluginOptions):
+    """Options of the cluster evaluation."""
+
+    clips: Literal["test", "all"] = Field(
+        "test", description="Cluster the test clips of every split, or all clips of the task at once."
+    )
+    starts: int = Field(10, ge=1, description="Starts of k-means, of which the one of least inertia counts.")
+    min_cluster: int = Field(5, ge=2, description="Fewest clips that HDBSCAN calls a cluster.")
+    components: int | None = Field(
+        50,
+        ge=1,
+        description="Principal components of the standardised embeddings that are clustered; all dimensions without "
+        "a number. Densities in hundreds of dimensions tell HDBSCAN little.",
+    )
+    standardise: bool = Field(
+        True, description="Scale every dimension to mean 0 and variance 1 of the training clips (of all, if all)."
+    )
+
+
+def contingency(labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> Floats:
+    """Count clips per class and cluster, ``[classes, clusters]``, of labels and clusters ``[n]``."""
+    _, rows = np.unique(labels, return_inverse=True)
+    _, columns = np.unique(clusters, return_inverse=True)
+    counts = np.zeros((rows.max() + 1, columns.max() + 1))
+    np.add.at(counts, (rows, columns), 1.0)
+    return counts
+
+
+def _entropy(counts: Floats) -> float:
+    """Entropy in nats of counts of any shape."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def normalised_mutual_information(counts: Floats) -> float:
+    """Mutual information over the mean of both entropies; 1 where both have one group only (scikit-learn's NMI)."""
+    classes, clusters = _entropy(counts.sum(axis=1)), _entropy(counts.sum(axis=0))
+    if classes + clusters <= 0:
+        return 1.0
+    return max(0.0, 2 * (classes + clusters - _entropy(counts)) / (classes + clusters))
+
+
+def adjusted_rand_index(counts: Floats) -> float:
+    """Share of pairs of clips on which classes and clusters agree, adjusted for chance (Hubert, Arabie 1985)."""
+
+    def pairs(values: Floats) -> float:
+        return float((values * (values - 1) / 2).sum())
+
+    together, total = pairs(counts), pairs(np.array([counts.sum()]))
+    classes, clusters = pairs(counts.sum(axis=1)), pairs(counts.sum(axis=0))
+    expected = classes * clusters / total if total else 0.0
+    most = (classes + clusters) / 2
+    return 1.0 if most == expected else (together - expected) / (most - expected)
+
+
+def purity(counts: Floats) -> float:
+    """Share of clips that belong to the largest class of their cluster."""
+    return float(counts.max(axis=0).sum() / counts.sum())
+
+
+FIGURES: dict[str, Callable[[Floats], float]] = {
+    "NMI": normalised_mutual_information,
+    "ARI": adjusted_rand_index,
+    "purity": purity,
+}
+
+
+def jackknife_variance(counts: Floats, figure: Callable[[Floats], float]) -> float:
+    """Variance of a figure by leaving out one clip at a time; clips of one cell of the table are alike."""
+    rows, columns = np.nonzero(counts)
+    times = counts[rows, columns]
+    values = np.empty(len(rows))
+    for cell, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        counts[row, column] -= 1
+        values[cell] = figure(counts)
+        counts[row, column] += 1
+    clips = times.sum()
+    centre = (times * values).sum() / clips
+    return float((clips - 1) / clips * (times * (values - centre) ** 2).sum())
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Contingency tables of one split: of k-means one per seed, and HDBSCAN's, with its clusters and its noise."""
+
+    kmeans: list[Floats]
+    hdbscan: Floats
+    groups: int
+    noise: float
+
+
+class Clusters(Evaluator):
+    """Clusters embeddings by k-means (k = classes) and HDBSCAN and compares the clusters with the labels.
+
+    NMI, adjusted Rand index and purity of each; the headline is the NMI of k-means, mean over seeds. Labels are looked
+    at only to count classes and to compare. HDBSCAN finds its own number of clusters; what it calls noise counts as one
+    more cluster, so that leaving hard clips out gains nothing. Purity grows with the number of clusters: compare it at
+    equal k only. The interval is a jackknife over clips with the clusters as found (a bootstrap's doubled clips would
+    lift NMI), so it does not cover how clusters move with the clips.
+    """
+
+    name = "clusters"
+    reference = "Vinh, Epps, Bailey, JMLR 11, 2010 (NMI, ARI); Campello et al. 2013 (HDBSCAN)"
+    Options = ClustersOptions
+    options: ClustersOptions
+
+    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
+        """Cluster ``task.embeddings`` ``[clips, D]`` of the test clips of every split, or of all clips."""
+        if task.multi_label or task.regression:
+            kind = "several labels per clip" if task.multi_label else "numbers"
+            raise DataError(
+                f"task {task.name!r}: clusters are compared with one class per clip, and its labels are {kind}",
+                hint="Use retrieval for several labels, linear or mlp for either.",
+            )
+        parts = {split.name: self._split(task, split, seeds) for split in self._splits(task)}
+        values = np.array(
+            [[normalised_mutual_information(counts) for counts in part.kmeans] for part in parts.values()]
+        )  # [splits, seeds]
+        table = _table(list(parts.values()))
+        mean = table.pop("k-means NMI")
+        # Splits are independent, seeds are not: variances of seeds are averaged.
+        variances = [
+            np.mean([jackknife_variance(counts, normalised_mutual_information) for counts in part.kmeans])
+            for part in parts.values()
+        ]
+        half = 1.96 * float(np.sqrt(np.sum(variances))) / len(parts)
+        return Result(
+            task=task.name,
+            evaluator=self.name,
+            metric="k-means NMI",
+            mean=mean,
+            interval=(max(0.0, mean - half), min(1.0, mean + half)),
+            per_fold={name: float(value) for name, value in zip(parts, values.mean(axis=1), strict=True)},
+            per_seed=[float(value) for value in values.mean(axis=0)],
+            settings={**self.options.model_dump(), "seeds": list(seeds)},
+            notes=tuple(task.notes),
+            table=table,
+        )
+
+    def _splits(self, task: ProbeTask) -> Sequence[Split]:
+        if self.options.clips == "test":
+            return task.splits
+        rows = np.arange(len(task.labels))
+        return [Split("all clips", rows, rows[:0], rows)]
+
+    def _split(self, task: ProbeTask, split: Split, seeds: Sequence[int]) -> _Found:
+        """Cluster the test clips of one split, scaled by its training clips."""
+        labels = task.labels[split.test]
+        groups = len(np.unique(labels))
+        if groups < 2:
+            raise DataError(
+                f"task {task.name!r}, {split.name}: the test clips are of one class",
+                hint="Use clips = 'all', or a split whose test part holds several classes.",
+            )
+        inputs = self._inputs(task, split)  # [n, d]
+        kmeans = [
+            KMeans(groups, n_init=self.options.starts, random_state=int(seed)).fit_predict(inputs) for seed in seeds
+        ]
+        if len(inputs) <= self.options.min_cluster:
+            dense = np.full(len(inputs), -1)  # too few clips for one cluster: all noise
+        else:
+            dense = HDBSCAN(min_cluster_size=self.options.min_cluster, copy=True).fit_predict(inputs)
+        return _Found(
+            [contingency(labels, found) for found in kmeans],
+            contingency(labels, dense),
+            len(np.unique(dense[dense >= 0])),
+            float((dense < 0).mean()),
+        )
+
+    def _inputs(self, task: ProbeTask, split: Split) -> Floats:
+        """Scale and reduce the test clips by what the training clips are, ``[n, d]``."""
+        scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
+        train = scaler.fit_transform(task.embeddings[split.train].astype(np.float64))  # [m, D]
+        test = scaler.transform(task.embeddings[split.test].astype(np.float64))  # [n, D]
+        if self.options.components is None or self.options.components >= min(train.shape):
+            return np.asarray(test)
+        return np.asarray(PCA(self.options.components, random_state=0).fit(train).transform(test))
+
+
+def _table(parts: Sequence[_Found]) -> dict[str, float]:
+    """Return every figure of both algorithms, mean over splits and seeds."""
+    table = {}
+    for name, figure in FIGURES.items():
+        table[f"k-means {name}"] = float(np.mean([[figure(counts) for counts in part.kmeans] for part in parts]))
+    for name, figure in FIGURES.items():
+        table[f"HDBSCAN {name}"] = float(np.mean([figure(part.hdbscan) for part in parts]))
+    table["HDBSCAN clusters"] = float(np.mean([part.groups for part in parts]))
+    table["HDBSCAN noise"] = float(np.mean([part.noise for part in parts]))
+    return table
+
+
+@hookimpl
+def ssl_wb_evaluators() -> list[type[Evaluator]]:
+    """Register the cluster evaluation."""
+    return [Clusters]

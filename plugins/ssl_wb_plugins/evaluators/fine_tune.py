@@ -1,0 +1,279 @@
+"""Fine-tuning: how good does the encoder become when it may change?"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_wb.api import (
+    DataError,
+    Evaluator,
+    Field,
+    Level,
+    PluginOptions,
+    ProbeTask,
+    Result,
+    Split,
+    SplitScores,
+    hookimpl,
+    score,
+    summarise,
+)
+from ssl_wb_plugins.evaluators.fine_tune_parts import (
+    FineTuned,
+    Spectrograms,
+    TrainableEncoder,
+    mixup,
+    random_resized_crop,
+    spec_augment,
+)
+from ssl_wb_plugins.evaluators.heads import Rates, Scaling, listed, parts_of
+
+#: Weight of a label that n training clips have: 1000 / (n + 0.01) (EVAR, AudioMosaic).
+LABEL_WEIGHT, LABEL_OFFSET = 1000.0, 0.01
+
+
+class FineTuneOptions(PluginOptions):
+    """Options of fine-tuning; the published systems' own for AudioSet and ESC-50 are in the class' docstring."""
+
+    lr: Rates = Field(1e-3, description="AdamW's largest rate; of several, the validation part chooses.")
+    layer_decay: float = Field(0.75, gt=0.0, le=1.0, description="Rate of a layer over that of the next one.")
+    weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay of matrices.")
+    epochs: int = Field(30, ge=1, description="Passes over the training clips.")
+    warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps in which the rate rises from 0.")
+    min_lr: float = Field(1e-7, ge=0.0, description="Where the cosine ends.")
+    batch_size: int = Field(32, ge=2, description="Clips per step.")
+    freq_mask: int = Field(15, ge=0, description="SpecAugment: widest band of mels masked.")
+    time_mask: int = Field(48, ge=0, description="SpecAugment: longest stretch of frames masked.")
+    mixup: float = Field(0.3, ge=0.0, description="Mixup of spectrograms and labels: a of Beta(a, a); 0 for none.")
+    resized_crop: bool = Field(False, description="Random resized crop of the spectrogram, after SpecAugment.")
+    patchout: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of patches left out in training: structured, or columns with pool = 'rows'.",
+    )
+    pool: Literal["rows", "mean"] = Field(
+        "rows", description="Mean over time, rows of patches side by side as in embeddings; or one mean over patches."
+    )
+    freeze_embedding: bool = Field(
+        False, description="Leave patch embedding, positions and class token as they are (M2D on ESC-50)."
+    )
+    balanced: bool = Field(False, description="Draw clips with rare labels more often, for long-tailed sets.")
+    epoch_clips: int | None = Field(None, ge=1, description="Clips drawn per epoch; all without a number.")
+    keep: Literal["auto", "best", "last"] = Field(
+        "auto",
+        description="Epoch kept: the one of the best validation score, or the last, for which validation clips that "
+        "the workbench held out train too; auto is the last where it held them out and the best elsewhere.",
+    )
+    max_seconds: float = Field(10.0, gt=0.0, description="Longer clips are cut: at random to train, else to the start.")
+    memory: float = Field(4.0, ge=0.0, description="Spectrograms kept in memory, in GiB; the others are made again.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is faster where the machine multiplies it.")
+    resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval; a fifth for mAP.")
+
+
+@dataclass
+class _Fit:
+    """A trained model with its validation score and loss (lower is better), after so many epochs."""
+
+    model: FineTuned
+    metric: float = float("-inf")
+    loss: float = float("inf")
+    epoch: int = 0
+
+
+class FineTune(Evaluator):
+    """Trains a copy of the encoder with a head, once per seed and split; test clips are read once, at the end.
+
+    As EVAR and AudioMosaic fine-tune: BatchNorm and Linear on pooled latents; AdamW under a cosine with warm-up and
+    rates that fall with the depth; SpecAugment, mixup and, where asked for, random resized crops and structured
+    patchout. Published settings, as far as options go: AudioMosaic on AudioSet 20K ``lr = 1.25e-4, layer_decay = 0.65,
+    epochs = 60, batch_size = 64, freq_mask = 48, time_mask = 192, pool = "mean"``; M2D on VoxCeleb1 ``lr = 5e-4,
+    layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48, mixup = 0``.
+    Where they take the best epoch on the test set, validation chooses here. The defaults are for hundreds of clips and
+    a small encoder on two cores.
+    """
+
+    name = "fine-tune"
+    reference = "EVAR (arXiv 2210.14648) and M2D (arXiv 2404.06095), fine-tuning; AudioMosaic"
+    level: ClassVar[Level] = "audio"
+    Options = FineTuneOptions
+    options: FineTuneOptions
+
+    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
+        """Fine-tune ``task.encoder`` on the clips that ``task.read`` gives."""
+        needed = ("front_end", "backbone", "chunk_columns")
+        if task.read is None or not all(hasattr(task.encoder, name) for name in needed):
+            raise DataError(
+                f"task {task.name!r}: this encoder cannot be fine-tuned, it offers embeddings only",
+                hint="Fine-tune the encoder of a run; use linear or mlp for others.",
+            )
+        encoder = cast(TrainableEncoder, task.encoder)
+        clips = Spectrograms(task, encoder, self.options.max_seconds, self.options.memory)
+        found, choices = [], {}
+        for split in task.splits:
+            trained, scaling, chosen = self._models(task, split, encoder, clips, seeds)
+            scores = np.stack([scaling.scores(self._logits(model, clips, split.test)) for model in trained])
+            if not np.isfinite(scores).all():
+                raise DataError(f"task {task.name!r}, {split.name}: fine-tuning diverged", hint="Give it a smaller lr.")
+            choices[split.name] = chosen
+            found.append(SplitScores(split, scores))
+        settings = {**self.options.model_dump(), "seeds": list(seeds), "frames": clips.frames, "chosen": choices}
+        return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
+
+    def _models(
+        self, task: ProbeTask, split: Split, encoder: TrainableEncoder, clips: Spectrograms, seeds: Sequence[int]
+    ) -> tuple[list[FineTuned], Scaling, dict[str, Any]]:
+        """Train a model per seed on one split; the first seed chooses the rate."""
+        options = self.options
+        for name, rows in (("training", split.train), ("validation", split.validation), ("test", split.test)):
+            if len(rows) < (2 if name == "training" else 1):
+                raise DataError(
+                    f"task {task.name!r}, {split.name}: too few {name} clips", hint="Check its column split or fold."
+                )
+        last = options.keep == "last" or (options.keep == "auto" and split.held_out)
+        whole = last and split.held_out
+        rates = listed(options.lr)
+        scaling = Scaling(task, split.train, False)
+        rate, searched = rates[0], None
+        if len(rates) > 1 or not whole:
+            runs = [self._fit(task, split, encoder, clips, scaling, one, seeds[0], last) for one in rates]
+            best = max(range(len(runs)), key=lambda number: (runs[number].metric, -runs[number].loss))
+            rate, searched = rates[best], runs[best]
+        if whole:
+            joined = np.concatenate([split.train, split.validation])
+            scaling = Scaling(task, joined, False)
+            part = Split(split.name, joined, split.validation[:0], split.test)
+            fits = [self._fit(task, part, encoder, clips, scaling, rate, seed, True) for seed in seeds]
+        else:
+            assert searched is not None
+            others = [self._fit(task, split, encoder, clips, scaling, rate, seed, last) for seed in seeds[1:]]
+            fits = [searched, *others]
+        chosen = {
+            "lr": rate,
+            "epochs": [one.epoch for one in fits],
+            "validation": None if searched is None else searched.metric,
+            "refit": whole,
+        }
+        return [one.model for one in fits], scaling, chosen
+
+    def _fit(
+        self,
+        task: ProbeTask,
+        split: Split,
+        encoder: TrainableEncoder,
+        clips: Spectrograms,
+        scaling: Scaling,
+        rate: float,
+        seed: int,
+        last: bool,
+    ) -> _Fit:
+        """Train one model; everything random follows from the seed."""
+        options = self.options
+        device = next(encoder.backbone.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+            torch.manual_seed(int(seed))
+            model = FineTuned(encoder, scaling.classes, options.pool, options.patchout).to(device)
+            groups = model.groups(
+                rate, options.weight_decay, options.layer_decay, freeze_embedding=options.freeze_embedding
+            )
+            optimiser = torch.optim.AdamW(groups, lr=rate)
+            largest = [group["lr"] for group in optimiser.param_groups]
+            targets = scaling.part(task, split.train).targets
+            batches = parts_of(min(options.epoch_clips or len(targets), len(targets)), options.batch_size)
+            cosine, step = _Cosine(options, batches, options.min_lr / rate), 0
+            best = _Fit(model, epoch=options.epochs)
+            for epoch in range(1, options.epochs + 1):
+                model.train()
+                for rows in torch.tensor_split(self._order(targets), batches):
+                    step += 1
+                    for group, base in zip(optimiser.param_groups, largest, strict=True):
+                        group["lr"] = base * cosine(step)
+                    batch, columns = clips.batch(split.train[rows.numpy()], random=True)
+                    loss = self._loss(model, batch.to(device), columns.to(device), targets[rows].to(device), scaling)
+                    optimiser.zero_grad()
+                    loss.backward()
+                    optimiser.step()
+                if not len(split.validation) or (last and epoch < options.epochs):
+                    continue
+                metric, loss_there = self._validate(task, model, clips, split, scaling)
+                if (metric, -loss_there) > (best.metric, -best.loss):
+                    best = _Fit(model if last else copy.deepcopy(model), metric, loss_there, epoch)
+            return best
+
+    def _order(self, targets: Tensor) -> Tensor:
+        """Draw the clips of an epoch, in order, of targets ``[n, C]``."""
+        count = min(self.options.epoch_clips or len(targets), len(targets))
+        if not self.options.balanced:
+            return torch.randperm(len(targets))[:count]
+        weights = LABEL_WEIGHT / (targets.double().sum(dim=0) + LABEL_OFFSET)  # [C]
+        each = (targets.double() @ weights).clamp(min=1e-9)  # [n]
+        # Without replacement; exponential races, which have no upper limit of clips.
+        return (each.log() - torch.empty_like(each).exponential_().log()).argsort(descending=True)[:count]
+
+    def _loss(self, model: FineTuned, batch: Tensor, columns: Tensor, targets: Tensor, scaling: Scaling) -> Tensor:
+        """Augment a batch ``[B, F, T]`` and return its loss."""
+        options = self.options
+        batch, columns, targets = mixup(batch, columns, targets, options.mixup)
+        batch = spec_augment(batch, options.freq_mask, options.time_mask)
+        if options.resized_crop:
+            batch = random_resized_crop(batch)
+        with self._autocast(batch):
+            logits = model(batch, columns)
+        return scaling.loss(logits.float(), targets)
+
+    def _autocast(self, batch: Tensor) -> Any:
+        if self.options.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(batch.device.type, torch.bfloat16)
+
+    @torch.no_grad()
+    def _logits(self, model: FineTuned, clips: Spectrograms, rows: NDArray[np.int64]) -> Tensor:
+        """Logits ``[n, C]`` of clips, nothing left out or drawn."""
+        model.eval()
+        device = model.linear.weight.device
+        parts = []
+        for first in range(0, len(rows), self.options.batch_size):
+            batch, columns = clips.batch(rows[first : first + self.options.batch_size], random=False)
+            with self._autocast(batch.to(device)):
+                parts.append(model(batch.to(device), columns.to(device)).float().cpu())
+        return torch.cat(parts)
+
+    def _validate(
+        self, task: ProbeTask, model: FineTuned, clips: Spectrograms, split: Split, scaling: Scaling
+    ) -> tuple[float, float]:
+        """Return score and loss of the validation clips."""
+        logits = self._logits(model, clips, split.validation)
+        part = scaling.part(task, split.validation)
+        metric = float(np.nan_to_num(score(part.labels, scaling.scores(logits)), nan=0.0))
+        return metric, float(scaling.loss(logits, part.targets))
+
+
+class _Cosine:
+    """Factor of the rate: linear from 0 over the warm-up, then half a cosine down to ``floor``."""
+
+    def __init__(self, options: FineTuneOptions, batches: int, floor: float) -> None:
+        self.total = options.epochs * batches
+        self.rising, self.floor = round(self.total * options.warmup), floor
+
+    def __call__(self, step: int) -> float:
+        """Return the factor of optimiser step ``step``, counted from 1."""
+        if step <= self.rising:
+            return step / max(1, self.rising)
+        done = (step - self.rising) / max(1, self.total - self.rising)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+@hookimpl
+def ssl_wb_evaluators() -> list[type[Evaluator]]:
+    """Register fine-tuning."""
+    return [FineTune]

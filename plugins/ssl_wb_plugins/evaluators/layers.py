@@ -1,0 +1,250 @@
+"""Layer probes: where in the encoder a task is best read off, and how well from all layers together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ssl_wb.api import (
+    DataError,
+    Evaluator,
+    Field,
+    Level,
+    ProbeTask,
+    Result,
+    Split,
+    SplitScores,
+    choose_metric,
+    hookimpl,
+    summarise,
+)
+from ssl_wb_plugins.evaluators.heads import Build, Decays, Head, HeadOptions, Rates, Trained, listed, train_head
+
+#: Spread of a linear layer's first weights, as in the linear probe.
+INIT_STD = 0.01
+#: Spread of the attention query's first values (AudioMosaic).
+QUERY_STD = 0.02
+
+#: What combines or chooses layers, by name in tables.
+COMBINED = {"weighted-sum": "weighted sum", "attention": "attention over layers", "best-layer": "best layer"}
+
+
+class LayersOptions(HeadOptions):
+    """Options of the layer probes."""
+
+    report: Literal["weighted-sum", "attention", "best-layer"] = Field(
+        "weighted-sum",
+        description="Which is the headline; the others stand in the table. Validation names the best layer.",
+    )
+    lr: Rates = Field(
+        default_factory=lambda: [1e-3, 3e-3],
+        description="Adam's learning rate; of several, the validation part chooses.",
+    )
+    weight_decay: Decays = Field(1e-2, description="L2 penalty on matrices; of several, the validation part chooses.")
+    scalar_lr: float = Field(
+        50.0,
+        gt=0.0,
+        description="Learning rate of the weighted sum's scalars, in learning rates: some hundred steps at the rate "
+        "of a linear layer would leave the softmax where it starts.",
+    )
+    attention_width: int | None = Field(
+        256, ge=1, description="Width of keys and values; AudioMosaic's is the embedding's own, as without a number."
+    )
+    batch_size: int = Field(64, ge=1, description="Clips per step, at most the clips there are.")
+    epochs: int = Field(50, ge=1, description="Passes over the training clips, at most.")
+
+
+def _linear(width: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(width, outputs)
+    nn.init.normal_(layer.weight, std=INIT_STD)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class LayerHead(Head):
+    """A linear layer on one embedding: ``[n, D]`` to ``[n, C]``."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = _linear(width, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits ``[n, C]`` of embeddings ``[n, D]``."""
+        return self.linear(inputs)
+
+
+class WeightedSum(Head):
+    """A linear layer on the sum of all layers, weighted by a softmax of learned scalars that start at 0."""
+
+    def __init__(self, layers: int, width: int, outputs: int, scalar_lr: float) -> None:
+        super().__init__()
+        self.scalars = nn.Parameter(torch.zeros(layers))
+        self.linear = _linear(width, outputs)
+        self.scalar_lr = scalar_lr
+
+    def weights(self, inputs: Tensor) -> Tensor:
+        """Return the weights of the layers for ``[n, L, D]``, the same for every clip, ``[n, L]``."""
+        return self.scalars.softmax(dim=0).expand(len(inputs), -1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits ``[n, C]`` of the layers' embeddings ``[n, L, D]``."""
+        return self.linear(torch.einsum("l,nld->nd", self.scalars.softmax(dim=0), inputs))
+
+    def groups(self, point: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return Adam's groups; the scalars have a rate of their own."""
+        rate = point["lr"]
+        return [
+            {"params": [self.linear.weight], "lr": rate, "weight_decay": point["weight_decay"]},
+            {"params": [self.linear.bias], "lr": rate},
+            {"params": [self.scalars], "lr": rate * self.scalar_lr},
+        ]
+
+
+class LayerAttention(Head):
+    """Attention over layers: one learned query, one head, a LayerNorm for each layer; then LayerNorm and Linear.
+
+    The query meets the keys in one vector and the values are projected after their sum, which is the same and costs one
+    projection in place of 2 L.
+    """
+
+    def __init__(self, layers: int, width: int, outputs: int, inner: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(layers, width))
+        self.shift = nn.Parameter(torch.zeros(layers, width))
+        self.query = nn.Parameter(torch.empty(inner).normal_(std=QUERY_STD))
+        self.key = nn.Linear(width, inner, bias=False)
+        self.value = nn.Linear(width, inner, bias=False)
+        self.norm = nn.LayerNorm(inner, eps=1e-6)
+        self.linear = _linear(inner, outputs)
+
+    def _normed(self, inputs: Tensor) -> Tensor:
+        """Normalise each layer's embedding of ``[n, L, D]`` with the layer's own gain and shift."""
+        return nn.functional.layer_norm(inputs, inputs.shape[-1:], eps=1e-6) * self.gain + self.shift
+
+    def _attend(self, normed: Tensor) -> Tensor:
+        """Return the share of each layer, ``[n, L]``, for ``[n, L, D]``."""
+        seeker = self.key.weight.T @ self.query / len(self.query) ** 0.5  # [D]
+        return (normed @ seeker).softmax(dim=1)
+
+    def weights(self, inputs: Tensor) -> Tensor:
+        """Return what each clip of ``[n, L, D]`` takes from each layer, ``[n, L]``."""
+        return self._attend(self._normed(inputs))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits ``[n, C]`` of the layers' embeddings ``[n, L, D]``."""
+        normed = self._normed(inputs)
+        mixed = (self._attend(normed)[:, None] @ normed)[:, 0]  # [n, D]
+        return self.linear(self.norm(self.value(mixed)))
+
+    def groups(self, point: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return Adam's groups; norms and the query are not decayed."""
+        matrices = [self.key.weight, self.value.weight, self.linear.weight]
+        others = [one for one in self.parameters() if not any(one is matrix for matrix in matrices)]
+        return [
+            {"params": matrices, "lr": point["lr"], "weight_decay": point["weight_decay"]},
+            {"params": others, "lr": point["lr"]},
+        ]
+
+
+class LayerProbes(Evaluator):
+    """One linear probe per layer, a learned weighted sum of all layers, and attention over layers.
+
+    The table holds the score of each layer (1 is the first block, the last one is normed), of the weighted sum
+    (a softmax of scalars that start at 0), of the attention over layers, and of the best layer by validation score: to
+    take the table's own best row would be a choice made on test clips. Each layer's embedding is the mean over the
+    clip's frames, standardised by the training clips; AudioMosaic has a LayerNorm before each linear layer in its
+    stead, kept here in the attention only. ``detail`` has the weights of the layers for a plot.
+    """
+
+    name = "layers"
+    reference = "AudioMosaic (layer probe, weighted sum, attention over layers); SUPERB, arXiv 2105.01051"
+    level: ClassVar[Level] = "layers"
+    Options = LayersOptions
+    options: LayersOptions
+
+    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
+        """Probe ``task.embeddings`` ``[clips, L, D]`` with every seed on every split."""
+        if task.embeddings.ndim != 3:
+            raise DataError(
+                f"task {task.name!r}: the encoder offers one embedding per clip, and layers needs one per layer",
+                hint="Use linear for encoders without layers.",
+            )
+        layers = task.embeddings.shape[1]
+        found: dict[str, list[SplitScores]] = {}
+        choices: dict[str, dict[str, Any]] = {}
+        shares: dict[str, dict[str, list[float]]] = {"weighted-sum": {}, "attention": {}}
+        for split in task.splits:
+            trained = self._split(task, split, seeds)
+            names = [f"layer {number + 1}" for number in range(layers)]
+            best = max(names, key=lambda name: trained[name].validation)  # the first of equals
+            choices[split.name] = {**{name: one.chosen for name, one in trained.items()}, "best layer": best}
+            for name, one in [*trained.items(), (COMBINED["best-layer"], trained[best])]:
+                found.setdefault(name, []).append(SplitScores(split, one.scores))
+            for kind, values in shares.items():
+                values[split.name] = _shares(trained[COMBINED[kind]])
+        table = {name: self._score(task, parts) for name, parts in found.items()}
+        curve = [table[f"layer {number + 1}"] for number in range(layers)]
+        headline = COMBINED[self.options.report]
+        return summarise(
+            task,
+            self.name,
+            found[headline],
+            settings={**self.options.model_dump(), "seeds": list(seeds), "chosen": choices},
+            resamples=self.options.resamples,
+            table=table,
+            detail={"per layer": curve, **{f"{kind} weights": values for kind, values in shares.items()}},
+        )
+
+    def _split(self, task: ProbeTask, split: Split, seeds: Sequence[int]) -> dict[str, Trained]:
+        """Train every probe on one split, by name in tables."""
+        grid = [
+            {"lr": rate, "weight_decay": decay}
+            for rate, decay in product(listed(self.options.lr), listed(self.options.weight_decay))
+        ]
+        probes: dict[str, tuple[ProbeTask, Build]] = {
+            f"layer {number + 1}": (replace(task, embeddings=task.embeddings[:, number]), _layer_head)
+            for number in range(task.embeddings.shape[1])
+        }
+        probes[COMBINED["weighted-sum"]] = (task, self._weighted_sum)
+        probes[COMBINED["attention"]] = (task, self._attention)
+        return {
+            name: train_head(part, split, seeds, grid, build, self.options) for name, (part, build) in probes.items()
+        }
+
+    def _weighted_sum(self, point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
+        return WeightedSum(shape[0], shape[1], outputs, self.options.scalar_lr)
+
+    def _attention(self, point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
+        return LayerAttention(shape[0], shape[1], outputs, self.options.attention_width or shape[1])
+
+    def _score(self, task: ProbeTask, found: Sequence[SplitScores]) -> float:
+        """Score in the task's metric, mean over splits and seeds."""
+        value: Callable[..., NDArray[np.float64]] = choose_metric(task.metric, task.labels).value
+        return float(
+            np.mean([[value(task.labels[part.split.test], one, None)[0] for one in part.scores] for part in found])
+        )
+
+
+def _layer_head(point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
+    return LayerHead(shape[0], outputs)
+
+
+@torch.no_grad()
+def _shares(trained: Trained) -> list[float]:
+    """Return what is taken from each layer ``[L]``, mean over seeds and test clips."""
+    heads = [head for head in trained.heads if isinstance(head, WeightedSum | LayerAttention)]
+    values = torch.stack([head.weights(trained.inputs).mean(dim=0) for head in heads]).mean(dim=0)
+    return [float(value) for value in values]
+
+
+@hookimpl
+def ssl_wb_evaluators() -> list[type[Evaluator]]:
+    """Register the layer probes."""
+    return [LayerProbes]

@@ -1,0 +1,104 @@
+"""MLP probe: a small network on standardised, frozen embeddings, as HEAR evaluates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_wb.api import Evaluator, Field, ProbeTask, Result, SplitScores, hookimpl, summarise
+from ssl_wb_plugins.evaluators.heads import Head, HeadOptions, Rates, listed, train_head
+
+Depth = Annotated[int, Field(ge=1, le=8)]
+
+
+class MlpOptions(HeadOptions):
+    """Options of the MLP probe."""
+
+    lr: Rates = Field(
+        default_factory=lambda: [3.2e-4, 1e-3],
+        description="Adam's learning rate; of several, the validation part chooses. HEAR's go from 1e-4 to 3.2e-3.",
+    )
+    hidden_layers: Depth | Annotated[list[Depth], Field(min_length=1)] = Field(
+        default_factory=lambda: [1, 2], description="Hidden layers; of several counts, the validation part chooses."
+    )
+    hidden: int = Field(1024, ge=1, description="Width of a hidden layer.")
+    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Share of hidden units dropped in training.")
+    weight_decay: float = Field(0.0, ge=0.0, description="L2 penalty.")
+    epochs: int = Field(500, ge=1, description="Passes over the training clips, at most.")
+    patience: int | None = Field(
+        20,
+        ge=1,
+        description="Stop after so many epochs without a better validation score and keep the best epoch. HEAR's own "
+        "is 60 (20 looks, one every third epoch).",
+    )
+
+
+class Mlp(Head):
+    """Hidden layers of Linear, BatchNorm, dropout and ReLU, then a Linear: ``[n, D]`` to ``[n, C]``."""
+
+    def __init__(self, width: int, outputs: int, layers: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for _ in range(layers):
+            parts += [_linear(width, hidden, "relu"), nn.BatchNorm1d(hidden), nn.Dropout(dropout), nn.ReLU()]
+            width = hidden
+        self.layers = nn.Sequential(*parts, _linear(width, outputs, "linear"))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits ``[n, C]`` of embeddings ``[n, D]``."""
+        return self.layers(inputs)
+
+
+def _linear(width: int, outputs: int, nonlinearity: Any) -> nn.Linear:
+    """Return a Linear with Xavier-uniform weights for what follows it, bias 0."""
+    layer = nn.Linear(width, outputs)
+    nn.init.xavier_uniform_(layer.weight, gain=nn.init.calculate_gain(nonlinearity))
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MlpProbe(Evaluator):
+    """Trains an MLP of one or two hidden layers; validation chooses depth, learning rate and epoch.
+
+    HEAR's downstream network: hidden layers of 1024 units (Linear, BatchNorm, dropout 0.1, ReLU), Adam, at most 500
+    epochs with an early stop. What differs: embeddings are standardised by the training clips, as in every probe here;
+    batches are smaller and the stop sooner, which suits small sets and two cores; the whole grid of rates and depths is
+    trained with the first seed, where HEAR draws eight points of a larger one. Nearest to HEAR is ``lr = [1e-4, 3.2e-4,
+    1e-3, 3.2e-3], batch_size = 1024, patience = 60, standardise = false, refit = "never"``. Validation clips that the
+    workbench itself held out go back to training once the choices are made.
+    """
+
+    name = "mlp"
+    reference = "HEAR 2021, arXiv 2203.03022, downstream evaluation"
+    Options = MlpOptions
+    options: MlpOptions
+
+    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
+        """Probe ``task.embeddings`` ``[clips, D]`` with every seed on every split."""
+        depths = self.options.hidden_layers
+        grid = [
+            {"hidden_layers": depth, "lr": rate, "weight_decay": self.options.weight_decay}
+            for depth, rate in product(
+                sorted(set(depths)) if isinstance(depths, list) else [depths], listed(self.options.lr)
+            )
+        ]
+        found, choices = [], {}
+        for split in task.splits:
+            trained = train_head(task, split, seeds, grid, self._build, self.options)
+            choices[split.name] = trained.chosen
+            found.append(SplitScores(split, trained.scores))
+        settings = {**self.options.model_dump(), "seeds": list(seeds), "chosen": choices}
+        return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
+
+    def _build(self, point: dict[str, Any], shape: torch.Size, outputs: int) -> Mlp:
+        return Mlp(shape[0], outputs, point["hidden_layers"], self.options.hidden, self.options.dropout)
+
+
+@hookimpl
+def ssl_wb_evaluators() -> list[type[Evaluator]]:
+    """Register the MLP probe."""
+    return [MlpProbe]

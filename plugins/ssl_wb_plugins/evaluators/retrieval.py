@@ -1,0 +1,192 @@
+"""Retrieval: query by example, without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from torch.nn import functional
+
+from ssl_wb.api import (
+    DataError,
+    Evaluator,
+    Field,
+    PluginOptions,
+    ProbeTask,
+    Result,
+    Split,
+    bootstrap,
+    hookimpl,
+    interval_of,
+)
+
+Count = Annotated[int, Field(ge=1)]
+
+#: Queries ranked at a time, to bound memory.
+ROWS = 512
+
+
+class RetrievalOptions(PluginOptions):
+    """Options of retrieval."""
+
+    k: Count | Annotated[list[Count], Field(min_length=1)] = Field(
+        default_factory=lambda: [1, 10],
+        description="Ranks that count; of several, the largest is the headline and the others stand in the table.",
+    )
+    gallery: Literal["train", "leave-one-out"] = Field(
+        "train",
+        description="What test clips are sought in: the training clips (with validation clips that the workbench "
+        "itself held out of them), or all other test clips.",
+    )
+    standardise: bool = Field(True, description="Scale every dimension to mean 0 and variance 1 of the training clips.")
+    resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval.")
+
+
+def ranked_scores(relevant: NDArray[np.bool_], cuts: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """Score rankings of the whole gallery.
+
+    ``AP@k = sum over the relevant ranks i <= k of P@i, over min(k, relevant clips)``; ``P@k`` the share of relevant
+    clips among the first k. ``mAP`` without k is over the whole ranking and so scikit-learn's average precision.
+
+    Args:
+        relevant: ``[queries, gallery]``, nearest first.
+        cuts: the k; one above the gallery is the gallery.
+
+    Returns:
+        Per query ``[queries]``, by name in tables; NaN where the gallery holds nothing relevant.
+    """
+    total = relevant.sum(axis=1)  # [queries]
+    ranks = np.arange(1, relevant.shape[1] + 1)
+    precision = relevant.cumsum(axis=1) / ranks  # [queries, gallery]
+    known = total > 0
+
+    def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+        return np.where(known, part / np.maximum(whole, 1), np.nan)
+
+    found = {"mAP": share((precision * relevant).sum(axis=1), total)}
+    for k in cuts:
+        first = min(k, relevant.shape[1])
+        gained = (precision[:, :first] * relevant[:, :first]).sum(axis=1)
+        found[f"mAP@{k}"] = share(gained, np.minimum(total, k))
+        found[f"P@{k}"] = np.where(known, precision[:, first - 1], np.nan)
+    return found
+
+
+class Retrieval(Evaluator):
+    """Query by example: a test clip ranks the gallery by cosine similarity, and clips of its label should come first.
+
+    Relevant is a clip of the same label, or of at least one common label where clips carry several. The headline is
+    mAP@k with the largest k; the table also holds precision@k and the mAP of the whole ranking. Queries for which the
+    gallery holds nothing are left out, and said. Of equally similar clips the first counts as nearer. Nothing is
+    random or chosen: seeds change nothing. The interval is a bootstrap over queries.
+    """
+
+    name = "retrieval"
+    reference = "Manning, Raghavan, Schuetze, Introduction to Information Retrieval 2008, section 8.4"
+    Options = RetrievalOptions
+    options: RetrievalOptions
+
+    @torch.no_grad()
+    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
+        """Query with the test clips of every split; ``task.embeddings`` is ``[clips, D]``."""
+        if task.regression:
+            raise DataError(
+                f"task {task.name!r}: retrieval needs classes, and its labels are numbers",
+                hint="Use linear or mlp for a task of numbers.",
+            )
+        cuts = sorted(set(self.options.k)) if isinstance(self.options.k, list) else [self.options.k]
+        found = [self._queries(task, split, cuts) for split in task.splits]  # per split and name [queries]
+        headline = f"mAP@{cuts[-1]}"
+        table = {name: float(np.mean([_mean(part[name]) for part in found])) for name in found[0]}
+        mean = table.pop(headline)
+        return Result(
+            task=task.name,
+            evaluator=self.name,
+            metric=headline,
+            mean=mean,
+            interval=self._interval([part[headline] for part in found]),
+            per_fold={split.name: _mean(part[headline]) for split, part in zip(task.splits, found, strict=True)},
+            per_seed=[mean] * len(seeds),
+            settings={**self.options.model_dump(), "seeds": list(seeds)},
+            notes=(*task.notes, *_left_out(task.splits, [part[headline] for part in found])),
+            table=table,
+        )
+
+    def _queries(self, task: ProbeTask, split: Split, cuts: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+        """Score the queries of one split, each name ``[queries]``."""
+        train = np.concatenate([split.train, split.validation]) if split.held_out else split.train
+        alone = self.options.gallery == "leave-one-out"
+        gallery = split.test if alone else train
+        if len(gallery) < 1 + alone:
+            raise DataError(
+                f"task {task.name!r}, {split.name}: the gallery is empty",
+                hint="Leave-one-out needs two test clips; gallery = 'train' needs a training part.",
+            )
+        scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
+        scaler.fit(task.embeddings[train].astype(np.float64))
+
+        def directions(rows: NDArray[np.int64]) -> torch.Tensor:
+            scaled = torch.from_numpy(scaler.transform(task.embeddings[rows].astype(np.float64)))
+            return functional.normalize(scaled, dim=1)  # [n, D]
+
+        memory = directions(gallery)  # [m, D]
+        parts = []
+        for start in range(0, len(split.test), ROWS):
+            rows = split.test[start : start + ROWS]
+            # Rounded, so that copies are equally near whatever the order of summation.
+            similar = (directions(rows) @ memory.T).round(decimals=9)  # [n, m]
+            if alone:
+                similar[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = -torch.inf
+            order = similar.argsort(dim=1, descending=True, stable=True).numpy()  # [n, m]
+            same = _same(task.labels[rows], task.labels[gallery])  # [n, m]
+            # The query itself is last in its own ranking, and goes.
+            ranking = np.take_along_axis(same, order, axis=1)[:, : len(gallery) - alone]
+            parts.append(ranked_scores(ranking, cuts))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _interval(self, values: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+        """Draw queries within each split, values ``[queries]`` each, for the 95 % interval of the mean over splits."""
+        draws = []
+        for number, value in enumerate(values):
+            known = value[~np.isnan(value)]
+            if not len(known):
+                return (float("nan"), float("nan"))
+
+            def means(weights: NDArray[np.float64], known: NDArray[np.float64] = known) -> NDArray[np.float64]:
+                return np.asarray(weights @ known / weights.sum(axis=1))
+
+            draws.append(bootstrap(means, len(known), self.options.resamples, number))
+        return interval_of(np.asarray(np.mean(draws, axis=0)))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Mean over the queries that have an answer; NaN without any."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _same(queries: NDArray[Any], gallery: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which clips are relevant, ``[n, m]``, of labels ``[n]`` and ``[m]`` or ``[n, C]`` and ``[m, C]``."""
+    if queries.ndim == 2:
+        return np.asarray(queries @ gallery.T > 0)
+    return np.asarray(queries[:, None] == gallery[None, :])
+
+
+def _left_out(splits: Sequence[Split], values: Sequence[NDArray[np.float64]]) -> list[str]:
+    """Say for how many queries the gallery holds nothing."""
+    counts = [(split.name, int(np.isnan(value).sum()), len(value)) for split, value in zip(splits, values, strict=True)]
+    return [
+        f"{name}: {missing} of {total} queries have no relevant clip in the gallery and are left out"
+        for name, missing, total in counts
+        if missing
+    ]
+
+
+@hookimpl
+def ssl_wb_evaluators() -> list[type[Evaluator]]:
+    """Register retrieval."""
+    return [Retrieval]

@@ -1,0 +1,117 @@
+"""Results made of scores, and their intervals against simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ssl_wb.api import ProbeTask, Split, SplitScores, summarise
+
+
+def task(labels, classes, splits=1):
+    """Clips without embeddings; half of them is tested, another half in every split."""
+    parts = []
+    for number in range(splits):
+        rows = np.random.default_rng(number).permutation(len(labels))
+        train, test = np.sort(rows[: len(rows) // 2]), np.sort(rows[len(rows) // 2 :])
+        parts.append(Split(f"split {number}", train, train[:0], test))
+    return ProbeTask("some", np.zeros((len(labels), 1), np.float32), labels, classes, parts)
+
+
+def blobs(clips=40, classes=2, splits=1):
+    return task(np.arange(clips) % classes, [str(number) for number in range(classes)], splits)
+
+
+def several(clips=300, classes=5):
+    labels = (np.random.default_rng(0).random((clips, classes)) < 0.3).astype(np.float32)
+    return task(labels, list("abcde")[:classes])
+
+
+def test_missing_classes_are_noted_by_name():
+    probed = several()
+    probed.labels[probed.splits[0].test, 3] = 0
+    found = SplitScores(probed.splits[0], np.zeros((1, len(probed.splits[0].test), 5)))
+    result = summarise(probed, "fake", [found], settings={}, resamples=100)
+    assert result.metric == "mAP"
+    assert result.notes == ("split 0: 1 of 5 classes have no positive test clip and are left out of mAP (d)",)
+    assert result.per_clip is None
+
+
+def test_several_labels_have_an_interval_around_the_mean():
+    probed = several()
+    split = probed.splits[0]
+    scores = probed.labels[split.test][None] + np.random.default_rng(0).normal(size=(2, len(split.test), 5))
+    result = summarise(probed, "fake", [SplitScores(split, scores)], settings={}, resamples=500)
+    low, high = result.interval
+    assert low < result.mean < high
+    assert 0.02 < high - low < 0.4
+
+
+def test_means_are_over_seeds_and_splits_and_per_clip_scores_are_kept():
+    probed = blobs(splits=2, clips=40, classes=2)
+    truth = np.eye(2)[probed.labels]
+    right, wrong = truth, 1 - truth
+    first = SplitScores(probed.splits[0], np.stack([right, wrong])[:, probed.splits[0].test])
+    second = SplitScores(probed.splits[1], np.stack([right, right])[:, probed.splits[1].test])
+    result = summarise(probed, "fake", [first, second], settings={}, resamples=100)
+    assert result.per_fold == {"split 0": 0.5, "split 1": 1.0}
+    assert result.per_seed == [1.0, 0.5]
+    assert result.mean == 0.75
+    tested = set(probed.splits[0].test) | set(probed.splits[1].test)
+    assert set(np.flatnonzero(~np.isnan(result.per_clip))) == tested
+    assert set(np.unique(result.per_clip[probed.splits[1].test])) <= {0.5, 1.0}
+
+
+def test_the_interval_covers_the_true_score_about_95_times_in_100():
+    clips, truth, trials = 120, 0.7, 150
+    rows = np.arange(clips)
+    split = Split("test", rows[:1], rows[1:2], rows)
+    covered, widths = 0, []
+    for seed in range(trials):
+        hit = np.random.default_rng(seed).random(clips) < truth
+        probed = ProbeTask("coin", np.zeros((clips, 1), np.float32), np.zeros(clips, np.int64), ["a", "b"], [split])
+        scores = np.stack([hit, ~hit], axis=1)[None].astype(float)
+        low, high = summarise(probed, "fake", [SplitScores(split, scores)], settings={}, resamples=300).interval
+        covered += low <= truth <= high
+        widths.append(high - low)
+    assert 0.88 <= covered / trials <= 0.99
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.sqrt(truth * (1 - truth) / clips), rel=0.1)
+
+
+def test_the_same_scores_give_the_same_interval():
+    probed = blobs(clips=60)
+    scores = np.random.default_rng(0).normal(size=(1, len(probed.splits[0].test), 4))
+    found = [SplitScores(probed.splits[0], scores)]
+    one, two = (summarise(probed, "fake", found, settings={}, resamples=200) for _ in range(2))
+    assert one.interval == two.interval
+
+
+def test_other_metrics_and_further_figures_go_to_the_table():
+    probed = blobs(clips=60)
+    truth = np.eye(2)[probed.labels[probed.splits[0].test]]
+    found = [SplitScores(probed.splits[0], truth[None])]
+    result = summarise(probed, "fake", found, settings={}, resamples=100, table={"layer 3": 0.5})
+    assert result.metric == "accuracy"
+    assert result.table["layer 3"] == 0.5
+    assert (result.table["macro F1"], result.table["macro AUC"], result.table["EER"]) == (1.0, 1.0, 0.0)
+
+
+def test_the_task_says_what_is_reported():
+    probed = replace(blobs(clips=60), metric="EER")
+    scores = np.random.default_rng(0).random((2, 30, 2))
+    result = summarise(probed, "fake", [SplitScores(probed.splits[0], scores)], settings={}, resamples=100)
+    assert (result.metric, result.higher, result.percent) == ("EER", False, True)
+    assert 0.2 < result.interval[0] <= result.mean <= result.interval[1] < 0.8
+    assert "accuracy" in result.table
+    assert result.per_clip is None
+
+
+def test_the_spread_over_seeds_is_the_sample_standard_deviation():
+    probed = blobs(clips=40)
+    truth = np.eye(2)[probed.labels[probed.splits[0].test]]
+    found = [SplitScores(probed.splits[0], np.stack([truth, 1 - truth, truth]))]
+    result = summarise(probed, "fake", found, settings={}, resamples=100)
+    assert result.per_seed == [1.0, 0.0, 1.0]
+    assert result.std == pytest.approx(np.std([1, 0, 1], ddof=1))

@@ -1,0 +1,106 @@
+"""``ssl-wb tasks``: list and show the tasks that ship, and make their manifests from original downloads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssl_wb.cli.output import JsonFlag, echo_json, echo_table
+from ssl_wb.errors import UsageError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List and show the tasks that ship, and make their manifests; without a word, list them.")
+
+Name = Annotated[str, typer.Argument(help="Name of a task.")]
+
+
+@app.callback(invoke_without_command=True)
+def _without_a_word(context: typer.Context, as_json: Annotated[bool, JsonFlag] = False) -> None:
+    if context.invoked_subcommand is None:
+        _list(as_json)
+    elif as_json:
+        raise UsageError("--json stands after the word", hint="ssl-wb tasks list --json")
+
+
+@app.command("list")
+def list_tasks(as_json: Annotated[bool, JsonFlag] = False) -> None:
+    """List the tasks that ship."""
+    _list(as_json)
+
+
+@app.command("show")
+def show(name: Name, as_json: Annotated[bool, JsonFlag] = False) -> None:
+    """Show a task: metric, division, where to get it, what its manifest needs, and what is doubtful."""
+    from ssl_wb.evaluate.catalogue import find_task
+
+    task = find_task(name)
+    if as_json:
+        echo_json(task.as_json())
+        return
+    known = ", ".join(f"{part} {count:,}" for part, count in task.known.items())
+    lines = [
+        ("metric", task.metric),
+        ("labels", "several per clip" if task.multi_label else "one per clip"),
+        ("classes", str(task.classes) if task.classes else "not stated"),
+        ("clip length", f"{task.clip_seconds:g} s"),
+        ("division", task.division),
+        ("counts", known or "not stated"),
+        ("get it at", task.homepage),
+        ("licence", task.licence),
+        ("columns", ", ".join(task.columns)),
+    ]
+    typer.echo(f"{task.name}  ({task.domain})\n{task.title}\n")
+    for key, value in lines:
+        typer.echo(f"{key + ':':<13}{value}")
+    typer.echo(f"\nBelow --root of `ssl-wb tasks make {task.name}`:")
+    for line in task.layout:
+        typer.echo(f"  {line}")
+    if task.notes:
+        typer.echo("\nNotes:")
+        for note in task.notes:
+            typer.echo(f"  - {note}")
+
+
+@app.command("make")
+def make(
+    name: Name,
+    root: Annotated[Path, typer.Option(help="Folder of the download, in its original layout.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write: a .csv file.")],
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Write even where more than a tenth of the clips is missing.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write a task's manifest from the files of its download, and say what is missing."""
+    from ssl_wb.evaluate.catalogue import find_task
+    from ssl_wb.evaluate.catalogue.make import make_manifest
+
+    made = make_manifest(
+        find_task(name), root.expanduser(), out.expanduser(), allow_missing=allow_missing, overwrite=overwrite
+    )
+    for remark in made.remarks:
+        typer.echo(f"warning: {remark}", err=True)
+    counts = ", ".join(f"{part} {count:,}" for part, count in made.counts.items())
+    typer.echo(f"{made.clips:,} clips of {made.classes:,} classes: {counts}", err=True)
+    typer.echo(str(made.path))
+
+
+def _list(as_json: bool) -> None:
+    from ssl_wb.evaluate.catalogue import CATALOGUE
+
+    if as_json:
+        echo_json([task.as_json() for task in CATALOGUE.values()])
+        return
+    echo_table(
+        ["NAME", "DOMAIN", "METRIC", "LABELS", "CLASSES", "SECONDS", "DIVISION", "TITLE"],
+        [
+            [
+                *(task.name, task.domain, task.metric, "several" if task.multi_label else "one"),
+                *(str(task.classes or "?"), f"{task.clip_seconds:g}", task.division, task.title),
+            ]
+            for task in CATALOGUE.values()
+        ],
+    )

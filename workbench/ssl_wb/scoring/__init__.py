@@ -1,0 +1,1 @@
+"""Metrics, bootstrap intervals and the results made of them: what every evaluator shares."""

@@ -1,0 +1,199 @@
+"""Results of probes: means, bootstrap intervals, and the paired difference between two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_wb.contracts.evaluator import ProbeTask, Result, SplitScores
+from ssl_wb.errors import DataError
+from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, correct, metrics_for
+
+__all__ = ["bootstrap", "interval_of", "paired_draws", "summarise"]
+
+Floats = NDArray[np.float64]
+
+#: Resamples that are drawn together; bounds the memory of a bootstrap.
+CHUNK = 100
+#: Resamples of a metric that sorts, at least; a fifth of the others' is drawn of it.
+SORTED_RESAMPLES = 200
+#: Seed of every bootstrap: the same scores give the same interval.
+BOOTSTRAP_SEED = 0
+
+
+def bootstrap(statistic: Callable[[Floats], Floats], clips: int, resamples: int, seed: int = 0) -> Floats:
+    """Compute a statistic on bootstrap resamples of clips.
+
+    Args:
+        statistic: called with weights ``[r, clips]``, how often each clip was drawn; returns ``[r]``.
+        clips: how many there are.
+        resamples: how many to draw; the same for the same seed.
+        seed: of the draw; independent parts of one result take different ones.
+
+    Returns:
+        ``[resamples]``.
+    """
+    generator = np.random.default_rng([BOOTSTRAP_SEED, seed])
+    parts = []
+    for first in range(0, resamples, CHUNK):
+        draws = min(CHUNK, resamples - first)
+        weights = generator.multinomial(clips, np.full(clips, 1.0 / clips), size=draws).astype(np.float64)
+        parts.append(statistic(weights))
+    return np.concatenate(parts)
+
+
+def interval_of(draws: Floats) -> tuple[float, float]:
+    """Return the 95 % percentile interval of bootstrap draws ``[r]``, NaN among them left out."""
+    known = draws[~np.isnan(draws)]  # a resample may hold no positive clip at all
+    low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
+    return (float(low), float(high))
+
+
+def _resamples(metric: Metric, resamples: int) -> int:
+    return max(SORTED_RESAMPLES, resamples // 5) if metric.sorts else resamples
+
+
+def _means(metric: Metric, labels: NDArray[Any], scores: NDArray[Any], weights: Floats) -> Floats:
+    """Score averaged over seeds of ``[S, n, classes]``, clips counted ``weights [r, n]`` times; ``[r]``."""
+    if metric.name == "accuracy":  # right or wrong per clip: one product for all seeds
+        return np.asarray(weights @ correct(labels, scores).mean(axis=0) / weights.sum(axis=1))
+    return np.asarray(np.mean([metric.value(labels, one, weights) for one in scores], axis=0))
+
+
+def _draws(metric: Metric, labels: NDArray[Any], found: Sequence[SplitScores], resamples: int) -> Floats:
+    """Bootstrap draws ``[resamples]`` of the mean over seeds and splits, clips drawn within each split."""
+    draws = [
+        bootstrap(
+            partial(_means, metric, labels[part.split.test], part.scores), len(part.split.test), resamples, number
+        )
+        for number, part in enumerate(found)
+    ]
+    return np.asarray(np.stack(draws).mean(axis=0))
+
+
+def _per_clip(labels: NDArray[Any], found: Sequence[SplitScores]) -> NDArray[np.float32]:
+    """Share of seeds in which each clip was right ``[clips]``, NaN where never tested."""
+    values = np.full(len(labels), np.nan, dtype=np.float32)  # [clips]
+    for part in found:
+        values[part.split.test] = correct(labels[part.split.test], part.scores).mean(axis=0)
+    return values
+
+
+def _notes(task: ProbeTask, found: Sequence[SplitScores], metric: Metric) -> tuple[str, ...]:
+    """Return the task's notes and, for several labels, the classes left out."""
+    notes = list(task.notes)
+    if task.multi_label:
+        for part in found:
+            positives = np.atleast_1d(task.labels[part.split.test].any(axis=0))  # [classes]
+            missing = [name for name, there in zip(task.classes, positives, strict=True) if not there]
+            if missing:
+                shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+                notes.append(
+                    f"{part.split.name}: {len(missing)} of {len(task.classes)} classes have no positive "
+                    f"test clip and are left out of {metric.name} ({shown})"
+                )
+    return tuple(notes)
+
+
+def _by_seed(metric: Metric, labels: NDArray[Any], found: Sequence[SplitScores]) -> Floats:
+    """Score of every split and seed, ``[splits, seeds]``."""
+    return np.array(
+        [[float(metric.value(labels[part.split.test], one, None)[0]) for one in part.scores] for part in found]
+    )
+
+
+def summarise(
+    task: ProbeTask,
+    evaluator: str,
+    found: Sequence[SplitScores],
+    *,
+    settings: dict[str, Any],
+    resamples: int,
+    table: dict[str, float] | None = None,
+    detail: dict[str, Any] | None = None,
+) -> Result:
+    """Turn scores of test clips into a result.
+
+    The interval is a percentile bootstrap over test clips, resampled within each split, of the score averaged
+    over seeds and splits. It tells how far the score depends on which clips were drawn; that folds differ (as
+    speakers do) shows in ``per_fold``. The other metrics that fit the labels go to ``table``.
+
+    Args:
+        task: what was probed; its ``metric`` is the one reported.
+        evaluator: name of the probe.
+        found: scores of the test clips of every split.
+        settings: options and choices, for the record.
+        resamples: bootstrap resamples; a fifth of them, but at least 200, for metrics that sort (mAP, AUC, EER).
+        table: further figures by name.
+        detail: what a plot needs, in plain values.
+
+    Raises:
+        DataError: the task's metric does not fit its labels.
+    """
+    metric = choose_metric(task.metric, task.labels)
+    values = _by_seed(metric, task.labels, found)  # [splits, seeds]
+    others = {
+        one.name: float(_by_seed(one, task.labels, found).mean()) for one in metrics_for(task.labels) if one != metric
+    }
+    return Result(
+        task=task.name,
+        evaluator=evaluator,
+        metric=metric.name,
+        mean=float(values.mean()),
+        interval=interval_of(_draws(metric, task.labels, found, _resamples(metric, resamples))),
+        per_fold={part.split.name: float(value) for part, value in zip(found, values.mean(axis=1), strict=True)},
+        per_seed=[float(value) for value in values.mean(axis=0)],
+        settings=settings,
+        notes=_notes(task, found, metric),
+        per_clip=_per_clip(task.labels, found) if metric.name == "accuracy" else None,
+        table={**others, **(table or {})},
+        detail=detail or {},
+        percent=metric.percent,
+        higher=metric.higher,
+        scores=tuple(found),
+        labels=task.labels,
+    )
+
+
+def paired_draws(a: Result, b: Result, resamples: int = 2000) -> tuple[float, Floats]:
+    """Compare two results on the same test clips.
+
+    Each bootstrap resample draws clips within each split, and both encoders are scored on the same ones: what makes
+    a clip hard for both does not widen the interval.
+
+    Args:
+        a: result of a probe that kept its test scores.
+        b: another on the same task, with the same metric.
+        resamples: draws; a fifth, but at least 200, for metrics that sort.
+
+    Returns:
+        ``a.mean - b.mean``, and its bootstrap draws ``[r]``.
+
+    Raises:
+        DataError: the results are not of the same clips and metric, or have no scores per clip.
+    """
+    if not a.scores or not b.scores or a.labels is None or b.labels is None or a.metric not in METRICS:
+        raise DataError(
+            f"task {a.task!r}: {a.evaluator!r} keeps no score per clip, so no paired difference",
+            hint="Compare the two intervals instead.",
+        )
+    same = (
+        a.task == b.task
+        and a.metric == b.metric
+        and np.array_equal(a.labels, b.labels)
+        and len(a.scores) == len(b.scores)
+        and all(np.array_equal(x.split.test, y.split.test) for x, y in zip(a.scores, b.scores, strict=True))
+    )
+    if not same:
+        raise DataError(
+            f"results of {a.task!r} and {b.task!r} are not of the same test clips",
+            hint="Probe both encoders on one manifest with the same columns split and fold.",
+        )
+    metric = METRICS[a.metric]
+    count = _resamples(metric, resamples)
+    # One seed of the bootstrap, so the same clips are drawn for both.
+    return a.mean - b.mean, _draws(metric, a.labels, a.scores, count) - _draws(metric, a.labels, b.scores, count)
