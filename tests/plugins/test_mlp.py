@@ -143,7 +143,7 @@ def test_the_network_is_hears():
     assert [layer.out_features for layer in head.layers if isinstance(layer, torch.nn.Linear)] == [1024, 1024, 5]
     assert float(head.layers[-1].bias.detach().abs().max()) == 0.0
     options = MlpOptions()
-    assert (options.hidden, options.dropout, options.hidden_layers, options.epochs) == (1024, 0.1, [1, 2], 500)
+    assert (options.hidden, options.dropout, options.hidden_layers) == (1024, 0.1, [1, 2])
 
 
 @pytest.mark.parametrize("options", [{"lr": 0.0}, {"lr": []}, {"hidden_layers": 0}, {"dropout": 1.0}, {"width": 3}])

@@ -36,8 +36,14 @@ def test_there_are_small_recipes_of_every_system():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_fifty_steps_on_real_clips(name, real_audio, tmp_path):
-    batch_size = 64 if "audiomosaic" in name else 16  # a contrast needs somebody to contrast with
-    settings = ["train.steps=50", "train.log_every=1", "train.warmup=0.2", "data.workers=0"]
+    batch_size = 32 if "audiomosaic" in name else 8  # a contrast needs somebody to contrast with
+    settings = [
+        "train.steps=50",
+        "train.log_every=1",
+        "train.warmup=0.2",
+        "data.workers=0",
+        "train.checkpoint_every=1.0",
+    ]
     settings.append(f"train.batch_size={batch_size}")
     run = train(
         name,
@@ -58,7 +64,7 @@ def test_two_processes_give_the_loss_of_one_on_the_same_global_batch(name, real_
     settings = [f"data.train={data_for(name, real_audio)}", "train.steps=3", "train.batch_size=16", "train.log_every=1"]
     # AdamW's first steps have the size of the learning rate however small a gradient is, its rounding included: a low
     # rate keeps that out of what is compared.
-    settings += ["train.precision=fp32", "data.workers=0", "optimizer.lr=1e-5"]
+    settings += ["train.precision=fp32", "data.workers=0", "optimizer.lr=1e-5", "train.checkpoint_every=1.0"]
     arguments = ["-m", "ssl_wb", "train", name, "--cpu", *(word for each in settings for word in ("--set", each))]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     logged = []
