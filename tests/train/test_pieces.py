@@ -73,8 +73,9 @@ def test_precision_words():
 
 def test_a_rule_speaks_once_after_three_bad_measurements_and_again_after_recovery():
     monitor = HealthMonitor([HealthRule("x.std", "it collapses", below=0.1, after=0.5)])
-    assert [monitor.check({"x.std": 0.0}, 0.4) for _ in range(5)] == [[]] * 5
-    said = [monitor.check({"x.std": value}, 0.6) for value in (0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0)]
+    assert [monitor.check({"x.std": 0.0}, 400, 1000) for _ in range(5)] == [[]] * 5
+    assert [monitor.check({"x.std": 0.0}, 199, 200) for _ in range(5)] == [[]] * 5  # a short run has not settled
+    said = [monitor.check({"x.std": value}, 600, 1000) for value in (0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0)]
     assert [len(messages) for messages in said] == [0, 0, 1, 0, 0, 0, 0, 1]
     assert said[2] == ["x.std = 0, below 0.1: it collapses"]
     assert monitor.ailing() == ["x.std"]
@@ -82,8 +83,8 @@ def test_a_rule_speaks_once_after_three_bad_measurements_and_again_after_recover
 
 def test_rules_above_and_absent_metrics():
     monitor = HealthMonitor([HealthRule("share", "one takes all", above=0.9)])
-    assert monitor.check({"other": 1.0}, 0.5) == []
-    assert [monitor.check({"share": 0.95}, 0.5) for _ in range(3)][-1] == ["share = 0.95, above 0.9: one takes all"]
+    assert monitor.check({"other": 1.0}, 50, 100) == []
+    assert [monitor.check({"share": 0.95}, 50, 100) for _ in range(3)][-1] == ["share = 0.95, above 0.9: one takes all"]
 
 
 @pytest.fixture

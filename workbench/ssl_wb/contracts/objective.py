@@ -135,7 +135,8 @@ class HealthRule:
         meaning: one sentence for the user: what this says and what to try.
         below: fires under this level.
         above: fires over this level.
-        after: share of the run during which the rule keeps silent, for figures that start low.
+        after: share of the run during which the rule keeps silent, for figures that start low; above 0 it is 200 steps
+            at least.
     """
 
     metric: str

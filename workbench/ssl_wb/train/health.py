@@ -11,6 +11,8 @@ __all__ = ["HealthMonitor"]
 
 #: Measured steps in a row before a rule speaks: one bad batch is not a collapse.
 PATIENCE = 3
+#: Optimiser steps that a figure which starts low is given, however short the run: classes and hypotheses part slowly.
+SETTLING = 200
 
 
 class HealthMonitor:
@@ -23,17 +25,19 @@ class HealthMonitor:
         self.rules = list(rules)
         self.counts = [0] * len(self.rules)
 
-    def check(self, metrics: Mapping[str, float], progress: float) -> list[str]:
+    def check(self, metrics: Mapping[str, float], step: int, steps: int) -> list[str]:
         """Return a sentence for each rule that fires at this step for the first time since it was last well.
 
         Args:
             metrics: figures of the step.
-            progress: share of training done.
+            step: optimiser steps done.
+            steps: optimiser steps of the run.
         """
         messages = []
         for number, rule in enumerate(self.rules):
             value = metrics.get(rule.metric)
-            if value is None or math.isnan(value) or progress < rule.after:
+            early = rule.after > 0.0 and step < max(SETTLING, rule.after * steps)
+            if value is None or math.isnan(value) or early:
                 continue
             low = rule.below is not None and value < rule.below
             high = rule.above is not None and value > rule.above

@@ -271,7 +271,7 @@ class Trainer:
             "gradient_norm": norm,
             **figures,
         }
-        warnings = self.monitor.check(figures, self.step / self.steps)
+        warnings = self.monitor.check(figures, self.step, self.steps)
         row["health"] = {"ailing": self.monitor.ailing(), "warnings": warnings}
         row["clips_per_second"] = self._timed * batch_size / max(seconds, 1e-9)
         row["data_wait_share"] = min(1.0, self._waited / max(seconds, 1e-9))
