@@ -44,7 +44,7 @@ from ssl_wb.layers.attention import attention
 from ssl_wb.layers.autocast import full_precision
 from ssl_wb.layers.batch_norm import GlobalBatchNorm
 from ssl_wb.layers.ema import ema_update, linear_schedule
-from ssl_wb.layers.health import direction_std, effective_rank, feature_std
+from ssl_wb.layers.health import direction_std, effective_rank, feature_std, uniformity
 from ssl_wb.layers.initialise import initialise, initialise_trunc_normal
 from ssl_wb.layers.noise import drop_path_scales
 from ssl_wb.layers.normalise import standardise_rows
@@ -121,5 +121,6 @@ __all__ = [
     "standardise_rows",
     "steps_of",
     "summarise",
+    "uniformity",
     "visible_count",
 ]

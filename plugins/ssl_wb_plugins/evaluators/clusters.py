@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
+from sklearn.metrics.cluster import contingency_matrix
 from sklearn.preprocessing import StandardScaler
 
 from ssl_wb.api import DataError, Evaluator, Field, PluginOptions, ProbeTask, Result, Split, hookimpl
@@ -38,11 +39,7 @@ class ClustersOptions(PluginOptions):
 
 def contingency(labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> Floats:
     """Count clips per class and cluster, ``[classes, clusters]``, of labels and clusters ``[n]``."""
-    _, rows = np.unique(labels, return_inverse=True)
-    _, columns = np.unique(clusters, return_inverse=True)
-    counts = np.zeros((rows.max() + 1, columns.max() + 1))
-    np.add.at(counts, (rows, columns), 1.0)
-    return counts
+    return np.asarray(contingency_matrix(labels, clusters, dtype=np.float64))
 
 
 def _entropy(counts: Floats) -> float:

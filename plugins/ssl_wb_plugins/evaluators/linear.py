@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,9 +27,7 @@ from ssl_wb.api import (
     score,
     summarise,
 )
-
-Rate = Annotated[float, Field(gt=0.0)]
-Decay = Annotated[float, Field(ge=0.0)]
+from ssl_wb_plugins.evaluators.heads import Decays, Rates
 
 #: Adam's moments (PyTorch's and EVAR's values).
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -40,11 +38,11 @@ INIT_STD = 0.01
 class LinearOptions(PluginOptions):
     """Options of the linear probe."""
 
-    lr: Rate | Annotated[list[Rate], Field(min_length=1)] = Field(
+    lr: Rates = Field(
         default_factory=lambda: [3e-4, 1e-3, 3e-3],
         description="Adam's learning rate; of several, the validation part chooses. EVAR's own is 3e-5.",
     )
-    weight_decay: Decay | Annotated[list[Decay], Field(min_length=1)] = Field(
+    weight_decay: Decays = Field(
         default_factory=lambda: [1e-3, 1e-2],
         description="L2 penalty; of several, the validation part chooses. EVAR's own is 1e-8.",
     )

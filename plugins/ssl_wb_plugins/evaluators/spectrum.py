@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_wb.api import DataError, Evaluator, Field, PluginOptions, ProbeTask, Result, hookimpl
+from ssl_wb.api import DataError, Evaluator, Field, PluginOptions, ProbeTask, Result, hookimpl, uniformity
 
 #: RankMe's epsilon (for float32 embeddings, as published).
 RANKME_EPS = 1e-7
@@ -76,12 +76,6 @@ def alignment(first: Tensor, second: Tensor) -> float:
     return float(apart.square().sum(dim=1).mean())
 
 
-def uniformity(embeddings: Tensor) -> float:
-    """Log of the mean of exp(-2 d^2) over pairs of unit vectors ``[n, D]``: 0 where all are one, -4 at best."""
-    squared = torch.pdist(functional.normalize(embeddings, dim=1)).square()  # [n (n - 1) / 2]
-    return float(torch.logsumexp(-2.0 * squared, dim=0) - np.log(len(squared)))
-
-
 class Spectrum(Evaluator):
     """Effective rank, RankMe, alignment and uniformity of the embeddings; no probe, no labels, nothing chosen.
 
@@ -112,7 +106,7 @@ class Spectrum(Evaluator):
                 continue
             embeddings = task.embeddings[rows].astype(np.float64)  # [n, D]
             figures, values = ranks(embeddings)
-            figures["uniformity"] = uniformity(torch.from_numpy(embeddings))
+            figures["uniformity"] = float(uniformity(torch.from_numpy(embeddings)))
             found.append({**figures, **self._alignment(task, rows)})
             curve = curve if len(curve) else values
         table = {name: float(np.mean([one[name] for one in found])) for name in found[0]}

@@ -117,14 +117,7 @@ class Eat(Objective):
 
     def health_rules(self) -> tuple[HealthRule, ...]:
         """A teacher that says the same of every patch."""
-        return (
-            HealthRule(
-                "target_std",
-                "the teacher's features are nearly the same for every patch: the representation is collapsing "
-                "(lower the learning rate, raise the teacher's decay, or mask less)",
-                below=0.02,
-            ),
-        )
+        return (HealthRule.collapse("target_std", "the teacher's features"),)
 
 
 @hookimpl

@@ -26,6 +26,7 @@ from ssl_wb.api import (
     initialise_trunc_normal,
     model_validator,
     process_place,
+    uniformity,
 )
 
 #: A learned temperature stays between these.
@@ -90,15 +91,6 @@ def positive_similarity(views: Sequence[Tensor]) -> Tensor:
     directions = F.normalize(torch.stack([view.detach().float() for view in views], dim=1), dim=-1)  # [b, V, d]
     V = directions.shape[1]
     return ((directions.sum(dim=1).square().sum(dim=-1) - V) / (V * (V - 1))).mean()
-
-
-def uniformity(projections: Tensor) -> Tensor:
-    """Return log of the mean of exp(-2 |x - y|^2) over pairs of different rows of ``[b, d]``, L2-normalised first.
-
-    From 0, all alike, down to about -4, spread evenly over the sphere (Wang, Isola 2020, arXiv 2005.10242).
-    """
-    directions = F.normalize(projections.detach().float(), dim=-1)
-    return torch.pdist(directions).square().mul(-2.0).exp().mean().log()
 
 
 class InfoNce(Objective):

@@ -111,14 +111,7 @@ class Malap(Objective):
 
     def health_rules(self) -> tuple[HealthRule, ...]:
         """Latents or predictions that no longer differ from patch to patch."""
-        return (
-            HealthRule(
-                "prediction_std",
-                "the predictions are nearly the same for every patch: the representation is collapsing "
-                "(lower the learning rate, raise the teacher's decay, or mask less)",
-                below=0.02,
-            ),
-        )
+        return (HealthRule.collapse("prediction_std", "the predictions"),)
 
 
 @hookimpl

@@ -188,14 +188,7 @@ class Mcl(Objective):
 
     def health_rules(self) -> tuple[HealthRule, ...]:
         """Predictions that no longer differ, or hypotheses that no longer compete."""
-        rules = [
-            HealthRule(
-                "prediction_std",
-                "the predictions are nearly the same for every patch: the representation is collapsing "
-                "(lower the learning rate, raise the teacher's decay, or mask less)",
-                below=0.02,
-            )
-        ]
+        rules = [HealthRule.collapse("prediction_std", "the predictions")]
         if self.options.heads > 1:
             rules += [
                 HealthRule(

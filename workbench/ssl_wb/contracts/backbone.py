@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_wb.contracts.masker import Grid
 from ssl_wb.contracts.plugin import Kind, Plugin, PluginOptions
+from ssl_wb.errors import PluginError
 
 __all__ = ["Backbone", "Trunk"]
 
@@ -34,11 +35,11 @@ class Trunk(nn.Module, ABC):
 
     def layers_and_branches(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return ``layers(tokens)``, and what each block's MLP adds to its input, ``[B, K, D]``: data2vec's targets."""
-        raise NotImplementedError(f"{type(self).__name__} does not give its MLPs' outputs")
+        raise PluginError(f"{type(self).__name__} does not give its MLPs' outputs")
 
     def reset_parameters(self) -> None:
         """Draw fresh weights, for a teacher that does not start as a copy of the student."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be initialised anew; use teacher.init = 'copy'")
+        raise PluginError(f"{type(self).__name__} cannot be initialised anew; use teacher.init = 'copy'")
 
 
 class Backbone(Plugin, nn.Module, ABC):

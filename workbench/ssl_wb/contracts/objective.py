@@ -145,6 +145,21 @@ class HealthRule:
     above: float | None = None
     after: float = 0.0
 
+    @classmethod
+    def collapse(cls, metric: str, what: str) -> HealthRule:
+        """Return the rule of a spread of directions over patches that vanishes.
+
+        Args:
+            metric: a :func:`ssl_wb.api.direction_std`.
+            what: of what it is the spread, in the plural, as "the predictions".
+        """
+        return cls(
+            metric,
+            f"{what} are nearly the same for every patch: the representation is collapsing "
+            "(lower the learning rate, raise the teacher's decay, or mask less)",
+            below=0.02,
+        )
+
 
 class Objective(Plugin, nn.Module, ABC):
     """A loss over the step's state.

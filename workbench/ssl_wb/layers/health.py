@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ssl_wb.layers.autocast import full_precision
 
-__all__ = ["direction_std", "effective_rank", "feature_std"]
+__all__ = ["direction_std", "effective_rank", "feature_std", "uniformity"]
 
 
 @torch.no_grad()
@@ -65,3 +67,20 @@ def effective_rank(features: Tensor, rows: int = 2048) -> Tensor:
         return torch.zeros((), device=features.device)
     p = values / total
     return torch.exp(-(p * (p + 1e-12).log()).sum()).float()
+
+
+@torch.no_grad()
+def uniformity(embeddings: Tensor) -> Tensor:
+    """Log of the mean of exp(-2 |x - y|^2) over pairs of different rows, L2-normalised first.
+
+    From 0, all alike, down to about -4, spread evenly over the sphere (Wang, Isola 2020, arXiv 2005.10242).
+
+    Args:
+        embeddings: ``[n, D]``, n at least 2; computed in float32, or float64 where they come so.
+
+    Returns:
+        Scalar.
+    """
+    rows = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    squared = torch.pdist(functional.normalize(rows, dim=1)).square()  # [n (n - 1) / 2]
+    return torch.logsumexp(-2.0 * squared, dim=0) - math.log(len(squared))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self, cast
 
 import torch
@@ -14,7 +14,6 @@ from ssl_wb.contracts.backbone import Backbone, Trunk
 from ssl_wb.contracts.masker import Grid, Mask, Masker, MaskRequest
 from ssl_wb.contracts.objective import HealthRule, ModelShapes, Need, Objective, StepState, View
 from ssl_wb.contracts.plugin import steps_of
-from ssl_wb.errors import PluginError
 from ssl_wb.layers.ema import ema_update, linear_schedule
 from ssl_wb.layers.health import direction_std, effective_rank
 from ssl_wb.layers.noise import step_noise
@@ -48,14 +47,6 @@ class PretextOutput:
 
     loss: Tensor
     metrics: dict[str, Tensor | float] = field(default_factory=dict)
-
-
-def _reset(trunk: Trunk) -> None:
-    """Draw fresh weights; PluginError from a trunk that cannot."""
-    try:
-        trunk.reset_parameters()
-    except NotImplementedError as error:
-        raise PluginError(str(error)) from error
 
 
 def draw_masks(masker: Masker, requests: Sequence[MaskRequest]) -> tuple[Mask, ...]:
@@ -156,7 +147,7 @@ class PretextModel(nn.Module):
         if not TEACHER_NEEDS.isdisjoint(self.needs):
             self.teacher = copy.deepcopy(backbone.trunk)
             if teacher.init == "independent":
-                _reset(self.teacher)
+                self.teacher.reset_parameters()
             self.teacher.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -385,15 +376,7 @@ class PretextModel(nn.Module):
 
     def health_rules(self) -> list[HealthRule]:
         """Return the rules of the student and of every objective, metrics named as in ``metrics``."""
-        rules = [
-            HealthRule(
-                "student.latent_std",
-                "the student's latents are nearly the same for every patch: the representation is collapsing "
-                "(lower the learning rate, raise the teacher's decay, or mask less)",
-                below=0.02,
-            )
-        ]
+        rules = [HealthRule.collapse("student.latent_std", "the student's latents")]
         for label, objective in self._objectives():
-            for rule in objective.health_rules():
-                rules.append(HealthRule(f"{label}.{rule.metric}", rule.meaning, rule.below, rule.above, rule.after))
+            rules += [replace(rule, metric=f"{label}.{rule.metric}") for rule in objective.health_rules()]
         return rules
