@@ -156,7 +156,7 @@ def _tasks(sources: list[Path], metrics: list[str], run: Path) -> list[LoadedTas
 
 def _scenes_of(run: Path) -> LoadedTask:
     """Return the synthetic scenes of a run, the first of several, as a task."""
-    from ssl_wb.cli.checks import scenes_task
+    from ssl_wb.train.sources import scenes_task
     from ssl_wb.recipe.load import load_recipe
     from ssl_wb.train.run_folder import RunFolder
 

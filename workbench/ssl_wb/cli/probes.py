@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from ssl_wb.contracts.evaluator import Evaluator
     from ssl_wb.evaluate.runner import Row
+    from ssl_wb.recipe.chosen import ChosenEvaluator
 
 __all__ = ["run_recipe_probes"]
 
@@ -22,22 +22,24 @@ def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
         quiet: no progress on stderr.
         cpu: stay on the CPU where a GPU is at hand.
     """
-    from ssl_wb.cli.checks import scenes_task
     from ssl_wb.evaluate.runner import evaluate_run
     from ssl_wb.evaluate.tasks import load_task
     from ssl_wb.recipe.load import load_recipe
     from ssl_wb.recipe.schema import SYNTHETIC
     from ssl_wb.train.precision import best_device
     from ssl_wb.train.run_folder import RunFolder
+    from ssl_wb.train.sources import scenes_task
 
     run = RunFolder(folder)
     loaded = load_recipe(run.resolved)
-    wanted: dict[str, list[tuple[str, Evaluator]]] = {}
+    wanted: dict[tuple[str, str | None], list[ChosenEvaluator]] = {}
     for chosen in loaded.evaluators:
-        wanted.setdefault(chosen.task, []).append((chosen.name, chosen.plugin(chosen.options)))
+        wanted.setdefault((chosen.task, chosen.section.metric), []).append(chosen)
     rows: list[Row] = []
-    for source, evaluators in wanted.items():
-        task = scenes_task(loaded, run) if source == SYNTHETIC else load_task(Path(source))
+    for (source, metric), several in wanted.items():
+        scenes = source == SYNTHETIC
+        task = scenes_task(loaded, run, several[0].section) if scenes else load_task(Path(source), metric=metric)
+        evaluators = [(one.name, one.plugin(one.options)) for one in several]
         if not quiet:
             typer.echo(f"probing on {task.name}: {len(task.clips)} clips, {len(task.classes)} classes", err=True)
         rows += evaluate_run(folder, [task], evaluators, device=best_device(cpu=cpu))

@@ -53,13 +53,9 @@ def train(
     with reporting_failure():
         from accelerate import PartialState
 
-        from ssl_wb.cli.checks import check_sources
         from ssl_wb.cli.probes import run_recipe_probes
-        from ssl_wb.recipe.load import load_recipe
         from ssl_wb.train.run import train as run
 
-        if not resume:
-            check_sources(load_recipe(recipe, settings or ()))
         folder = run(
             recipe,
             overrides=settings or (),

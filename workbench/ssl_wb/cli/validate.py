@@ -40,14 +40,15 @@ def validate(
 
 def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return what the recipe amounts to, as plain values."""
-    from ssl_wb.cli.checks import check_sources
     from ssl_wb.data.captions import check_captions
     from ssl_wb.pretext.plan import make_plan
     from ssl_wb.recipe.schema import SYNTHETIC
     from ssl_wb.train.precision import best_device, mixed_precision
     from ssl_wb.train.schedule import total_steps
+    from ssl_wb.train.sources import check_sources
 
-    clips, tasks = check_sources(loaded)
+    sources = check_sources(loaded)
+    clips, tasks = sources.clips, sources.tasks
     plan = make_plan(loaded)
     data, train = loaded.recipe.data, loaded.recipe.train
     device = best_device()

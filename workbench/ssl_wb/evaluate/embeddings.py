@@ -17,11 +17,24 @@ from ssl_wb.data.clips import Clip
 from ssl_wb.errors import DataError
 from ssl_wb.evaluate.tasks import LoadedTask
 
-__all__ = ["Progress", "embed_task", "frames_of", "read_clip", "seconds_of"]
+__all__ = [
+    "Decoded",
+    "Progress",
+    "decode_task",
+    "embed_task",
+    "frames_of",
+    "read_clip",
+    "seconds_of",
+    "token_counts",
+]
 
 #: Called with the clips done and the clips there are.
 Progress = Callable[[int, int], None]
+#: Clips of one batch by their index, and their waveforms, float32 ``[S]`` each.
+Decoded = tuple[list[int], list[NDArray[np.float32]]]
 
+#: Audio in a batch, in seconds.
+BATCH_SECONDS = 60.0
 #: Batches decoded ahead of the encoder.
 AHEAD = 2
 #: Batches encoded side by side on the CPU, at most.
@@ -36,8 +49,9 @@ def embed_task(
     task: LoadedTask,
     *,
     level: Level = "clip",
-    batch_seconds: float = 60.0,
+    batch_seconds: float = BATCH_SECONDS,
     progress: Progress | None = None,
+    decoded: Sequence[Decoded] | None = None,
 ) -> NDArray[np.float32]:
     """Embed every clip of a task, whole.
 
@@ -48,6 +62,7 @@ def embed_task(
             ``tokens``, one per frame; ``audio``, none.
         batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
         progress: told after every batch.
+        decoded: the clips from :func:`decode_task`; read from their files when None.
 
     Returns:
         float32 ``[clips, D]``, ``[clips, L, D]``, ``[clips, T, D]`` (0 past a clip's end) or ``[clips, 0]``, in the
@@ -62,7 +77,7 @@ def embed_task(
         return np.zeros((len(clips), 0), dtype=np.float32)
     result: NDArray[np.float32] | None = None
     done = 0
-    batches = _decoded(clips, encoder.sample_rate, batch_seconds)
+    batches = _decoded(clips, encoder.sample_rate, batch_seconds) if decoded is None else iter(decoded)
     for rows, embedded in _encoded(encoder, batches, level):  # [B, ...]
         _check_finite(embedded, [clips[row] for row in rows])
         if result is None:
@@ -83,7 +98,7 @@ def embed_task(
 
 
 def _encoded(
-    encoder: Encoder, batches: Iterator[tuple[list[int], list[NDArray[np.float32]]]], level: Level
+    encoder: Encoder, batches: Iterator[Decoded], level: Level
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
     """Yield indices and embeddings of batches.
 
@@ -116,9 +131,7 @@ def _side_by_side(encoder: Encoder) -> bool:
 
 
 @torch.no_grad()
-def _encode(
-    encoder: Encoder, level: Level, batch: tuple[list[int], list[NDArray[np.float32]]]
-) -> tuple[list[int], NDArray[np.float32]]:
+def _encode(encoder: Encoder, level: Level, batch: Decoded) -> tuple[list[int], NDArray[np.float32]]:
     """Pad the waveforms of a batch and embed them as float32 ``[B, ...]``."""
     rows, waveforms = batch
     lengths = torch.tensor([len(waveform) for waveform in waveforms])  # [B]
@@ -152,6 +165,26 @@ def frames_of(frames: Tensor) -> Tensor:
     return (told * places).amax(dim=1).clamp(min=1)
 
 
+def token_counts(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return how many frames each clip of ``[clips, T, D]`` has, ``[clips]``."""
+    # Clip by clip: the whole of a mapped file may not fit into memory.
+    return np.array([int(frames_of(torch.tensor(one[None]))[0]) for one in embeddings], dtype=np.int64)
+
+
+def decode_task(task: LoadedTask, sample_rate: int, batch_seconds: float = BATCH_SECONDS) -> list[Decoded]:
+    """Decode every clip of a task, for several calls of :func:`embed_task`.
+
+    Args:
+        task: the clips.
+        sample_rate: samples per second wanted.
+        batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
+
+    Raises:
+        AudioError: a clip cannot be read.
+    """
+    return list(_decoded(task.clips.clips, sample_rate, batch_seconds))
+
+
 def _check_finite(embedded: NDArray[np.float32], clips: Sequence[Clip]) -> None:
     """Raise DataError naming the first clip whose embedding ``[B, ...]`` is not finite."""
     finite = np.isfinite(embedded).reshape(len(clips), -1).all(axis=1)
@@ -177,9 +210,7 @@ def read_clip(clip: Clip, sample_rate: int) -> NDArray[np.float32]:
     return read(clip.path, sample_rate, start=clip.start, duration=clip.duration)
 
 
-def _decoded(
-    clips: Sequence[Clip], sample_rate: int, batch_seconds: float
-) -> Iterator[tuple[list[int], list[NDArray[np.float32]]]]:
+def _decoded(clips: Sequence[Clip], sample_rate: int, batch_seconds: float) -> Iterator[Decoded]:
     """Yield indices and waveforms of batches, decoding a few batches ahead."""
     with ThreadPoolExecutor(THREADS) as pool:
         seconds = list(pool.map(_seconds, clips))

@@ -13,7 +13,7 @@ from ssl_wb.data.clips import Clip
 from ssl_wb.errors import DataError
 from ssl_wb.suggest import did_you_mean
 
-__all__ = ["divide", "draw", "strata"]
+__all__ = ["SEED", "divide", "draw", "hold_out", "strata"]
 
 Indices = NDArray[np.int64]
 
@@ -101,7 +101,7 @@ def _fixed(clips: Sequence[Clip], labels: NDArray[Any], where: str) -> tuple[Spl
     train, test = (np.array(rows[part], dtype=np.int64) for part in ("train", "test"))
     if rows["validation"]:
         return Split("test", train, np.array(rows["validation"], dtype=np.int64), test), []
-    kept, held = _hold_out(train, labels, 0, where)
+    kept, held = hold_out(train, labels, 0, where)
     return Split("test", kept, held, test, held_out=True), ["no validation part: 10 % of train held out"]
 
 
@@ -116,7 +116,7 @@ def _folds(clips: Sequence[Clip], labels: NDArray[Any], where: str) -> list[Spli
         )
     splits: list[Split] = []
     for number, fold in enumerate(folds):
-        train, held = _hold_out(np.flatnonzero(names != fold), labels, number, where)
+        train, held = hold_out(np.flatnonzero(names != fold), labels, number, where)
         splits.append(Split(f"fold {fold}", train, held, np.flatnonzero(names == fold), held_out=True))
     return splits
 
@@ -126,7 +126,7 @@ def _natural(name: str) -> tuple[int, str]:
     return (int(name), name) if name.isdecimal() else (2**63, name)
 
 
-def _hold_out(rows: Indices, labels: NDArray[Any], number: int, where: str) -> tuple[Indices, Indices]:
+def hold_out(rows: Indices, labels: NDArray[Any], number: int, where: str) -> tuple[Indices, Indices]:
     """Divide training clips into those that train and the 10 % that validate."""
     held = draw(labels[rows], HELD_OUT, np.random.default_rng([SEED, number]))
     if not len(held) or len(held) == len(rows):

@@ -16,7 +16,7 @@ from ssl_wb.errors import DataError
 from ssl_wb.evaluate.splits import divide
 from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, kind_of
 
-__all__ = ["LoadedTask", "load_task"]
+__all__ = ["LoadedTask", "check_training", "load_task"]
 
 #: Names listed in a message before the rest is only counted.
 SHOWN = 5
@@ -147,8 +147,7 @@ def load_task(source: str | Path, name: str | None = None, metric: str | None = 
         labels = _labels(clips.clips, classes, multi_label=multi_label)
     chosen = choose_metric(metric, labels).name if metric is not None else None
     splits, more = divide(clips.clips, labels, str(path))
-    if kind_of(labels) != "number":
-        _check_training(splits, labels, classes, str(path))
+    check_training(splits, labels, classes, str(path))
     return LoadedTask(name or path.stem, clips, labels, classes, tuple(splits), (*notes, *more), chosen)
 
 
@@ -201,8 +200,10 @@ def _labels(clips: Sequence[Clip], classes: Sequence[str], *, multi_label: bool)
     return labels
 
 
-def _check_training(splits: Sequence[Split], labels: NDArray[Any], classes: Sequence[str], where: str) -> None:
-    """Raise DataError where a class has no training clip in some split."""
+def check_training(splits: Sequence[Split], labels: NDArray[Any], classes: Sequence[str], where: str) -> None:
+    """Raise DataError where a class has no training clip in some split; numbers have no classes."""
+    if kind_of(labels) == "number":
+        return
     for split in splits:
         if labels.ndim == 2:
             present = np.atleast_1d(labels[split.train].any(axis=0))  # [classes]

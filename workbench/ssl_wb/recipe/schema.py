@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ssl_wb.contracts.plugin import Duration
 
@@ -71,9 +71,25 @@ class ObjectiveSection(PluginSection):
 
 
 class EvaluateSection(PluginSection):
-    """A probe run after training."""
+    """A probe run after training and, where ``every`` is given, while it goes on."""
 
     task: str = Field(description=f"Manifest CSV with labels, or {SYNTHETIC!r}.")
+    metric: str | None = Field(
+        None, description="What is reported: a metric that fits the labels; accuracy, mAP or R2 unless given."
+    )
+    every: Duration | None = Field(
+        None,
+        description="Between probes while training, on clips that are not in the task's test part. The first probe "
+        "with this key decides which checkpoint is 'best'.",
+    )
+    every_clips: int = Field(2000, ge=20, description="Clips of a probe while training, at most.")
+
+    @field_validator("every")
+    @classmethod
+    def _some(cls, every: float | None) -> float | None:
+        if every == 0:
+            raise ValueError("0 is no stretch of training; leave it out to probe after training only")
+        return every
 
 
 class ScenesSection(Section):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -29,7 +28,9 @@ from ssl_wb.train.optimizer import build_optimizer
 from ssl_wb.train.reporting import Reporter
 from ssl_wb.train.run_folder import RunFolder
 from ssl_wb.train.schedule import learning_rate
+from ssl_wb.train.signals import StopSignal
 from ssl_wb.train.speed import prepare_speed
+from ssl_wb.train.strategy import whole
 
 __all__ = ["Trainer"]
 
@@ -43,6 +44,7 @@ class _Window:
     checkpoint_loss: float = 0.0
     checkpoint_steps: int = 0
     best_loss: float = math.inf
+    best_probe: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,16 @@ class _Result:
     step: int  # optimiser steps done, this one included
     loss: Tensor
     norm: Tensor
+
+
+class Probes(Protocol):
+    """Says how good an encoder is while it trains; only the first process asks."""
+
+    def due(self, step: int) -> bool:
+        """Whether to ask after ``step`` optimiser steps."""
+
+    def __call__(self, weights: Mapping[str, Tensor], step: int) -> tuple[dict[str, float], float | None]:
+        """Return scores by name, and what the best checkpoint has the most of, of a backbone's weights by name."""
 
 
 class Trainer:
@@ -72,6 +84,7 @@ class Trainer:
         accelerator: Accelerator,
         reporter: Reporter,
         steps: int,
+        probes: Probes | None = None,
     ) -> None:
         self.recipe = recipe
         self.folder = folder
@@ -79,6 +92,7 @@ class Trainer:
         self.reporter = reporter
         self.dataset = dataset
         self.steps = steps
+        self._probes = probes
         self.front_end = front_end.to(accelerator.device)
         prepare_speed(model, recipe.train, accelerator.device, accelerator.mixed_precision)
         self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe.optimizer, model))
@@ -93,11 +107,10 @@ class Trainer:
         # A look at a number on a GPU waits for all that is before it; on the CPU it is there already.
         self._patient = accelerator.device.type == "cuda"
         self._results: list[_Result] = []  # not looked at yet
-        self._asked: Tensor | None = None
         self._waited = 0.0
         self._timed = 0  # steps since the clock was read; of this process' life, unlike the window
         self._since = time.perf_counter()
-        self._signal: int | None = None
+        self._signal = StopSignal(accelerator.device, accelerator.num_processes)
 
     def resume(self) -> None:
         """Go back to the last checkpoint, or to the start when there is none yet."""
@@ -147,13 +160,15 @@ class Trainer:
         self.reporter.start(self.step, self.steps)
         self._since = time.perf_counter()
         try:
-            with self._catching_signals():
+            with self._signal.caught():
+                if self.step == 0 and self._probe_due():
+                    self._probe()  # the untrained encoder: where the curve begins
                 while self.step < self.steps:
                     self._update(loader)
                     self.reporter.advance(self.step)
-                    stop = self._stop_asked()
+                    stop = self._signal.asked()
                     due = self.step % every == 0 or self.step == self.steps
-                    if stop or due:
+                    if stop or due or self._probe_due():
                         self._checkpoint(due=due)
                     if stop:
                         self._leave()
@@ -285,17 +300,20 @@ class Trainer:
         self._waited, self._timed, self._since = 0.0, 0, time.perf_counter()
 
     def _checkpoint(self, *, due: bool) -> None:
-        """Write a checkpoint; a due one is the best when the mean loss since the last due one is the lowest so far.
+        """Write a checkpoint; the best is the one of the best probe so far.
 
-        One that a signal asked for leaves the window open, so that the resumed run goes on as if it had not stopped.
+        Without probes a due one is the best when the mean loss since the last due one is the lowest so far. One that
+        nothing but a signal asked for leaves the window open, so that the resumed run goes on as if it had not stopped.
         """
         self._look()
         window, best = self._window, False
         if due:
             mean = window.checkpoint_loss / window.checkpoint_steps
-            best = mean < window.best_loss
+            best = mean < window.best_loss and self._probes is None
             window.best_loss = min(mean, window.best_loss)
             window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
+        if self._probe_due():
+            best = self._probe()
         # Every process under FSDP: each lends its shards, and the first writes.
         if self.accelerator.is_main_process or self.recipe.train.strategy == "fsdp":
             save_checkpoint(
@@ -316,41 +334,31 @@ class Trainer:
             )
         self.accelerator.wait_for_everyone()
 
-    @contextmanager
-    def _catching_signals(self) -> Iterator[None]:
-        """Turn SIGTERM and Ctrl-C into a checkpoint at the end of the step; a second one ends at once."""
+    def _probe_due(self) -> bool:
+        return self._probes is not None and self._probes.due(self.step)
 
-        def note(number: int, frame: FrameType | None) -> None:
-            if self._signal is not None:
-                raise KeyboardInterrupt
-            self._signal = number
-
-        before = {}
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before[number] = signal.signal(number, note)
-        except ValueError:
-            pass  # not in the main thread: signals stay with whoever runs us
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _stop_asked(self) -> bool:
-        """Whether any process was asked to stop; all of them leave together."""
-        if self.accelerator.num_processes == 1:
-            return self._signal is not None
-        # Filled on the device: a copy to it would wait for all that is before it.
-        asked = mean_over_processes(torch.full((), float(self._signal is not None), device=self.accelerator.device))
-        if self._patient:  # the answer of the step before, which is there
-            asked, self._asked = self._asked if self._asked is not None else torch.zeros(()), asked
-        return bool(asked > 0)
+    def _probe(self) -> bool:
+        """Probe the encoder as it is, on the first process, and return whether it is the best so far."""
+        began = time.perf_counter()
+        backbone = self.plain_model.backbone.state_dict()
+        weights = {name: whole(value.detach()) for name, value in backbone.items()}  # every process under FSDP
+        best = False
+        if self._probes is not None and self.accelerator.is_main_process:
+            figures, merit = self._probes(weights, self.step)
+            best = self.step > 0 and merit is not None and merit > self._window.best_probe
+            if best and merit is not None:
+                self._window.best_probe = merit
+            seen = self.step * self.recipe.train.batch_size
+            self.folder.append_metrics({"step": self.step, "samples_seen": seen, "probe": figures, "best": best})
+            self.accelerator.log({f"probe/{name}": value for name, value in figures.items()}, step=self.step)
+            self.reporter.probed(self.step, figures, best=best)
+        self._since += time.perf_counter() - began  # no part of the time that training takes
+        return best
 
     def _leave(self) -> None:
         """End early, after a checkpoint."""
         command = f"ssl-wb train '{self.folder.recipe}' --resume --out '{self.folder.path}'"
-        if self._signal == signal.SIGINT:
+        if self._signal.number == signal.SIGINT:
             self.reporter.say(f"interrupted at step {self.step} of {self.steps}; to go on: {command}")
             raise KeyboardInterrupt
         raise InterruptedRunError(

@@ -37,6 +37,9 @@ class Reporter(Protocol):
     def measured(self, step: int, figures: Mapping[str, float]) -> None:
         """Show the figures of a logged step: ``loss`` and ``clips_per_second`` at least."""
 
+    def probed(self, step: int, figures: Mapping[str, float], *, best: bool) -> None:
+        """Show the scores of probes by ``task/evaluator``; ``best`` when they are the best so far."""
+
     def say(self, text: str) -> None:
         """Show a line that stays."""
 
@@ -54,6 +57,9 @@ class SilentReporter:
         """See :class:`Reporter`."""
 
     def measured(self, step: int, figures: Mapping[str, float]) -> None:
+        """See :class:`Reporter`."""
+
+    def probed(self, step: int, figures: Mapping[str, float], *, best: bool) -> None:
         """See :class:`Reporter`."""
 
     def say(self, text: str) -> None:
@@ -87,6 +93,10 @@ class PlainReporter(SilentReporter):
             figures["clips_per_second"],
             _clock(left),
         )
+
+    def probed(self, step: int, figures: Mapping[str, float], *, best: bool) -> None:
+        """Log a line."""
+        log.info("step %d/%d  %s", step, self._steps, _probed(figures, best=best))
 
     def say(self, text: str) -> None:
         """Log a warning."""
@@ -122,6 +132,10 @@ class RichReporter(SilentReporter):
         text = f"loss {figures['loss']:.4f}  {figures['clips_per_second']:.0f} clips/s"
         self._progress.update(self._task, completed=step, figures=text)
 
+    def probed(self, step: int, figures: Mapping[str, float], *, best: bool) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(f"step {step}  {_probed(figures, best=best)}", highlight=False, markup=False)
+
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self._progress.console.print(f"warning: {text}", style="yellow", highlight=False)
@@ -129,6 +143,12 @@ class RichReporter(SilentReporter):
     def close(self) -> None:
         """Take the live display down, leaving its last state."""
         self._progress.stop()
+
+
+def _probed(figures: Mapping[str, float], *, best: bool) -> str:
+    """Write scores of probes for a person."""
+    scores = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+    return f"probe  {scores}{'  best so far' if best else ''}"
 
 
 def _clock(seconds: float) -> str:

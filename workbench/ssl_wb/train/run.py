@@ -13,14 +13,13 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from ssl_wb.audio.augment import Augmenter
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.data.captions import CaptionTable, check_captions
+from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import ClipSet, load_clips
 from ssl_wb.data.loading import CropDataset, check_batch
-from ssl_wb.data.scenes import write_scenes
 from ssl_wb.data.statistics import measure
 from ssl_wb.errors import RunFolderError, UsageError
+from ssl_wb.evaluate.during import probes_of
 from ssl_wb.pretext.build import build_model, crop_frames
 from ssl_wb.pretext.plan import make_plan
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data
@@ -34,10 +33,11 @@ from ssl_wb.train.precision import best_device, mixed_precision
 from ssl_wb.train.reporting import reporter_for
 from ssl_wb.train.run_folder import RunFolder, write_atomically
 from ssl_wb.train.schedule import total_steps
+from ssl_wb.train.sources import Sources, check_sources, scenes_of
 from ssl_wb.train.speed import attention_choice, check_speed
 from ssl_wb.train.strategy import check_strategy, sharding
 
-__all__ = ["default_run_folder", "scenes_of", "train"]
+__all__ = ["default_run_folder", "train"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -85,40 +85,21 @@ def train(
         raise UsageError("--resume goes on with the recipe of the run", hint="leave out --set, or start another run")
     folder.check(resume=resume, overwrite=overwrite)
     loaded = load_recipe(folder.resolved) if resume else load_recipe(recipe, overrides)
-    source = require_data(loaded)
+    require_data(loaded)
     # Everything that can be wrong is found before anything is written, or thrown away.
-    clips = None if source == SYNTHETIC else load_clips(source)
-    if loaded.recipe.data.captions is not None:
-        check_captions(clips, loaded.recipe.data.captions)
-    augment = _augmenter(loaded)
+    sources = check_sources(loaded)
     make_plan(loaded)
     accelerator = _accelerator(loaded, folder, cpu=cpu)
-    check_world(accelerator.num_processes, processes)
-    check_strategy(loaded.recipe.train.strategy, accelerator.distributed_type.value)
-    section, world = loaded.recipe.train, accelerator.num_processes
-    check_batch(section.batch_size, world, section.passes(world))
-    check_speed(loaded, accelerator)
-    accelerator.wait_for_everyone()  # all have checked the folder before one of them fills it
-    if accelerator.is_main_process:
-        folder.prepare(resume=resume, overwrite=overwrite)
-        _record(folder, loaded, accelerator, resume=resume)
-    accelerator.wait_for_everyone()
+    _check_machine(loaded, accelerator, processes)
+    _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
     if loaded.recipe.train.trackers:
         accelerator.init_trackers("metrics")
-    if clips is None:
-        with accelerator.main_process_first():
-            clips = load_clips(scenes_of(loaded, folder))
-    trainer = _trainer(loaded, folder, clips, augment, accelerator, quiet=quiet)
+    trainer = _trainer(loaded, folder, sources, accelerator, quiet=quiet)
     if resume:
         trainer.resume()
     trainer.fit()
     accelerator.end_training()
     return folder.path
-
-
-def scenes_of(loaded: LoadedRecipe, folder: RunFolder) -> Path:
-    """Return the manifest of a run's synthetic scenes, writing them where they are not there yet."""
-    return write_scenes(folder.path / "scenes", loaded.recipe.data.scenes, loaded.recipe.front_end.sample_rate)
 
 
 def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accelerator:
@@ -150,6 +131,24 @@ def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accel
     return accelerator
 
 
+def _check_machine(loaded: LoadedRecipe, accelerator: Accelerator, processes: int | None) -> None:
+    """Refuse processes, a strategy, a batch or kernels that cannot be as the recipe and the caller want them."""
+    section, world = loaded.recipe.train, accelerator.num_processes
+    check_world(world, processes)
+    check_strategy(section.strategy, accelerator.distributed_type.value)
+    check_batch(section.batch_size, world, section.passes(world))
+    check_speed(loaded, accelerator)
+
+
+def _fill(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, resume: bool, overwrite: bool) -> None:
+    """Make the run folder, or make ready to go on in it."""
+    accelerator.wait_for_everyone()  # all have checked the folder before one of them fills it
+    if accelerator.is_main_process:
+        folder.prepare(resume=resume, overwrite=overwrite)
+        _record(folder, loaded, accelerator, resume=resume)
+    accelerator.wait_for_everyone()
+
+
 def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, resume: bool) -> None:
     """Write down what is run and on what; a resumed run adds where it goes on."""
     environment = describe_environment(
@@ -173,23 +172,21 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *
     write_atomically(folder.resolved, to_toml(resolved(loaded)))
 
 
-def _augmenter(loaded: LoadedRecipe) -> Augmenter | None:
-    """Build the recipe's augmentations; None where it has none."""
-    entries = loaded.recipe.data.augment
-    return Augmenter(entries, loaded.recipe.front_end.sample_rate) if entries else None
-
-
 def _trainer(
     loaded: LoadedRecipe,
     folder: RunFolder,
-    clips: ClipSet,
-    augment: Augmenter | None,
+    sources: Sources,
     accelerator: Accelerator,
     *,
     quiet: bool,
 ) -> Trainer:
-    """Put data, front end and model together."""
-    recipe = loaded.recipe
+    """Put data, front end, model and probes together."""
+    recipe, augment = loaded.recipe, sources.augment
+    clips = sources.clips
+    if clips is None or any(one.section.every and one.task == SYNTHETIC for one in loaded.evaluators):
+        with accelerator.main_process_first():
+            manifest = scenes_of(loaded, folder)
+        clips = load_clips(manifest) if clips is None else clips
     steps = total_steps(recipe.train, len(clips))
     model = build_model(loaded, steps)
     frames = crop_frames(loaded, model.backbone.patch[1])
@@ -217,15 +214,17 @@ def _trainer(
             statistics["mean"],
             statistics["std"],
         )
+    front_end = FrontEnd(recipe.front_end, statistics["mean"], statistics["std"])
     return Trainer(
         recipe=recipe,
         folder=folder,
         model=model,
-        front_end=FrontEnd(recipe.front_end, statistics["mean"], statistics["std"]),
+        front_end=front_end,
         dataset=dataset,
         accelerator=accelerator,
         reporter=reporter_for(main_process=accelerator.is_main_process, quiet=quiet),
         steps=steps,
+        probes=probes_of(loaded, sources, folder, front_end, accelerator.device, steps),
     )
 
 

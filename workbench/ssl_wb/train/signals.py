@@ -1,0 +1,64 @@
+"""SIGTERM and Ctrl-C, heard at the end of a step."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from ssl_wb.layers.processes import mean_over_processes
+
+__all__ = ["StopSignal"]
+
+
+class StopSignal:
+    """Notes a signal that asks the run to stop, and whether any process of the run got one.
+
+    Args:
+        device: where the processes ask each other.
+        processes: how many there are.
+
+    Attributes:
+        number: of the signal that this process got, None so far.
+    """
+
+    def __init__(self, device: torch.device, processes: int) -> None:
+        self.number: int | None = None
+        self._device, self._processes = device, processes
+        self._patient = device.type == "cuda"
+        self._asked: Tensor | None = None
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Note SIGTERM and Ctrl-C instead of ending; a second one ends at once."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.number is not None:
+                raise KeyboardInterrupt
+            self.number = number
+
+        before = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, note)
+        except ValueError:
+            pass  # not in the main thread: signals stay with whoever runs us
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def asked(self) -> bool:
+        """Whether any process was asked to stop; all of them leave together, so all have to ask."""
+        if self._processes == 1:
+            return self.number is not None
+        # Filled on the device: a copy to it would wait for all that is before it.
+        asked = mean_over_processes(torch.full((), float(self.number is not None), device=self._device))
+        if self._patient:  # the answer of the step before, which is there
+            asked, self._asked = self._asked if self._asked is not None else torch.zeros(()), asked
+        return bool(asked > 0)
