@@ -214,7 +214,7 @@ def test_an_output_that_is_there_is_kept(root, tmp_path):
         make_manifest(described("esc50"), root, out)
     assert out.read_text() == "precious"
     make_manifest(described("esc50"), root, out, overwrite=True)
-    assert out.read_text().startswith("path,label,fold\n")
+    assert out.read_text().startswith("path,label,fold,domain\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["download", "task.csv"]
 
 

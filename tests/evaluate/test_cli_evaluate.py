@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
@@ -165,3 +166,100 @@ def test_a_manifest_that_is_not_there(tmp_path, capsys):
     code, err = refused(capsys, tmp_path, "--task", tmp_path / "nothing.csv")
     assert code == 2
     assert "nothing.csv: no such folder or file" in err
+
+
+THEIRS = """
+import torch
+
+class Spectrum(torch.nn.Module):
+    sample_rate = 16000
+    scene_embedding_size = 4
+    timestamp_embedding_size = 4
+
+def load_model(path=""):
+    return Spectrum()
+
+def get_scene_embeddings(audio, model):
+    power = torch.fft.rfft(audio, n=16000).abs().square()
+    return torch.stack([power[:, 150 * 2**k : 300 * 2**k + 150].mean(1) for k in range(4)], dim=1).log1p()
+
+def get_timestamp_embeddings(audio, model):
+    frames = audio[:, : audio.shape[1] // 320 * 320].unflatten(1, (-1, 320))
+    times = (torch.arange(frames.shape[1]) * 20.0).expand(len(audio), -1)
+    return torch.stack([frames.mean(2), frames.std(2), frames.amax(2), frames.amin(2)], dim=2), times
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    path = tmp_path / "theirs.py"
+    path.write_text(THEIRS)
+    return f"hear:{path}"
+
+
+@pytest.mark.usefixtures("no_training")
+def test_encoders_from_elsewhere_stand_beside_runs(manifest, theirs, capsys):
+    arguments = ["--task", str(manifest), "--evaluator", "knn", "--json", "--seeds", "1", "--no-baselines"]
+    assert ssl_wb(["evaluate", "runs/x", theirs, *arguments, "--baseline", theirs]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    # An encoder from elsewhere has no untrained self.
+    assert [(row["encoder"], row["role"]) for row in rows] == [
+        *(("x", "encoder"), ("x, untrained", "untrained"), (theirs, "encoder")),
+    ]
+    assert rows[2]["mean"] == rows[0]["mean"] == 1.0
+    assert rows[0]["difference"]["baseline"] == theirs
+    # Its code may change without anybody's notice.
+    assert ssl_wb(["evaluate", theirs, *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["seconds"]["cached"] is False
+
+
+def test_what_an_encoder_from_elsewhere_cannot_do_is_said(manifest, theirs, capsys, caplog):
+    arguments = ["--task", str(manifest), "--evaluator", "knn", "--evaluator", "fine-tune", "--evaluator", "layers"]
+    assert ssl_wb(["evaluate", theirs, *arguments, "--no-baselines", "--markdown"]) == 0
+    assert "has no row of fine-tune, layers" in caplog.text + capsys.readouterr().err
+
+
+def test_encoders_that_are_not_there_are_refused_before_any_work(manifest, theirs, capsys):
+    for source, message in [
+        ("hear:no_such_module", "there is no module 'no_such_module'"),
+        ("hera:module", "'hera' is no kind of encoder; did you mean 'hear'"),
+        ("python:module", "expected python:MODULE:FUNCTION"),
+    ]:
+        code, err = refused(capsys, theirs, source, "--task", manifest)
+        assert code == 2
+        assert message in err
+    code, err = refused(capsys, theirs, theirs, "--task", manifest)
+    assert code == 2
+    assert "an encoder is named twice" in err
+    code, err = refused(capsys, theirs, "--task", "synthetic:scenes")
+    assert code == 2
+    assert "the scenes are those of a run, and none is given" in err
+
+
+def test_embed_takes_them_too(manifest, theirs, tmp_path, capsys):
+    out = tmp_path / "out.npz"
+    assert ssl_wb(["embed", theirs, str(manifest), "--out", str(out), "--level", "frames"]) == 0
+    with np.load(out) as archive:
+        assert archive["embedding"].shape[1] == 4
+        assert archive["time"][1] == pytest.approx(0.02)
+    assert ssl_wb(["embed", theirs, str(manifest), "--out", str(tmp_path / "two.npz")]) == 0
+    with np.load(tmp_path / "two.npz") as archive:
+        assert archive["embedding"].shape == (60, 4)
+        assert (archive["time"] == 0).all()
+    capsys.readouterr()
+    assert ssl_wb(["embed", theirs, str(manifest), "--out", str(tmp_path / "three.npz"), "--uncertainty"]) == 2
+    assert "--uncertainty asks a run's objectives" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_domain_given_to_a_task_groups_its_column(manifest, capsys):
+    arguments = ["--task", str(manifest), "--evaluator", "knn", "--no-baselines", "--no-untrained"]
+    assert ssl_wb(["evaluate", "runs/x", *arguments, "--domain", "task=speech", "--markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "|  | speech |"
+    assert lines[2] == "| **encoder** | **task (knn, accuracy)** |"
+    assert ssl_wb(["evaluate", "runs/x", *arguments, "--domain", "task=speech", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["domain"] == "speech"
+    code, err = refused(capsys, "runs/x", "--task", manifest, "--domain", "tusk=speech")
+    assert code == 2
+    assert "--domain tusk=speech: expected TASK=DOMAIN; did you mean 'task'" in err

@@ -10,7 +10,8 @@ from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.evaluate import runner
-from ssl_wb.evaluate.runner import evaluate_run, evaluate_runs, probe, run_names
+from ssl_wb.evaluate.encoders import encoder_names
+from ssl_wb.evaluate.runner import evaluate_run, evaluate_runs, probe
 from ssl_wb.evaluate.tasks import load_task
 from ssl_wb.registry import load_registry
 
@@ -125,10 +126,10 @@ def test_several_runs_share_one_table_and_one_pair_of_baselines(task, evaluators
 
 
 def test_runs_are_named_as_shortly_as_tells_them_apart(tmp_path):
-    assert list(run_names([tmp_path / "x", tmp_path / "y"])) == ["x", "y"]
-    assert list(run_names([tmp_path / "a" / "x", tmp_path / "b" / "x"])) == ["a/x", "b/x"]
+    assert list(encoder_names([tmp_path / "x", tmp_path / "y"])) == ["x", "y"]
+    assert list(encoder_names([tmp_path / "a" / "x", tmp_path / "b" / "x"])) == ["a/x", "b/x"]
     with pytest.raises(UsageError, match="a run is named twice"):
-        run_names([tmp_path / "x", tmp_path / "y" / ".." / "x"])
+        encoder_names([tmp_path / "x", tmp_path / "y" / ".." / "x"])
 
 
 def test_each_evaluator_gets_the_level_it_asks_for(task, evaluators):

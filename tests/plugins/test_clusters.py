@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from probe_tasks import blobs, several
 from pydantic import ValidationError
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from ssl_wb.api import DataError
+from ssl_wb.api import Assigned, DataError
 from ssl_wb_plugins.evaluators import clusters as module
 from ssl_wb_plugins.evaluators.clusters import Clusters, ClustersOptions
 
@@ -102,6 +103,78 @@ def test_labels_that_cannot_be_compared_are_refused():
         cluster(replace(task, labels=task.labels.astype(float)))
     with pytest.raises(DataError, match="one class"):
         cluster(replace(task, labels=np.zeros_like(task.labels)))
+
+
+class Classifier:
+    """Puts a clip in the class its first sample tells, one of two patches in the next one, and keeps what it heard."""
+
+    sample_rate = 16000
+
+    def __init__(self, classes=6, *, silent=False):
+        self.classes, self.silent, self.heard = classes, silent, []
+
+    def embed_clip(self, waveform, lengths=None):
+        raise AssertionError("not asked for")
+
+    embed_frames = embed_clip
+
+    def assign(self, waveform, lengths=None):
+        self.heard += waveform[:, 0].tolist()
+        if self.silent:
+            return {}
+        own = waveform[:, 0].long()
+        patches = torch.stack([own, (own + 1) % self.classes, torch.full_like(own, -1)], dim=1)[:, :, None]
+        return {"dino": Assigned(torch.eye(self.classes)[own], patches)}
+
+
+def asked(task, encoder, told, **options):
+    read = lambda row: np.array([told[row], 0.0], dtype=np.float32)  # noqa: E731
+    return cluster(replace(task, encoder=encoder, read=read), **options)
+
+
+def test_classes_of_the_pretext_task_are_compared_with_the_labels():
+    task = blobs(clips=200, splits=2)
+    table = asked(task, Classifier(), task.labels).table
+    clips = {name.removeprefix("dino "): value for name, value in table.items() if name.startswith("dino ")}
+    assert clips["NMI"] == clips["ARI"] == clips["purity"] == pytest.approx(1.0)
+    assert clips["classes"] == 4
+    # Patches of four labels stand half in their own and half in the next of five classes.
+    counts = np.array([[1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]])
+    rows, columns = np.nonzero(counts)
+    assert clips["patches classes"] == 5
+    assert clips["patches NMI"] == pytest.approx(normalized_mutual_info_score(rows, columns), abs=0.03)
+    assert clips["patches purity"] == pytest.approx(5 / 8, abs=0.05)
+    assert not any("no rows of assignments" in note for note in asked(task, Classifier(), task.labels).notes)
+
+
+def test_classes_that_know_nothing_of_the_labels():
+    task = blobs(clips=2000)
+    table = asked(task, Classifier(), np.random.default_rng(0).integers(0, 6, 2000)).table
+    assert table["dino NMI"] < 0.02
+    assert abs(table["dino ARI"]) < 0.02
+
+
+def test_only_clips_that_are_looked_at_are_asked_about_each_once():
+    task = blobs(clips=200, splits=2)
+    rows = np.unique(np.concatenate([split.test for split in task.splits]))
+    encoder = Classifier(classes=200)
+    asked(task, encoder, np.arange(200))
+    assert encoder.heard == rows.tolist()
+    encoder = Classifier(classes=200)
+    asked(task, encoder, np.arange(200), clips="all")
+    assert encoder.heard == list(range(200))
+
+
+def test_encoders_without_classes_have_no_rows_and_a_note_says_so():
+    task = blobs(clips=200)
+    encoder = Classifier(silent=True)
+    for result in (asked(task, encoder, task.labels), cluster(task)):
+        assert not any(name.startswith("dino") for name in result.table)
+        assert sum("no rows of assignments" in note for note in result.notes) == 1
+    assert len(encoder.heard) == 32  # one batch tells
+    left_out = asked(task, Classifier(), task.labels, assignments=False)
+    assert not any(name.startswith("dino") for name in left_out.table)
+    assert left_out.notes == ()
 
 
 @pytest.mark.parametrize("options", [{"clips": "train"}, {"starts": 0}, {"min_cluster": 1}, {"k": 3}])

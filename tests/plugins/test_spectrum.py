@@ -112,6 +112,67 @@ def test_halves_are_compared_where_audio_is_at_hand():
     assert "alignment (same class)" not in result.table
 
 
+class Hiding(HalfEncoder):
+    """Embeds a clip as the number in its first sample says and, of a share hidden, noise of that size by its seed."""
+
+    def __init__(self, embeddings):
+        self.embeddings, self.seeds = torch.from_numpy(embeddings), []
+
+    def embed_clip(self, waveform, lengths=None):
+        return self.embeddings[waveform[:, 0].long()]
+
+    def embed_masked(self, waveform, lengths=None, *, ratios, seeds):
+        self.seeds += seeds
+        whole = self.embed_clip(waveform)
+        noise = [torch.randn(whole.shape[1], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack([whole + ratio * torch.stack(noise) for ratio in ratios])
+
+
+def hiding(rows=300, rank=3):
+    embeddings = with_spectrum([30.0] * rank + [0.0] * (12 - rank), rows=rows)
+    encoder = Hiding(embeddings)
+    read = lambda row: np.array([row, row, row, row], dtype=np.float32)  # noqa: E731
+    return encoder, replace(task_of(embeddings), encoder=encoder, read=read)
+
+
+def test_hidden_patches_are_measured_beside_nothing_hidden():
+    encoder, task = hiding()
+    result = measure(task, ratios=[0.5, 0.0])
+    assert result.mean == pytest.approx(3.0, rel=1e-4)
+    assert result.table["effective rank, 0 % hidden"] == pytest.approx(3.0, rel=1e-4)
+    noise = np.stack([torch.randn(12, generator=torch.Generator().manual_seed(row)).numpy() for row in range(300)])
+    expected, _ = module.ranks(task.embeddings + 0.5 * noise.astype(np.float64))
+    assert result.table["effective rank, 50 % hidden"] == pytest.approx(expected["effective rank"], rel=1e-3)
+    assert result.table["RankMe, 50 % hidden"] == pytest.approx(expected["RankMe"], rel=1e-3)
+    # Both halves of a clip are the clip itself here, and each has a mask of its own.
+    assert result.table["alignment (halves), 0 % hidden"] == pytest.approx(0.0, abs=1e-6)
+    assert result.table["alignment (halves), 50 % hidden"] > 0.01
+    assert result.table["uniformity, 50 % hidden"] < result.table["uniformity, 0 % hidden"]
+    assert len(set(encoder.seeds)) == len(encoder.seeds) == 300 + 2 * 128
+    assert result.detail["hidden"]["share"] == [0.0, 0.5]
+    ranks = [result.table[f"effective rank, {share} % hidden"] for share in (0, 50)]
+    assert result.detail["hidden"]["effective rank"] == ranks
+    assert [max(values) for values in result.detail["hidden"]["singular values"]] == [1.0, 1.0]
+
+
+def test_masks_are_drawn_by_the_first_seed():
+    _, task = hiding()
+    first, again, other = (measure(task, seeds=seeds).table for seeds in ((0, 1), (0,), (1,)))
+    assert first == again
+    assert first["effective rank, 75 % hidden"] != other["effective rank, 75 % hidden"]
+    assert first["effective rank, 0 % hidden"] == other["effective rank, 0 % hidden"]
+
+
+def test_encoders_that_cannot_hide_have_no_rows_and_a_note_says_so():
+    encoder, task = hiding()
+    for found in (measure(task, ratios=[]), measure(replace(task, encoder=HalfEncoder())), measure(blobs())):
+        assert not any("hidden" in name for name in found.table)
+        assert "hidden" not in found.detail
+    assert encoder.seeds == []
+    assert not any("hidden" in note for note in measure(task, ratios=[]).notes)
+    assert any("no rows with patches hidden" in note for note in measure(blobs()).notes)
+
+
 def test_clips_of_one_class_are_compared_without_audio():
     tight, loose = measure(blobs(spread=0.01)), measure(blobs(spread=3.0))
     assert tight.table["alignment (same class)"] < 0.01 < loose.table["alignment (same class)"]
@@ -137,7 +198,7 @@ def test_a_rank_bounded_by_the_clips_is_said():
         measure(task_of(np.ones((1, 8))))
 
 
-@pytest.mark.parametrize("options", [{"clips": 1}, {"pairs": 0}, {"rank": 3}])
+@pytest.mark.parametrize("options", [{"clips": 1}, {"pairs": 0}, {"rank": 3}, {"ratios": [1.0]}])
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValidationError):
         SpectrumOptions(**options)

@@ -26,7 +26,18 @@ from __future__ import annotations
 from pydantic import Field, field_validator, model_validator
 
 from ssl_wb.contracts.backbone import Backbone, Trunk
-from ssl_wb.contracts.evaluator import Encoder, Evaluator, Level, ProbeTask, Result, Split, SplitScores
+from ssl_wb.contracts.evaluator import (
+    Assigned,
+    AssigningEncoder,
+    Encoder,
+    Evaluator,
+    Level,
+    MaskingEncoder,
+    ProbeTask,
+    Result,
+    Split,
+    SplitScores,
+)
 from ssl_wb.contracts.hints import HintOptions, exchange_hints, highest_cells
 from ssl_wb.contracts.masker import Grid, Latents, Mask, Masker, MaskRequest, visible_count
 from ssl_wb.contracts.objective import (
@@ -57,6 +68,8 @@ from ssl_wb.scoring.summary import bootstrap, interval_of, summarise
 
 __all__ = [
     "API_VERSION",
+    "Assigned",
+    "AssigningEncoder",
     "AudioError",
     "Backbone",
     "Block",
@@ -74,6 +87,7 @@ __all__ = [
     "Mask",
     "MaskRequest",
     "Masker",
+    "MaskingEncoder",
     "ModelShapes",
     "Need",
     "Objective",

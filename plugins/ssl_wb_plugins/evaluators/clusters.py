@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from sklearn.cluster import HDBSCAN, KMeans
-from sklearn.decomposition import PCA
-from sklearn.metrics.cluster import contingency_matrix
-from sklearn.preprocessing import StandardScaler
 
-from ssl_wb.api import DataError, Evaluator, Field, PluginOptions, ProbeTask, Result, Split, hookimpl
+from ssl_wb.api import (
+    AssigningEncoder,
+    DataError,
+    Evaluator,
+    Field,
+    PluginOptions,
+    ProbeTask,
+    Result,
+    Split,
+    hookimpl,
+)
+from ssl_wb_plugins.evaluators.batches import padded, waveforms
 
 Floats = NDArray[np.float64]
 
@@ -35,10 +43,17 @@ class ClustersOptions(PluginOptions):
     standardise: bool = Field(
         True, description="Scale every dimension to mean 0 and variance 1 of the training clips (of all, if all)."
     )
+    assignments: bool = Field(
+        True,
+        description="Compare the classes of the encoder's own pretext task with the labels too, where it has any (an "
+        "objective 'dino'); the clips are read once more for it.",
+    )
 
 
 def contingency(labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> Floats:
     """Count clips per class and cluster, ``[classes, clusters]``, of labels and clusters ``[n]``."""
+    from sklearn.metrics.cluster import contingency_matrix  # over a second, and only a probe needs it
+
     return np.asarray(contingency_matrix(labels, clusters, dtype=np.float64))
 
 
@@ -96,6 +111,19 @@ def jackknife_variance(counts: Floats, figure: Callable[[Floats], float]) -> flo
 
 
 @dataclass(frozen=True)
+class _Assigned:
+    """What an objective made of the clips that are looked at.
+
+    Attributes:
+        clips: int64 ``[clips]``, the class of each clip of the task; -1 where it was not looked at.
+        patches: float ``[clips, K]``, how many patches of each clip are in each class.
+    """
+
+    clips: NDArray[np.int64]
+    patches: Floats
+
+
+@dataclass(frozen=True)
 class _Found:
     """Contingency tables of one split: of k-means one per seed, and HDBSCAN's, with its clusters and its noise."""
 
@@ -113,6 +141,11 @@ class Clusters(Evaluator):
     more cluster, so that leaving hard clips out gains nothing. Purity grows with the number of clusters: compare it at
     equal k only. The interval is a jackknife over clips with the clusters as found (a bootstrap's doubled clips would
     lift NMI), so it does not cover how clusters move with the clips.
+
+    Where the encoder's run has an objective with classes of its own (the DINO head's prototypes), the table has these
+    beside the labels too: nothing is fitted here. A clip is in the class of largest probability, mean over its patches;
+    rows with "patches" put each patch in its own class, under the clip's label. They are the teacher's classes, centred
+    as in training, of all patches of the clip. "classes" counts those in use.
     """
 
     name = "clusters"
@@ -129,11 +162,14 @@ class Clusters(Evaluator):
                 hint="Use retrieval for several labels, linear or mlp for either.",
             )
         parts = {split.name: self._split(task, split, seeds) for split in self._splits(task)}
+        assigned = self._assigned(task)
         values = np.array(
             [[normalised_mutual_information(counts) for counts in part.kmeans] for part in parts.values()]
         )  # [splits, seeds]
         table = _table(list(parts.values()))
         mean = table.pop("k-means NMI")
+        for label, one in assigned.items():
+            table |= _assignment_table(label, one, task.labels, [split.test for split in self._splits(task)])
         # Splits are independent, seeds are not: variances of seeds are averaged.
         variances = [
             np.mean([jackknife_variance(counts, normalised_mutual_information) for counts in part.kmeans])
@@ -149,7 +185,7 @@ class Clusters(Evaluator):
             per_fold={name: float(value) for name, value in zip(parts, values.mean(axis=1), strict=True)},
             per_seed=[float(value) for value in values.mean(axis=0)],
             settings={**self.options.model_dump(), "seeds": list(seeds)},
-            notes=tuple(task.notes),
+            notes=(*task.notes, *self._notes(assigned)),
             table=table,
         )
 
@@ -159,8 +195,39 @@ class Clusters(Evaluator):
         rows = np.arange(len(task.labels))
         return [Split("all clips", rows, rows[:0], rows)]
 
+    def _notes(self, assigned: Mapping[str, _Assigned]) -> list[str]:
+        """Say why there are no figures of the pretext task's classes."""
+        if assigned or not self.options.assignments:
+            return []
+        return ["an encoder whose pretext task has no classes (objective 'dino' has) has no rows of assignments"]
+
+    def _assigned(self, task: ProbeTask) -> dict[str, _Assigned]:
+        """Ask the encoder for the classes of the clips that are looked at, by objective."""
+        if not self.options.assignments or task.read is None or not isinstance(task.encoder, AssigningEncoder):
+            return {}
+        rows = np.unique(np.concatenate([split.test for split in self._splits(task)]))
+        found: dict[str, _Assigned] = {}
+        done = 0
+        for waveform, lengths in padded(waveforms(task, rows)):
+            told = task.encoder.assign(waveform, lengths)
+            if not told:
+                break  # nobody answers, whatever the clip
+            batch = rows[done : done + len(lengths)]
+            done += len(batch)
+            for label, one in told.items():
+                classes = one.clips.shape[1]
+                if label not in found:
+                    nothing = np.full(len(task.labels), -1, dtype=np.int64)
+                    found[label] = _Assigned(nothing, np.zeros((len(task.labels), classes)))
+                found[label].clips[batch] = one.clips.argmax(dim=1).cpu().numpy()
+                for row, patches in zip(batch, one.patches.cpu(), strict=True):  # [T, F]
+                    found[label].patches[row] = torch.bincount(patches[patches >= 0], minlength=classes).numpy()
+        return found
+
     def _split(self, task: ProbeTask, split: Split, seeds: Sequence[int]) -> _Found:
         """Cluster the test clips of one split, scaled by its training clips."""
+        from sklearn.cluster import HDBSCAN, KMeans
+
         labels = task.labels[split.test]
         groups = len(np.unique(labels))
         if groups < 2:
@@ -185,6 +252,9 @@ class Clusters(Evaluator):
 
     def _inputs(self, task: ProbeTask, split: Split) -> Floats:
         """Scale and reduce the test clips by what the training clips are, ``[n, d]``."""
+        from sklearn.decomposition import PCA
+        from sklearn.preprocessing import StandardScaler
+
         scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
         train = scaler.fit_transform(task.embeddings[split.train].astype(np.float64))  # [m, D]
         test = scaler.transform(task.embeddings[split.test].astype(np.float64))  # [n, D]
@@ -203,6 +273,25 @@ def _table(parts: Sequence[_Found]) -> dict[str, float]:
     table["HDBSCAN clusters"] = float(np.mean([part.groups for part in parts]))
     table["HDBSCAN noise"] = float(np.mean([part.noise for part in parts]))
     return table
+
+
+def _assignment_table(
+    label: str, assigned: _Assigned, labels: NDArray[np.int64], parts: Sequence[NDArray[np.int64]]
+) -> dict[str, float]:
+    """Return every figure of an objective's own classes, of clips and of patches, mean over parts of the clips."""
+    clips = [contingency(labels[rows], assigned.clips[rows]) for rows in parts]
+    patches = [_patch_counts(labels[rows], assigned.patches[rows]) for rows in parts]
+    table = {}
+    for name, counts in ((label, clips), (f"{label} patches", patches)):
+        for kind, figure in FIGURES.items():
+            table[f"{name} {kind}"] = float(np.mean([figure(one) for one in counts]))
+        table[f"{name} classes"] = float(np.mean([(one.sum(axis=0) > 0).sum() for one in counts]))
+    return table
+
+
+def _patch_counts(labels: NDArray[np.int64], patches: Floats) -> Floats:
+    """Sum patches per class of clips ``[n, K]`` over clips of one label, ``[labels, K]``."""
+    return np.stack([patches[labels == one].sum(axis=0) for one in np.unique(labels)])
 
 
 @hookimpl

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
@@ -95,6 +94,8 @@ class KnnProbe(Evaluator):
         self, task: ProbeTask, voters: NDArray[np.int64], rows: NDArray[np.int64], grid: Sequence[int]
     ) -> dict[int, NDArray[np.float64]]:
         """Return, for each k, the share of votes each class gets from ``voters`` for ``rows``: ``[n, C]``."""
+        from sklearn.preprocessing import StandardScaler  # over a second, and only a probe needs it
+
         scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
         memory = torch.from_numpy(scaler.fit_transform(task.embeddings[voters].astype(np.float64)))  # [m, D]
         queries = torch.from_numpy(scaler.transform(task.embeddings[rows].astype(np.float64)))  # [n, D]

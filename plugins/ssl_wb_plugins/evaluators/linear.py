@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,6 +27,9 @@ from ssl_wb.api import (
     summarise,
 )
 from ssl_wb_plugins.evaluators.heads import Decays, Rates
+
+if TYPE_CHECKING:
+    from sklearn.preprocessing import StandardScaler
 
 #: Adam's moments (PyTorch's and EVAR's values).
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -322,6 +324,8 @@ class LinearProbe(Evaluator):
 
     def _scaler(self, task: ProbeTask, rows: NDArray[np.int64]) -> _Scaling:
         """Fit the scaling on some clips."""
+        from sklearn.preprocessing import StandardScaler  # over a second, and only a probe needs it
+
         scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
         scaler.fit(task.embeddings[rows].astype(np.float64))
         if not task.regression:

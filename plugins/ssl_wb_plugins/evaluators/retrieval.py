@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
 from ssl_wb.api import (
@@ -118,6 +117,8 @@ class Retrieval(Evaluator):
 
     def _queries(self, task: ProbeTask, split: Split, cuts: Sequence[int]) -> dict[str, NDArray[np.float64]]:
         """Score the queries of one split, each name ``[queries]``."""
+        from sklearn.preprocessing import StandardScaler  # over a second, and only a probe needs it
+
         train = np.concatenate([split.train, split.validation]) if split.held_out else split.train
         alone = self.options.gallery == "leave-one-out"
         gallery = split.test if alone else train

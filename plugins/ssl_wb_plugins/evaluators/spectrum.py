@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -11,14 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_wb.api import DataError, Evaluator, Field, PluginOptions, ProbeTask, Result, hookimpl, uniformity
+from ssl_wb.api import (
+    DataError,
+    Evaluator,
+    Field,
+    MaskingEncoder,
+    PluginOptions,
+    ProbeTask,
+    Result,
+    hookimpl,
+    uniformity,
+)
+from ssl_wb_plugins.evaluators.batches import padded, waveforms
 
 #: RankMe's epsilon (for float32 embeddings, as published).
 RANKME_EPS = 1e-7
 #: Below this share of the largest, a singular value is rounding.
 ZERO = 1e-12
-#: Halves of clips embedded in one pass.
-HALVES = 32
+#: Seeds of masks are spread by a large odd factor, so that (seed 0, clip 1) and (seed 1, clip 0) do not meet.
+SEED_STRIDE = 1_000_003
 #: Singular values kept for a plot.
 PLOTTED = 512
 
@@ -33,6 +45,11 @@ class SpectrumOptions(PluginOptions):
         "measured on, so compare encoders on equally many.",
     )
     pairs: int = Field(128, ge=1, description="Pairs that alignment is measured on, at most.")
+    ratios: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
+        default_factory=lambda: [0.0, 0.5, 0.75],
+        description="Shares of the patches hidden, at random, when the clips are embedded once more to be measured; 0 "
+        "hides none and is what the others compare with. An empty list leaves all this out.",
+    )
 
 
 def entropy_rank(values: NDArray[np.float64], eps: float = 0.0) -> float:
@@ -76,6 +93,20 @@ def alignment(first: Tensor, second: Tensor) -> float:
     return float(apart.square().sum(dim=1).mean())
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """Figures of embeddings by name, and the singular values ``[min(n, D)]`` of the centred ones."""
+
+    figures: dict[str, float]
+    values: NDArray[np.float64]
+
+
+def _measure(embeddings: NDArray[np.float64]) -> _Measured:
+    """Measure ranks and uniformity of ``[n, D]``."""
+    figures, values = ranks(embeddings)
+    return _Measured({**figures, "uniformity": float(uniformity(torch.from_numpy(embeddings)))}, values)
+
+
 class Spectrum(Evaluator):
     """Effective rank, RankMe, alignment and uniformity of the embeddings; no probe, no labels, nothing chosen.
 
@@ -85,10 +116,15 @@ class Spectrum(Evaluator):
     alike: of the two halves of a clip where the host hands over the encoder and the audio, else of two clips of one
     class; its name says which. Embeddings are taken as they are: standardising would change what is measured. All clips
     of the task count, whatever their part. There is no interval: doubled clips lower the rank of a bootstrap's draws.
+
+    The same with masking at inference, as in AudioMosaic's figure 2: rows "..., 75 % hidden" are of clips embedded from
+    a quarter of their patches, drawn at random for each clip by the first seed, as the mean over the visible patches.
+    That is narrower than the headline's embedding where that one joins rows of the patch grid: the row to compare with
+    is "..., 0 % hidden". How many clips the paper's figure is of, it does not say.
     """
 
     name = "spectrum"
-    reference = "Roy, Vetterli 2007; RankMe, arXiv 2210.02885; Wang, Isola, arXiv 2005.10242"
+    reference = "Roy, Vetterli 2007; RankMe, arXiv 2210.02885; Wang, Isola, arXiv 2005.10242; AudioMosaic, figure 2"
     Options = SpectrumOptions
     options: SpectrumOptions
 
@@ -97,20 +133,17 @@ class Spectrum(Evaluator):
         """Measure ``task.embeddings`` ``[clips, D]``."""
         if len(task.embeddings) < 2:
             raise DataError(f"task {task.name!r}: a spectrum needs two clips", hint="Add clips to its manifest.")
-        found: list[dict[str, float]] = []
-        curve = np.zeros(0)
+        found: list[_Measured] = []
         for seed in seeds:
             rows = self._rows(task, seed)
-            if found and len(rows) == len(task.embeddings):
-                found.append(found[0])  # every clip counts: all seeds see the same
-                continue
-            embeddings = task.embeddings[rows].astype(np.float64)  # [n, D]
-            figures, values = ranks(embeddings)
-            figures["uniformity"] = float(uniformity(torch.from_numpy(embeddings)))
-            found.append({**figures, **self._alignment(task, rows)})
-            curve = curve if len(curve) else values
-        table = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+            again = bool(found) and len(rows) == len(task.embeddings)  # every clip counts: all seeds see the same
+            found.append(found[0] if again else self._plain(task, rows))
+        table = _means(found)
         mean = table.pop("effective rank")
+        hidden = self._hidden(task, seeds[0])
+        notes = self._notes(task, table, hidden=bool(hidden))
+        for ratio, one in hidden.items():
+            table |= {f"{name}, {100 * ratio:g} % hidden": value for name, value in one.figures.items()}
         return Result(
             task=task.name,
             evaluator=self.name,
@@ -118,13 +151,46 @@ class Spectrum(Evaluator):
             mean=mean,
             interval=(float("nan"), float("nan")),
             per_fold={"all clips": mean},
-            per_seed=[one["effective rank"] for one in found],
+            per_seed=[one.figures["effective rank"] for one in found],
             settings={**self.options.model_dump(), "seeds": list(seeds), "width": task.embeddings.shape[1]},
-            notes=(*task.notes, *self._notes(task, table)),
+            notes=(*task.notes, *notes),
             table=table,
-            detail=_detail(curve),
+            detail=_detail(found[0], hidden),
             percent=False,
         )
+
+    def _plain(self, task: ProbeTask, rows: NDArray[np.int64]) -> _Measured:
+        """Measure the task's own embeddings of the clips ``rows``."""
+        one = _measure(task.embeddings[rows].astype(np.float64))
+        return _Measured({**one.figures, **self._alignment(task, rows)}, one.values)
+
+    def _hidden(self, task: ProbeTask, seed: int) -> dict[float, _Measured]:
+        """Measure a seed's clips with shares of their patches hidden; empty where the encoder cannot hide any."""
+        encoder, ratios = task.encoder, sorted(set(self.options.ratios))
+        if not ratios or task.read is None or not isinstance(encoder, MaskingEncoder):
+            return {}
+        rows = self._rows(task, seed)
+        # A seed for each clip of the task, then one for each half of a clip.
+        first = seed * SEED_STRIDE
+        seeds = (first + rows).tolist()
+        parts, done = [], 0
+        for waveform, lengths in padded(waveforms(task, rows)):
+            own = seeds[done : done + len(lengths)]
+            parts.append(encoder.embed_masked(waveform, lengths, ratios=ratios, seeds=own).double().cpu())
+            done += len(lengths)
+        whole = torch.cat(parts, dim=1)  # [R, n, D]
+
+        def embed(waveform: Tensor, lengths: Tensor, done: int) -> Tensor:
+            seeds = [first + len(task.embeddings) + done + row for row in range(len(lengths))]
+            return encoder.embed_masked(waveform, lengths, ratios=ratios, seeds=seeds).transpose(0, 1)  # [B, R, D]
+
+        halves = _halves(task, _spaced(rows, self.options.pairs), embed)
+        found = {}
+        for number, ratio in enumerate(ratios):
+            found[ratio] = one = _measure(whole[number].numpy())
+            if halves is not None:
+                one.figures["alignment (halves)"] = alignment(halves[0][:, number], halves[1][:, number])
+        return found
 
     def _rows(self, task: ProbeTask, seed: int) -> NDArray[np.int64]:
         """Draw the clips of a seed, in the order of the task."""
@@ -136,7 +202,12 @@ class Spectrum(Evaluator):
     def _alignment(self, task: ProbeTask, rows: NDArray[np.int64]) -> dict[str, float]:
         """Measure alignment on evenly spaced ones of the clips ``rows``."""
         if task.encoder is not None and task.read is not None:
-            pairs = _halves(task, _spaced(rows, self.options.pairs))
+            encoder = task.encoder
+            pairs = _halves(
+                task,
+                _spaced(rows, self.options.pairs),
+                lambda waveform, lengths, _: encoder.embed_clip(waveform, lengths),
+            )
             return {} if pairs is None else {"alignment (halves)": alignment(*pairs)}
         if task.multi_label or task.regression:
             return {}
@@ -147,21 +218,39 @@ class Spectrum(Evaluator):
         ends = (torch.from_numpy(task.embeddings[part[shown]].astype(np.float64)) for part in (first, second))
         return {"alignment (same class)": alignment(*ends)}
 
-    def _notes(self, task: ProbeTask, table: dict[str, float]) -> list[str]:
-        """Say what bounds the rank, and why there is no alignment."""
+    def _notes(self, task: ProbeTask, table: dict[str, float], *, hidden: bool) -> list[str]:
+        """Say what bounds the rank, and why there is no alignment, or nothing with patches hidden."""
         notes = []
         clips, width = min(len(task.embeddings), self.options.clips), task.embeddings.shape[1]
         if clips <= width:
             notes.append(f"the rank is bounded by {clips} clips (embeddings have {width} dimensions)")
         if not any(name.startswith("alignment") for name in table):
             notes.append("no alignment: neither halves of clips nor two clips of one class are at hand")
+        if self.options.ratios and not hidden:
+            notes.append("an encoder that cannot leave out patches has no rows with patches hidden")
         return notes
 
 
-def _detail(values: NDArray[np.float64]) -> dict[str, Any]:
-    """Singular values over the largest, for a plot."""
+def _means(found: Sequence[_Measured]) -> dict[str, float]:
+    """Mean of every figure."""
+    return {name: float(np.mean([one.figures[name] for one in found])) for name in found[0].figures}
+
+
+def _detail(plain: _Measured, hidden: dict[float, _Measured]) -> dict[str, Any]:
+    """Singular values over the largest, of the first seed, and the rank by the share hidden, for a plot."""
+    detail: dict[str, Any] = {"singular values": _relative(plain.values)}
+    if hidden:
+        detail["hidden"] = {
+            "share": list(hidden),
+            "effective rank": [one.figures["effective rank"] for one in hidden.values()],
+            "singular values": [_relative(one.values) for one in hidden.values()],
+        }
+    return detail
+
+
+def _relative(values: NDArray[np.float64]) -> list[float]:
     largest = float(values[0]) if len(values) and values[0] > 0 else 1.0
-    return {"singular values": (values[:PLOTTED] / largest).tolist()}
+    return (values[:PLOTTED] / largest).tolist()
 
 
 def _spaced(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -171,22 +260,26 @@ def _spaced(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.asarray(rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)])
 
 
-def _halves(task: ProbeTask, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor] | None:
-    """Embed both halves of clips, ``[n, D]`` each; None where no clip has two samples."""
-    assert task.encoder is not None
-    assert task.read is not None
-    halves: list[Tensor] = []  # first, second, first, second, ...
-    for row in rows:
-        waveform = torch.from_numpy(np.array(task.read(int(row)), dtype=np.float32))  # [S]
-        if len(waveform) > 1:
-            halves += torch.split(waveform, len(waveform) // 2)[:2]  # of equal length, an odd last sample dropped
-    found = []
-    for start in range(0, len(halves), HALVES):
-        lengths = torch.tensor([len(half) for half in halves[start : start + HALVES]])  # [B]
-        padded = torch.nn.utils.rnn.pad_sequence(halves[start : start + HALVES], batch_first=True)  # [B, S]
-        found.append(task.encoder.embed_clip(padded, lengths).double().cpu())
-    embedded = torch.cat(found) if found else torch.zeros(0, 1)  # [2 n, D]
-    return (embedded[0::2], embedded[1::2]) if found else None
+def _halves(
+    task: ProbeTask, rows: NDArray[np.int64], embed: Callable[[Tensor, Tensor, int], Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """Embed both halves of clips, ``[n, ...]`` each; None where no clip has two samples.
+
+    ``embed(waveform, lengths, done)`` maps ``[B, S]`` and ``[B]`` to ``[B, ...]``, after ``done`` others.
+    """
+
+    def halves() -> Iterator[Tensor]:  # first, second, first, second, ...
+        for waveform in waveforms(task, rows):
+            if len(waveform) > 1:
+                yield from torch.split(waveform, len(waveform) // 2)[:2]  # of equal length, an odd last sample dropped
+
+    found: list[Tensor] = []
+    for waveform, lengths in padded(halves()):
+        found.append(embed(waveform, lengths, sum(map(len, found))).double().cpu())
+    if not found:
+        return None
+    embedded = torch.cat(found)  # [2 n, ...]
+    return embedded[0::2], embedded[1::2]
 
 
 def _same_class(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

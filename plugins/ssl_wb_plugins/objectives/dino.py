@@ -174,6 +174,13 @@ class Dino(Objective):
             "student_std": feature_std(guesses),
         }
 
+    def assignments(self, latents: Tensor) -> Tensor:
+        """Return the teacher's classes of patches, float32 ``[B, N, K]``, of its latents ``[B, N, D]``.
+
+        Centred as in the loss, at the temperature after its warm-up.
+        """
+        return teacher_probabilities(self.teacher_head(latents), self.center, self.options.teacher_temperature[1])
+
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the teacher's head and the centre."""
         start, end = self.options.head_decay

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ssl_wb.encoder.encoder import FrozenEncoder
+    from ssl_wb.encoder.foreign.base import ForeignEncoder
 
 __all__ = ["embed"]
 
@@ -19,7 +23,13 @@ class Level(StrEnum):
 
 
 def embed(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    encoder: Annotated[
+        str,
+        typer.Argument(
+            help="Run folder, or an encoder from elsewhere: hear:MODULE[:WEIGHTS], xares:FILE.py[:CLASS], "
+            "hf:NAME_OR_PATH of Hugging Face, python:MODULE:FUNCTION.",
+        ),
+    ],
     audio: Annotated[list[str], typer.Argument(help="Files, folders or manifests.")],
     out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")],
     level: Annotated[Level, typer.Option(help="One row per clip, or one per frame.")] = Level.CLIP,
@@ -31,11 +41,12 @@ def embed(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
-    """Embed audio with a pre-trained encoder."""
+    """Embed audio with a pre-trained encoder, of a run or from elsewhere."""
     from rich.console import Console
     from rich.progress import Progress
 
     from ssl_wb.encoder.files import check_ending, embed_clips, gather_clips, write_embeddings
+    from ssl_wb.encoder.foreign import is_foreign, load_foreign
     from ssl_wb.encoder.load import load_encoder
     from ssl_wb.encoder.uncertainty import load_held_out
     from ssl_wb.errors import UsageError
@@ -45,14 +56,22 @@ def embed(
     if out.exists() and not overwrite:
         raise UsageError(f"{out} is already there", hint="--overwrite replaces it")
     where = device or best_device()
-    held_out = load_held_out(run, checkpoint=checkpoint, device=where) if uncertainty else None
-    encoder = held_out.encoder if held_out else load_encoder(run, checkpoint=checkpoint, device=where)
+    foreign = is_foreign(encoder)
+    if foreign and uncertainty:
+        raise UsageError(f"{encoder}: --uncertainty asks a run's objectives", hint="leave it out, or give a run folder")
+    held_out = load_held_out(encoder, checkpoint=checkpoint, device=where) if uncertainty else None
+    if held_out is not None:
+        loaded: FrozenEncoder | ForeignEncoder = held_out.encoder
+    elif foreign:
+        loaded = load_foreign(encoder, where)
+    else:
+        loaded = load_encoder(encoder, checkpoint=checkpoint, device=where)
     clips = gather_clips(audio)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("embedding", total=len(clips))
         embeddings = embed_clips(
-            encoder,
+            loaded,
             clips,
             level=level.value,
             held_out=held_out,

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ssl_wb.contracts.evaluator import Evaluator
-    from ssl_wb.evaluate.runner import Row
-    from ssl_wb.evaluate.tasks import LoadedTask
-    from ssl_wb.recipe.origins import Location, Origin
+    from ssl_wb.evaluate.rows import Row
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    run: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    encoder: Annotated[
+        list[str],
+        typer.Argument(
+            help="Run folders, and encoders from elsewhere: hear:MODULE[:WEIGHTS], xares:FILE.py[:CLASS], "
+            "hf:NAME_OR_PATH of Hugging Face, python:MODULE:FUNCTION.",
+        ),
+    ],
     task: Annotated[list[Path], typer.Option(help="Manifest CSV with labels, or synthetic:scenes. Repeatable.")],
     evaluator: Annotated[list[str] | None, typer.Option(help="Name of an evaluator. Repeatable; linear.")] = None,
     settings: Annotated[
@@ -33,6 +33,12 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="TASK=METRIC", help="Report another metric, as esc50='macro F1'. Repeatable."),
     ] = None,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK=DOMAIN", help="Group a task's column with others, as words=speech. Shipped tasks know theirs."
+        ),
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option(help="Row to compare the others with: a run folder, or a name in the table.")
     ] = None,
@@ -42,29 +48,38 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last or best.")] = "last",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
     keep: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings, and use those kept.")] = True,
+    chart: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Draw scores by layer (layers) and singular values (spectrum) as PNG."),
+    ] = None,
     timing: Annotated[bool, typer.Option("--timing", help="Tell what embedding and probing took.")] = False,
     as_json: Annotated[bool, JsonFlag] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a markdown table.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line per encoder, task and evaluator.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line per encoder, task and evaluator as CSV.")] = False,
 ) -> None:
-    """Probe the frozen encoders of runs on labelled clips, all in one table."""
+    """Probe frozen encoders, of runs and from elsewhere, on labelled clips, all in one table."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from ssl_wb.evaluate.runner import evaluate_runs, run_names
+    from ssl_wb.cli.evaluate_inputs import baseline_row, read_tasks, with_options
+    from ssl_wb.evaluate.encoders import encoder_names
+    from ssl_wb.evaluate.runner import evaluate_runs
+    from ssl_wb.report.probes import check_chart_folder
     from ssl_wb.train.precision import best_device
 
-    probes = _evaluators(evaluator or ["linear"], settings or [])
-    names = run_names(run)
+    if chart is not None:
+        check_chart_folder(chart)
+    probes = with_options(evaluator or ["linear"], settings or [])
+    names = encoder_names(encoder)
     reference = None
     if baseline is not None:
-        reference = _reference(baseline, names, untrained=untrained, plain=baselines)
-    tasks = _tasks(task, metric or [], run[0])
+        reference = baseline_row(baseline, names, untrained=untrained, plain=baselines)
+    tasks = read_tasks(task, metric or [], domain or [], names)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         shown = bar.add_task("", total=None)
         rows = evaluate_runs(
-            run,
+            encoder,
             tasks,
             probes,
             range(seeds),
@@ -81,6 +96,19 @@ def evaluate(
         form="json" if as_json else "markdown" if as_markdown else "csv" if as_csv else "table",
         timing=timing,
     )
+    if chart is not None:
+        _draw(rows, chart)
+
+
+def _draw(rows: list[Row], folder: Path) -> None:
+    """Draw what the results hold and name the pictures on stderr."""
+    from ssl_wb.report.probes import draw_probes
+
+    drawn = draw_probes(rows, folder)
+    for path in drawn:
+        typer.echo(f"drawn: {path}", err=True)
+    if not drawn:
+        typer.echo("nothing to draw: evaluators that leave a picture are layers and spectrum", err=True)
 
 
 def _print(rows: list[Row], reference: str | None, *, form: str, timing: bool) -> None:
@@ -103,110 +131,3 @@ def _print(rows: list[Row], reference: str | None, *, form: str, timing: bool) -
         typer.echo(as_csv(rows, reference), nl=False)
     else:
         print_table(rows, baseline=reference, timing=timing)
-
-
-def _reference(baseline: str, names: Mapping[str, Path], *, untrained: bool, plain: bool) -> str:
-    """Return the row that ``--baseline`` means, before hours go into probing.
-
-    Raises:
-        UsageError: there will be no such row.
-    """
-    from ssl_wb.errors import UsageError
-    from ssl_wb.evaluate.baselines import baselines
-    from ssl_wb.suggest import did_you_mean
-
-    rows = [*names, *(f"{name}, untrained" for name in names if untrained), *(baselines() if plain else {})]
-    if baseline in rows:
-        return baseline
-    for name, path in names.items():
-        if path.resolve() == Path(baseline).resolve():
-            return name
-    raise UsageError(
-        f"--baseline {baseline}: no row is named so{did_you_mean(baseline, rows)}",
-        hint=f"The rows are {', '.join(rows)}; a run folder among those probed will do, too.",
-    )
-
-
-def _tasks(sources: list[Path], metrics: list[str], run: Path) -> list[LoadedTask]:
-    """Read the tasks, each with the metric asked for it.
-
-    Raises:
-        UsageError: a ``--metric`` is not ``TASK=METRIC`` or names no task.
-    """
-    from ssl_wb.errors import UsageError
-    from ssl_wb.evaluate.tasks import load_task
-    from ssl_wb.recipe.schema import SYNTHETIC
-    from ssl_wb.suggest import did_you_mean
-
-    wanted: dict[str, str] = {}
-    names = [source.stem for source in sources if str(source) != SYNTHETIC]
-    for given in metrics:
-        name, equals, metric = given.partition("=")
-        if not equals or name not in names:
-            raise UsageError(
-                f"--metric {given}: expected TASK=METRIC{did_you_mean(name, names)}",
-                hint=f"TASK is the name of a manifest without its ending: {', '.join(names) or 'none is given'}.",
-            )
-        wanted[name] = metric
-    return [
-        _scenes_of(run) if str(source) == SYNTHETIC else load_task(source, metric=wanted.get(source.stem))
-        for source in sources
-    ]
-
-
-def _scenes_of(run: Path) -> LoadedTask:
-    """Return the synthetic scenes of a run, the first of several, as a task."""
-    from ssl_wb.train.sources import scenes_task
-    from ssl_wb.recipe.load import load_recipe
-    from ssl_wb.train.run_folder import RunFolder
-
-    folder = RunFolder(run)
-    folder.require_run()
-    return scenes_task(load_recipe(folder.resolved), folder)
-
-
-def _evaluators(names: list[str], settings: list[str]) -> list[tuple[str, Evaluator]]:
-    """Build evaluators with their options.
-
-    Raises:
-        UsageError: settings that are not ``EVALUATOR.KEY=VALUE`` or do not fit the evaluator's options, all at once.
-        PluginError: no such evaluator.
-    """
-    from ssl_wb.errors import UsageError
-    from ssl_wb.recipe.origins import Origin
-    from ssl_wb.recipe.overrides import parse_value
-    from ssl_wb.recipe.problems import check_model
-    from ssl_wb.recipe.tree import Tree
-    from ssl_wb.registry import load_registry
-
-    names = list(dict.fromkeys(names))
-    tree = Tree(Path())
-    tree.overlay((), {name: {} for name in names}, lambda _: Origin())
-    mistakes: list[str] = []
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        owner, _, option = key.strip().rpartition(".")
-        if not equals or not option or owner not in names:
-            mistakes.append(f"--set {setting}: expected EVALUATOR.KEY=VALUE, EVALUATOR one of {', '.join(names)}")
-        else:
-            tree.put((owner, option), parse_value(value), partial(_origin, setting))
-    registry = load_registry()
-    built: list[tuple[str, Evaluator]] = []
-    for name in names:
-        plugin: Any = registry.get("evaluator", name)
-        options = check_model(plugin.Options, tree.value((name,)), (name,), tree, owner=f"evaluator {name!r}")
-        if isinstance(options, list):
-            mistakes += map(str, options)
-        else:
-            built.append((name, plugin(options)))
-    if mistakes:
-        raise UsageError("\n".join(mistakes), hint="`ssl-wb describe evaluator NAME` lists what can be set")
-    return built
-
-
-def _origin(setting: str, at: Location) -> Origin:
-    """Name a ``--set`` as the origin of the value at ``at``."""
-    from ssl_wb.recipe.origins import Origin
-
-    del at  # every part of one value has one origin
-    return Origin(override=setting)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json, echo_table
+from ssl_wb.cli.quick import without_collector
 from ssl_wb.errors import UsageError
 from ssl_wb.suggest import did_you_mean
 
@@ -55,10 +56,12 @@ def list_plugins(
 ) -> None:
     """List the installed plugins, those that do not work too."""
     wanted = _kind(kind) if kind else None
-    from ssl_wb.registry import load_registry
+    with without_collector():
+        from ssl_wb.registry import load_registry
 
+        registry = load_registry()
     # A plugin that failed before it could name its kind may be of any: it is shown with every one.
-    records = [record for record in load_registry().records if not wanted or record.kind in (wanted, None)]
+    records = [record for record in registry.records if not wanted or record.kind in (wanted, None)]
     if as_json:
         echo_json([plugin_json(record) for record in records])
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json
+from ssl_wb.cli.quick import without_collector
 from ssl_wb.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def validate(
     as_json: Annotated[bool, JsonFlag] = False,
 ) -> None:
     """Check a recipe: keys, plugins, shapes, data; print what it amounts to."""
-    from ssl_wb.recipe.load import load_recipe
+    with without_collector():
+        from ssl_wb.recipe.load import load_recipe
 
-    facts = _facts(load_recipe(recipe, settings or ()))
+        facts = _facts(load_recipe(recipe, settings or ()))
     if as_json:
         echo_json(facts)
         return

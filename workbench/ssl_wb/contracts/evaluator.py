@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,18 @@ from torch import Tensor
 
 from ssl_wb.contracts.plugin import Kind, Plugin, PluginOptions
 
-__all__ = ["Encoder", "Evaluator", "Level", "ProbeTask", "Result", "Split", "SplitScores"]
+__all__ = [
+    "Assigned",
+    "AssigningEncoder",
+    "Encoder",
+    "Evaluator",
+    "Level",
+    "MaskingEncoder",
+    "ProbeTask",
+    "Result",
+    "Split",
+    "SplitScores",
+]
 
 #: What an evaluator reads: one embedding per clip, one per clip and layer, one per clip and frame, or no embedding but
 #: the encoder itself and the clips' audio.
@@ -31,6 +42,39 @@ class Encoder(Protocol):
 
     def embed_frames(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Embed waveforms ``[B, S]`` as ``[B, T, D]``; frames past a clip's end are 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """To which of its classes an objective of the pretext task assigns clips.
+
+    Attributes:
+        clips: float32 ``[B, K]``, probabilities of K classes, mean over each clip's own patches.
+        patches: int64 ``[B, T, F]``, likeliest class of every patch; -1 past a clip's end.
+    """
+
+    clips: Tensor
+    patches: Tensor
+
+
+@runtime_checkable
+class AssigningEncoder(Protocol):
+    """An encoder that can ask the objectives it was trained with; an evaluator checks with ``isinstance``."""
+
+    def assign(self, waveform: Tensor, lengths: Tensor | None = None) -> dict[str, Assigned]:
+        """Assign waveforms ``[B, S]`` to classes, by objective; empty where no objective at hand has classes."""
+        ...
+
+
+@runtime_checkable
+class MaskingEncoder(Protocol):
+    """An encoder that can embed what is left when patches are hidden; an evaluator checks with ``isinstance``."""
+
+    def embed_masked(
+        self, waveform: Tensor, lengths: Tensor | None = None, *, ratios: Sequence[float], seeds: Sequence[int]
+    ) -> Tensor:
+        """Embed waveforms ``[B, S]`` as ``[R, B, D]`` with R shares of their patches hidden, drawn by B ``seeds``."""
         ...
 
 
@@ -120,7 +164,9 @@ class Result:
         per_clip: float32 ``[clips]``: score of each test clip, mean over seeds, NaN where never tested (accuracy
             only); lets two encoders be compared clip by clip.
         table: further figures by name, as other metrics or a score per layer.
-        detail: what a plot needs, in plain values.
+        detail: what a plot needs, in plain values. ``evaluate --chart`` draws ``per layer``, scores ``[L]``, beside
+            the table's other figures, and any ``... weights``, ``[L]`` by split; and ``singular values`` ``[k]``,
+            falling from 1, beside ``hidden``, the ``effective rank`` by each ``share`` of patches hidden.
         percent: whether tables print 100 times the score.
         higher: whether more is better.
         scores: of the test clips of every split, for paired differences; not in JSON.

@@ -201,6 +201,17 @@ class Objective(Plugin, nn.Module, ABC):
         """
         return None
 
+    def assignments(self, latents: Tensor) -> Tensor | None:
+        """Say to which of its own classes this objective assigns patches, as it does in training.
+
+        Args:
+            latents: ``[B, N, D]`` of the patches: the teacher's where the run has a teacher, else the student's.
+
+        Returns:
+            float32 ``[B, N, K]``, each patch's probabilities of K classes, or None from an objective without classes.
+        """
+        return None
+
     def health_rules(self) -> tuple[HealthRule, ...]:
         """Figures among the metrics that tell collapse."""
         return ()

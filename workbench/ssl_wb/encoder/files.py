@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ssl_wb.audio.decode import read
 from ssl_wb.data.clips import Clip, load_clips
 from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.encoder.foreign.base import ForeignEncoder
 from ssl_wb.encoder.uncertainty import HeldOut
-from ssl_wb.errors import AudioError, UsageError
+from ssl_wb.errors import AudioError, DataError, UsageError
 
 __all__ = ["Embeddings", "check_ending", "embed_clips", "gather_clips", "write_embeddings"]
 
@@ -58,7 +59,7 @@ def gather_clips(sources: Iterable[str | Path]) -> list[Clip]:
 
 
 def embed_clips(
-    encoder: FrozenEncoder,
+    encoder: FrozenEncoder | ForeignEncoder,
     clips: Sequence[Clip],
     *,
     level: Level = "clip",
@@ -70,7 +71,7 @@ def embed_clips(
     A file that cannot be read is skipped and told; the others are not lost.
 
     Args:
-        encoder: the frozen encoder.
+        encoder: the frozen encoder, of a run or from elsewhere.
         clips: what to embed.
         level: one row per clip, or one per frame.
         held_out: tells each row's uncertainty too; a clip's is the mean over its frames.
@@ -78,6 +79,7 @@ def embed_clips(
 
     Raises:
         AudioError: no clip could be read.
+        DataError: an embedding is not finite.
     """
     paths: list[str] = []
     times: list[NDArray[np.float64]] = []
@@ -94,7 +96,10 @@ def embed_clips(
         batch = torch.from_numpy(waveform)[None]  # [1, S]
         rows = (encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]).cpu().numpy()
         paths += [str(clip.path)] * len(rows)
-        times.append(clip.start + np.arange(len(rows), dtype=np.float64) * encoder.hop_seconds)
+        if not np.isfinite(rows).all():
+            raise DataError(f"{clip.path}: its embedding is not finite", hint="are the encoder's weights sound?")
+        hop = encoder.hop_seconds if len(rows) > 1 else 0.0
+        times.append(clip.start + np.arange(len(rows), dtype=np.float64) * hop)
         values.append(rows)
         if held_out is not None:
             frames = held_out.frames(batch)[0]  # [T]

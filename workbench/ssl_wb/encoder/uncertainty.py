@@ -13,9 +13,9 @@ from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.contracts.masker import Grid, Mask, visible_count
 from ssl_wb.contracts.objective import Objective, View
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.encoder.load import open_run, run_weights
-from ssl_wb.errors import RunFolderError, UsageError
-from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.encoder.load import build_pretext, open_run, run_weights
+from ssl_wb.errors import UsageError
+from ssl_wb.pretext.build import crop_frames
 from ssl_wb.pretext.model import PretextModel
 
 __all__ = ["HeldOut", "held_out_masks", "load_held_out"]
@@ -129,15 +129,7 @@ def load_held_out(path: str | Path, *, checkpoint: str = "last", device: str | t
         UsageError: the run has no objective that tells its uncertainty.
     """
     folder, loaded, front_end = open_run(path)
-    weights = run_weights(folder, checkpoint)
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to seed
-        model = build_model(loaded, total_steps=1)  # schedules play no part here
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise RunFolderError(
-            f"{folder.path}: the weights do not fit the recipe's model ({error})", hint="the run folder was changed"
-        ) from error
+    model = build_pretext(folder, loaded, run_weights(folder, checkpoint))
     frames = crop_frames(loaded, model.backbone.patch[1])
     held_out = HeldOut(front_end, model, frames).to(device)
     held_out.frames(torch.zeros(1, front_end.samples_of(frames)))  # whether anybody answers, before any file is read

@@ -37,7 +37,7 @@ __all__ = ["EmbeddingCache", "clips_digest", "encoder_digest", "user_folder"]
 log = logging.getLogger("ssl_wb")
 
 #: Code of the workbench that an embedding depends on.
-CODE = ("audio/*.py", "contracts/backbone.py", "encoder/*.py", "evaluate/embeddings.py", "layers/*.py")
+CODE = ("audio/*.py", "contracts/backbone.py", "encoder/**/*.py", "evaluate/embeddings.py", "layers/*.py")
 #: What every module has and its own settings are not.
 MODULE = frozenset(vars(nn.Module()))
 #: Characters of each digest in a file's name: 80 bits.

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from ssl_wb.contracts.evaluator import Result
 from ssl_wb.errors import DataError, UsageError
-from ssl_wb.evaluate.runner import Row
+from ssl_wb.evaluate.rows import Row
 from ssl_wb.scoring.summary import interval_of, paired_draws
 from ssl_wb.suggest import did_you_mean
 
-__all__ = ["AVERAGE", "Difference", "average", "averaged", "compare", "difference"]
+__all__ = ["AVERAGE", "Difference", "average", "average_name", "averaged", "compare", "difference"]
 
 #: The column of averages.
 AVERAGE = "average"
@@ -53,16 +53,27 @@ def difference(a: Result, b: Result) -> Difference:
     return Difference(mean, interval_of(draws))
 
 
-def averaged(rows: Sequence[Row], evaluator: str) -> list[str]:
-    """Return the tasks whose average can be taken: at least two, all of a share where more is better."""
+def average_name(domain: str | None = None) -> str:
+    """Name the average over the tasks of a domain, or over all, as a task is named."""
+    return AVERAGE if domain is None else f"{domain} {AVERAGE}"
+
+
+def averaged(rows: Sequence[Row], evaluator: str, domain: str | None = None) -> list[str]:
+    """Return the tasks whose average can be taken: at least two, all of a share where more is better.
+
+    Args:
+        rows: results.
+        evaluator: whose.
+        domain: of the tasks; all, each counting the same, when None.
+    """
     fitting = [row for row in rows if row.evaluator == evaluator and row.result.percent and row.result.higher]
-    tasks = list(dict.fromkeys(row.task for row in fitting))
+    tasks = list(dict.fromkeys(row.task for row in fitting if domain is None or row.domain == domain))
     return tasks if len(tasks) > 1 else []
 
 
-def average(rows: Sequence[Row], encoder: str, evaluator: str) -> float:
+def average(rows: Sequence[Row], encoder: str, evaluator: str, domain: str | None = None) -> float:
     """Return the mean over the tasks that can be averaged; NaN where the encoder lacks one."""
-    tasks = averaged(rows, evaluator)
+    tasks = averaged(rows, evaluator, domain)
     means = {row.task: row.result.mean for row in rows if row.encoder == encoder and row.evaluator == evaluator}
     return float(np.mean([means[task] for task in tasks])) if tasks and set(tasks) <= set(means) else float("nan")
 
@@ -75,8 +86,8 @@ def compare(rows: Sequence[Row], baseline: str) -> dict[tuple[str, str, str], Di
         baseline: name of the row to compare with.
 
     Returns:
-        By encoder, task and evaluator; for the task :data:`AVERAGE` the difference of the averages, the tasks' clips
-        drawn independently. Results without scores per clip have no entry.
+        By encoder, task and evaluator; for a task of :func:`average_name` the difference of the averages, over all
+        tasks or a domain's, the tasks' clips drawn independently. Results without scores per clip have no entry.
 
     Raises:
         UsageError: no row has that name.
@@ -88,7 +99,7 @@ def compare(rows: Sequence[Row], baseline: str) -> dict[tuple[str, str, str], Di
         )
     reference = {(row.task, row.evaluator): row.result for row in rows if row.encoder == baseline}
     found: dict[tuple[str, str, str], Difference] = {}
-    together: dict[tuple[str, str], list[tuple[str, float, NDArray[np.float64]]]] = {}
+    together: dict[tuple[str, str | None, str], list[tuple[float, NDArray[np.float64]]]] = {}
     for row in rows:
         other = reference.get((row.task, row.evaluator))
         if row.encoder == baseline or other is None:
@@ -98,13 +109,18 @@ def compare(rows: Sequence[Row], baseline: str) -> dict[tuple[str, str, str], Di
         except DataError:
             continue
         found[row.encoder, row.task, row.evaluator] = Difference(mean, interval_of(draws))
-        if row.task in averaged(rows, row.evaluator):
-            together.setdefault((row.encoder, row.evaluator), []).append((row.task, mean, draws))
-    for (encoder, evaluator), parts in together.items():
-        if len(parts) == len(averaged(rows, evaluator)):
-            shortest = min(len(draws) for _, _, draws in parts)  # metrics that sort are drawn less often
-            # The tasks' draws share a seed; each is turned by its own number, or equal clip counts would move together.
-            spread = [np.random.default_rng(n).permutation(draws)[:shortest] for n, (_, _, draws) in enumerate(parts)]
-            mean = float(np.mean([part for _, part, _ in parts]))
-            found[encoder, AVERAGE, evaluator] = Difference(mean, interval_of(np.mean(spread, axis=0)))
+        for domain in dict.fromkeys((None, row.domain)):
+            if row.task in averaged(rows, row.evaluator, domain):
+                together.setdefault((row.encoder, domain, row.evaluator), []).append((mean, draws))
+    for (encoder, domain, evaluator), parts in together.items():
+        if len(parts) == len(averaged(rows, evaluator, domain)):
+            found[encoder, average_name(domain), evaluator] = _mean_difference(parts)
     return found
+
+
+def _mean_difference(parts: Sequence[tuple[float, NDArray[np.float64]]]) -> Difference:
+    """Average differences over tasks, each given with its draws."""
+    shortest = min(len(draws) for _, draws in parts)  # metrics that sort are drawn less often
+    # The tasks' draws share a seed; each is turned by its own number, or equal clip counts would move together.
+    spread = [np.random.default_rng(n).permutation(draws)[:shortest] for n, (_, draws) in enumerate(parts)]
+    return Difference(float(np.mean([mean for mean, _ in parts])), interval_of(np.mean(spread, axis=0)))

@@ -1,102 +1,32 @@
-"""Who is probed on what: runs' encoders beside their untrained selves and plain log-mel statistics."""
+"""Who is probed on what: every encoder on every task by every evaluator, each embedding computed once."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_wb.contracts.evaluator import Encoder, Evaluator, Level, ProbeTask, Result
+from ssl_wb.contracts.evaluator import Encoder, Evaluator, Level, ProbeTask
 from ssl_wb.errors import UsageError
-from ssl_wb.evaluate.baselines import baselines
-from ssl_wb.evaluate.cache import EmbeddingCache, user_folder
-from ssl_wb.evaluate.embeddings import embed_task, frames_of, read_clip, seconds_of
+from ssl_wb.evaluate.cache import EmbeddingCache
+from ssl_wb.evaluate.embeddings import embed_task, read_clip, seconds_of, token_counts
+from ssl_wb.evaluate.encoders import compared, encoder_names
+from ssl_wb.evaluate.rows import Role, Row, Seconds
 from ssl_wb.evaluate.tasks import LoadedTask
 
-__all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_run", "evaluate_runs", "probe", "run_names"]
+__all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_run", "evaluate_runs", "probe"]
 
-#: What a row is for: the encoder in question, its untrained self, or plain statistics.
-Role = Literal["encoder", "untrained", "baseline"]
+log = logging.getLogger("ssl_wb")
+
 #: Called with what is being done, the clips done and the clips there are.
 RunnerProgress = Callable[[str, int, int], None]
-
-#: Folder of a run that holds its embeddings.
-EMBEDDINGS = "embeddings"
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """What a row cost.
-
-    Attributes:
-        audio: length of the task's clips; NaN where nothing was embedded.
-        embedding: wall clock of embedding them, or of finding them; shared by the evaluators of one level.
-        probe: wall clock of the evaluator.
-        cached: whether the embeddings were there already.
-    """
-
-    audio: float = float("nan")
-    embedding: float = float("nan")
-    probe: float = float("nan")
-    cached: bool = False
-
-    @property
-    def speed(self) -> float:
-        """Seconds of audio embedded per second; NaN where embeddings were there already."""
-        return float("nan") if self.cached else self.audio / self.embedding
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; None where there is nothing to tell."""
-        values = {"audio": self.audio, "embedding": self.embedding, "probe": self.probe, "speed": self.speed}
-        known = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}
-        return {**known, "cached": self.cached}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One encoder on one task by one evaluator.
-
-    Attributes:
-        encoder: name in tables.
-        task: the task's name.
-        evaluator: name of the probe.
-        result: what it found.
-        role: what the encoder is in this comparison.
-        chance: score of knowing nothing on this task; NaN where the evaluator has a measure of its own.
-        seconds: what it cost.
-    """
-
-    encoder: str
-    task: str
-    evaluator: str
-    result: Result
-    role: Role = "encoder"
-    chance: float = float("nan")
-    seconds: Seconds = field(default_factory=Seconds)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, for ``--json`` and ``results.json``."""
-        values = self.result.as_json()
-        for key in ("task", "evaluator"):
-            values.pop(key)
-        head = {"encoder": self.encoder, "role": self.role, "task": self.task, "evaluator": self.evaluator}
-        return _plain({**head, "chance": self.chance, **values, "seconds": self.seconds.as_json()})
-
-
-def _plain(value: Any) -> Any:
-    """Put None for numbers that are not finite, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def probe(
@@ -132,9 +62,11 @@ def probe(
     rows: list[Row] = []
     for name, encoder in encoders.items():
         kept = EmbeddingCache(folder, encoder)
+        role = (roles or {}).get(name, "encoder")
         fitting = [(kind, one) for kind, one in evaluators if _fits(encoder, one.level)]
+        if role == "encoder" and (left := [kind for kind, one in evaluators if not _fits(encoder, one.level)]):
+            log.warning("%s gives embeddings only, so it has no row of %s", name, ", ".join(left))
         for task in tasks:
-            role = (roles or {}).get(name, "encoder")
             rows += _probe_task(name, role, encoder, task, fitting, seeds, progress or _silent, kept)
     return rows
 
@@ -171,7 +103,7 @@ def _probe_task(
             result = evaluator(embedded, seeds)
             cost = Seconds(seconds.audio, seconds.embedding, time.perf_counter() - begin, seconds.cached)
             chance = task.chance if result.metric == task.measure.name else float("nan")
-            found[kind] = Row(name, task.name, kind, result, role, chance, cost)
+            found[kind] = Row(name, task.name, kind, result, role, chance, cost, task.domain)
     return [found[kind] for kind, _ in evaluators]  # in the order asked for
 
 
@@ -190,9 +122,7 @@ def _embedded(
         embeddings, cached = kept.get(task.clips, level, compute)
     took = time.perf_counter() - begin
     audio = float("nan") if cached or level == "audio" else seconds_of(task)
-    frames = None
-    if level == "tokens":  # clip by clip: the whole of a mapped file may not fit into memory
-        frames = np.array([int(frames_of(torch.tensor(one[None]))[0]) for one in embeddings], dtype=np.int64)
+    frames = token_counts(embeddings) if level == "tokens" else None
     return task.embedded(embeddings, encoder, frames, _reader(encoder, task)), Seconds(audio, took, cached=cached)
 
 
@@ -251,10 +181,11 @@ def evaluate_runs(
 ) -> list[Row]:
     """Probe the encoders of runs and, for comparison, the same untrained and plain log-mel statistics.
 
-    Embeddings are kept in the folder ``embeddings`` of each run, those of log-mel statistics in the user's cache.
+    Embeddings are kept in the folder ``embeddings`` of each run, those of other encoders in the user's cache.
 
     Args:
         runs: the run folders; a row is named after its folder, and its parents as far as names would be the same.
+            Encoders from elsewhere, too, as :mod:`ssl_wb.encoder.foreign` has them.
         tasks: the tasks.
         evaluators: by name.
         seeds: one repetition each.
@@ -266,45 +197,13 @@ def evaluate_runs(
         progress: as in :func:`probe`.
 
     Raises:
-        UsageError: no run, or one given twice.
+        UsageError: no run, or one given twice; an encoder from elsewhere cannot be loaded.
         RunFolderError: a folder is no run, or has no checkpoint yet.
     """
     rows = []
-    names = run_names(runs)
-    compared = _compared(names, checkpoint, device, untrained=with_untrained, plain=with_baselines)
-    for name, encoder, role, folder in compared:
+    names = encoder_names(runs)
+    for name, encoder, role, folder in compared(
+        names, checkpoint, device, untrained=with_untrained, plain=with_baselines
+    ):
         rows += probe({name: encoder}, tasks, evaluators, seeds, progress, {name: role}, folder if keep else None)
     return rows
-
-
-def run_names(runs: Sequence[str | Path]) -> dict[str, Path]:
-    """Name runs after their folders, with as many parents as it takes to tell them apart.
-
-    Raises:
-        UsageError: no run, or one given twice.
-    """
-    paths = [Path(run).resolve() for run in runs]
-    if not paths or len(set(paths)) < len(paths):
-        what = "no run to probe" if not paths else "a run is named twice"
-        raise UsageError(what, hint="Name each run folder once.")
-    for parts in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-parts:]) for path in paths]
-        if len(set(names)) == len(names):
-            break
-    return dict(zip(names, map(Path, runs), strict=True))
-
-
-def _compared(
-    runs: Mapping[str, Path], checkpoint: str, device: str | torch.device, *, untrained: bool, plain: bool
-) -> Iterator[tuple[str, Encoder, Role, Path | None]]:
-    """Yield the encoders to compare and where their embeddings are kept, one at a time: memory holds one."""
-    from ssl_wb.encoder.load import load_encoder
-
-    for name, run in runs.items():
-        yield name, load_encoder(run, checkpoint=checkpoint, device=device), "encoder", run / EMBEDDINGS
-        if untrained:
-            fresh = load_encoder(run, untrained=True, device=device)
-            yield f"{name}, untrained", fresh, "untrained", run / EMBEDDINGS
-    if plain:
-        for label, encoder in baselines().items():
-            yield label, encoder, "baseline", user_folder()

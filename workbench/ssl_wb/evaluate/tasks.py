@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ssl_wb.contracts.evaluator import Encoder, ProbeTask, Split
 from ssl_wb.data.clips import Clip, ClipSet, load_clips
 from ssl_wb.errors import DataError
+from ssl_wb.evaluate.domains import domain_of
 from ssl_wb.evaluate.splits import divide
 from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, kind_of
 
@@ -37,6 +38,7 @@ class LoadedTask:
         splits: folds, or one fixed split.
         notes: what the reader of a result should know.
         metric: what results shall report; the labels' own when None.
+        domain: its group in tables; None where it has none.
     """
 
     name: str
@@ -46,6 +48,7 @@ class LoadedTask:
     splits: tuple[Split, ...]
     notes: tuple[str, ...]
     metric: str | None = None
+    domain: str | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -110,7 +113,9 @@ class LoadedTask:
         )
 
 
-def load_task(source: str | Path, name: str | None = None, metric: str | None = None) -> LoadedTask:
+def load_task(
+    source: str | Path, name: str | None = None, metric: str | None = None, domain: str | None = None
+) -> LoadedTask:
     """Read a task from a manifest.
 
     Several labels on any line make the task multi-label. Clips are divided by the column ``split`` (train,
@@ -122,6 +127,8 @@ def load_task(source: str | Path, name: str | None = None, metric: str | None = 
         name: name in tables; the file's, without its ending, unless given.
         metric: what results shall report; accuracy, or mAP for several labels, unless given. R2 and MAE read labels as
             numbers.
+        domain: its group in tables, "" for none; unless given, what the column ``domain`` says on all lines, or else
+            that of the shipped task whose name the file has.
 
     Raises:
         DataError: there are no labels, labels are missing, there are fewer than two classes, a class has no
@@ -148,7 +155,8 @@ def load_task(source: str | Path, name: str | None = None, metric: str | None = 
     chosen = choose_metric(metric, labels).name if metric is not None else None
     splits, more = divide(clips.clips, labels, str(path))
     check_training(splits, labels, classes, str(path))
-    return LoadedTask(name or path.stem, clips, labels, classes, tuple(splits), (*notes, *more), chosen)
+    group = (domain_of(path) if domain is None else domain) or None
+    return LoadedTask(name or path.stem, clips, labels, classes, tuple(splits), (*notes, *more), chosen, group)
 
 
 def _is_for_numbers(metric: str) -> bool:

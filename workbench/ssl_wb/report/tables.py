@@ -1,4 +1,8 @@
-"""Tables of probe results: rows are encoders, columns are tasks, cells in per cent with their interval."""
+"""Tables of probe results: rows are encoders, columns are tasks, cells in per cent with their interval.
+
+Where tasks have domains, columns are grouped by them, as in Table I of DWM (arXiv 2603.23810): the domain's tasks,
+their average where there are two or more, and the average of all tasks at the end.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ssl_wb.evaluate.compare import AVERAGE, Difference, average, averaged, compare
-from ssl_wb.evaluate.runner import Row
+from ssl_wb.evaluate.compare import AVERAGE, Difference, average, average_name, averaged, compare
+from ssl_wb.evaluate.domains import in_order
+from ssl_wb.evaluate.rows import Row
 
 __all__ = ["Layout", "as_csv", "lay_out", "lay_out_differences", "lay_out_seconds", "markdown", "print_table"]
 
@@ -27,11 +33,31 @@ class Layout:
         columns: headings, the first one for the encoders' names.
         rows: cells of each row.
         notes: lines below the table.
+        groups: the domain of each column, "" for none; empty where no column has one.
     """
 
     columns: list[str]
     rows: list[list[str]]
     notes: list[str]
+    groups: list[str] = field(default_factory=list)
+
+    def group_headings(self) -> list[str]:
+        """Return what stands above each column: its domain where that begins, else nothing."""
+        return [
+            "" if number and group == self.groups[number - 1] else group for number, group in enumerate(self.groups)
+        ]
+
+
+class _Column(NamedTuple):
+    """A task, or the average of several, by one evaluator."""
+
+    task: str
+    evaluator: str
+    domain: str | None = None
+
+    @property
+    def is_average(self) -> bool:
+        return self.task == average_name(self.domain)
 
 
 def cell(row: Row) -> str:
@@ -51,22 +77,40 @@ def _number(value: float, *, percent: bool, sign: str = "") -> str:
     return format(100 * value, f"{sign}.1f") if percent else format(value, f"{sign}.2f")
 
 
-def _columns(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return task and evaluator of every column in order of appearance, each evaluator's average after its last."""
-    columns = list(dict.fromkeys((row.task, row.evaluator) for row in rows))
-    for evaluator in dict.fromkeys(name for _, name in columns):
-        if averaged(rows, evaluator):
-            columns.append((AVERAGE, evaluator))
+def _columns(rows: Sequence[Row]) -> list[_Column]:
+    """Return tasks and averages: domain by domain, within one in order of appearance, then tasks without a domain.
+
+    Each evaluator's averages follow the tasks they are of; that of all is left out where it is a domain's.
+    """
+    tasks = list(dict.fromkeys(_Column(row.task, row.evaluator, row.domain) for row in rows))
+    evaluators = list(dict.fromkeys(row.evaluator for row in rows))
+    domains = in_order(row.domain for row in rows)
+    columns: list[_Column] = []
+    for domain in domains:
+        columns += [column for column in tasks if column.domain == domain]
+        columns += [_Column(average_name(domain), one, domain) for one in evaluators if averaged(rows, one, domain)]
+    columns += [column for column in tasks if column.domain is None]
+    for one in evaluators:
+        every = averaged(rows, one)
+        if every and every not in [averaged(rows, one, domain) for domain in domains]:
+            columns.append(_Column(AVERAGE, one))
     return columns
 
 
-def _headings(rows: Sequence[Row], columns: Sequence[tuple[str, str]]) -> list[str]:
+def _headings(rows: Sequence[Row], columns: Sequence[_Column]) -> list[str]:
     metrics = {(row.task, row.evaluator): row.result.metric for row in rows}
     headings = ["encoder"]
-    for task, evaluator in columns:
-        told = f", {metrics[task, evaluator]}" if (task, evaluator) in metrics else ""
-        headings.append(f"{task} ({evaluator}{told})")
+    for column in columns:
+        metric = metrics.get((column.task, column.evaluator))
+        told = f", {metric}" if metric is not None else ""
+        headings.append(f"{AVERAGE if column.is_average else column.task} ({column.evaluator}{told})")
     return headings
+
+
+def _groups(columns: Sequence[_Column]) -> list[str]:
+    """Return the domain of every column, the encoders' names first; nothing where there are none."""
+    groups = ["", *(column.domain or "" for column in columns)]
+    return groups if any(groups) else []
 
 
 def lay_out(rows: Sequence[Row], differences: Mapping[tuple[str, str, str], Difference] | None = None) -> Layout:
@@ -81,16 +125,16 @@ def lay_out(rows: Sequence[Row], differences: Mapping[tuple[str, str, str], Diff
     body = []
     for encoder in dict.fromkeys(row.encoder for row in rows):
         line = [encoder]
-        for task, evaluator in columns:
-            key = (encoder, task, evaluator)
+        for column in columns:
+            key = (encoder, column.task, column.evaluator)
             text = cells.get(key, "")
-            if key not in cells and task == AVERAGE:
-                text = _number(average(rows, encoder, evaluator), percent=True)
+            if key not in cells and column.is_average:
+                text = _number(average(rows, encoder, column.evaluator, column.domain), percent=True)
             line.append(text + (f" {_mark(found)}" if (found := (differences or {}).get(key)) and text else ""))
         body.append([part.rstrip() for part in line])
     chance = {(row.task, row.evaluator): _number(row.chance, percent=row.result.percent) for row in rows}
-    body.append(["chance", *(chance.get(column, "") for column in columns)])
-    return Layout(_headings(rows, columns), body, _notes(rows))
+    body.append(["chance", *(chance.get(column[:2], "") for column in columns)])
+    return Layout(_headings(rows, columns), body, _notes(rows), _groups(columns))
 
 
 def _mark(found: Difference) -> str:
@@ -125,14 +169,14 @@ def lay_out_differences(rows: Sequence[Row], baseline: str) -> Layout:
         UsageError: no row is named so.
     """
     found = compare(rows, baseline)
-    columns = [column for column in _columns(rows) if any(key[1:] == column for key in found)]
+    columns = [column for column in _columns(rows) if any(key[1:] == column[:2] for key in found)]
     percent = {(row.task, row.evaluator): row.result.percent for row in rows}
     body = []
     for encoder in dict.fromkeys(row.encoder for row in rows if row.encoder != baseline):
         line = [encoder]
         for column in columns:
-            one = found.get((encoder, *column))
-            line.append("" if one is None else _difference(one, percent=percent.get(column, True)))
+            one = found.get((encoder, *column[:2]))
+            line.append("" if one is None else _difference(one, percent=percent.get(column[:2], True)))
         body.append(line)
     headings = _headings(rows, columns)
     headings[0] = f"minus {baseline}"
@@ -140,9 +184,10 @@ def lay_out_differences(rows: Sequence[Row], baseline: str) -> Layout:
         "Points; in brackets the 95 % interval of the paired difference over test clips; * where it leaves out 0 "
         "(each comparison by itself)."
     ]
-    if missing := list(dict.fromkeys(row.evaluator for row in rows if (row.task, row.evaluator) not in columns)):
+    told = {column[:2] for column in columns}
+    if missing := list(dict.fromkeys(row.evaluator for row in rows if (row.task, row.evaluator) not in told)):
         notes.append(f"No difference, for want of scores per clip or of a row to compare with: {', '.join(missing)}.")
-    return Layout(headings, body, notes)
+    return Layout(headings, body, notes, _groups(columns))
 
 
 def _difference(found: Difference, *, percent: bool) -> str:
@@ -166,27 +211,58 @@ def lay_out_seconds(rows: Sequence[Row]) -> Layout:
 def as_csv(rows: Sequence[Row], baseline: str | None = None) -> str:
     """Return one line per encoder, task and evaluator, scores as they are (accuracy 0 to 1).
 
+    Where tasks have domains, there is a column of them, an encoder's lines are grouped by it, and averages have lines.
+
     Raises:
         UsageError: no row is named as the baseline.
     """
     found = compare(rows, baseline) if baseline is not None else {}
-    names = ["encoder", "role", "task", "evaluator", "metric", "mean", "std", "low", "high", "chance", "seeds"]
-    if baseline is not None:
-        names += ["baseline", "difference", "difference_low", "difference_high", "significant"]
+    grouped = any(row.domain is not None for row in rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        result = row.result
-        numbers = [result.mean, result.std, *result.interval, row.chance]
-        line = [row.encoder, row.role, row.task, row.evaluator, result.metric, *map(_exact, numbers)]
-        line.append(str(len(result.per_seed)))
+    writer.writerow(
+        [
+            *("encoder", "role", "task"),
+            *(["domain"] if grouped else []),
+            *("evaluator", "metric", "mean", "std", "low", "high", "chance", "seeds"),
+            *(["baseline", "difference", "difference_low", "difference_high", "significant"] if baseline else []),
+        ]
+    )
+    for line, domain in _grouped_lines(rows) if grouped else [(_csv_line(row), None) for row in rows]:
+        encoder, role, task, evaluator = line[:4]
+        told = [encoder, role, AVERAGE if task == average_name(domain) else task, *([domain or ""] if grouped else [])]
+        told += line[3:]
         if baseline is not None:
-            one = found.get((row.encoder, row.task, row.evaluator))
-            told = ["", "", "", ""] if one is None else [*map(_exact, (one.mean, *one.interval)), str(one.significant)]
-            line += [baseline, *told]
-        writer.writerow(line)
+            one = found.get((encoder, task, evaluator))
+            difference = ["", "", ""] if one is None else [*map(_exact, (one.mean, *one.interval))]
+            told += [baseline, *difference, "" if one is None else str(one.significant)]
+        writer.writerow(told)
     return text.getvalue()
+
+
+def _csv_line(row: Row) -> list[str]:
+    """Write encoder, role, task, evaluator, metric and the numbers of a row."""
+    result = row.result
+    numbers = [result.mean, result.std, *result.interval, row.chance]
+    head = [row.encoder, row.role, row.task, row.evaluator, result.metric]
+    return [*head, *map(_exact, numbers), str(len(result.per_seed))]
+
+
+def _grouped_lines(rows: Sequence[Row]) -> list[tuple[list[str], str | None]]:
+    """Write every row and average, encoder by encoder in the order of columns, each with its domain."""
+    lines: list[tuple[list[str], str | None]] = []
+    columns = _columns(rows)
+    known = {(row.encoder, row.task, row.evaluator): row for row in rows}
+    for encoder, role in dict.fromkeys((row.encoder, row.role) for row in rows):
+        for column in columns:
+            row = known.get((encoder, column.task, column.evaluator))
+            mean = average(rows, encoder, column.evaluator, column.domain) if column.is_average else float("nan")
+            if row is not None:
+                lines.append((_csv_line(row), column.domain))
+            elif not math.isnan(mean):
+                head = [encoder, role, column.task, column.evaluator]
+                lines.append(([*head, "", _exact(mean), *[""] * 5], column.domain))
+    return lines
 
 
 def _exact(value: float) -> str:
@@ -211,14 +287,17 @@ def _layouts(rows: Sequence[Row], baseline: str | None) -> list[Layout]:
 
 def _markdown(layout: Layout) -> str:
     alignment = "| --- |" + " ---: |" * (len(layout.columns) - 1)
-    lines = [_line(layout.columns), alignment, *map(_line, layout.rows), "", layout.notes[0]]
+    # Markdown has one line of headings: where it holds the domains, the tasks are the first line below, in bold.
+    heads = [_line(layout.group_headings()), alignment, _line(layout.columns, mark="**")] if layout.groups else []
+    lines = [*(heads or [_line(layout.columns), alignment]), *map(_line, layout.rows), "", layout.notes[0]]
     if len(layout.notes) > 1:
         lines += ["", *(f"- {note}" for note in layout.notes[1:])]
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in cells) + " |"
+def _line(cells: Sequence[str], mark: str = "") -> str:
+    safe = [cell.replace("|", "\\|").replace("*", "\\*") for cell in cells]
+    return "| " + " | ".join(f"{mark}{cell}{mark}" for cell in safe) + " |"
 
 
 def print_table(
@@ -241,14 +320,15 @@ def print_table(
 
 
 def _draw(layout: Layout, console: Console) -> None:
+    groups = layout.group_headings()
     if not console.is_terminal:
-        widest = sum(
-            max(len(line[i]) for line in [layout.columns, *layout.rows]) + 3 for i in range(len(layout.columns))
-        )
+        lines = [*([groups] if groups else []), layout.columns, *layout.rows]
+        widest = sum(max(len(line[i]) for line in lines) + 3 for i in range(len(layout.columns)))
         console = Console(file=console.file, width=max(80, widest, *(len(note) + 1 for note in layout.notes)))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(layout.columns):
-        table.add_column(Text(heading), justify="right" if number else "left")
+        above = f"{groups[number]}\n" if groups else ""
+        table.add_column(Text(above + heading), justify="right" if number else "left")
     for cells in layout.rows:
         table.add_row(*map(Text, cells))  # as Text, because a name may hold what rich takes for markup
     console.print(table)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator, DistributedType
 
 from ssl_wb.errors import UsageError
 from ssl_wb.layers.attention import AttentionChoice, AttentionName, attention_name
@@ -17,6 +17,9 @@ from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import TrainSection
 from ssl_wb.train.precision import autocast_dtype
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["attention_choice", "check_speed", "choose_attention", "prepare_speed"]
 
@@ -35,6 +38,8 @@ def check_speed(loaded: LoadedRecipe, accelerator: Accelerator) -> None:
     Raises:
         UsageError: it cannot.
     """
+    from accelerate import DistributedType  # half a second, and `validate` reads this module
+
     train = loaded.recipe.train
     if train.micro_batch is not None and accelerator.distributed_type == DistributedType.FSDP:
         raise UsageError(

@@ -79,7 +79,7 @@ class TaskDescription:
     def columns(self) -> tuple[str, ...]:
         """Columns of the manifest that ``tasks make`` writes."""
         stretch = ("start", "duration") if self.stretches else ()
-        return ("path", "label", "fold" if self.folds else "split", *stretch)
+        return ("path", "label", "fold" if self.folds else "split", *stretch, "domain")
 
     def as_json(self) -> dict[str, Any]:
         """Return everything but the reader, for ``--json``."""

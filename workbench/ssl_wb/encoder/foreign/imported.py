@@ -1,0 +1,93 @@
+"""Importing what a user names: a module by its name, or a file of Python."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from ssl_wb.errors import UsageError, WorkbenchError
+
+__all__ = ["failure", "find_module", "import_module"]
+
+
+def find_module(name: str, source: str) -> None:
+    """Look for a module without running it.
+
+    Args:
+        name: of a module (found in the working folder, too), or a file that ends in ``.py``.
+        source: the encoder it is for, for messages.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name.endswith(".py"):
+        if not Path(name).expanduser().is_file():
+            raise UsageError(f"{source}: no such file: {name!r}", hint="Check the path.")
+        return
+    _search(Path.cwd())
+    parent = name.partition(".")[0]  # find_spec would run the packages above a module
+    try:
+        found = importlib.util.find_spec(parent)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise UsageError(
+            f"{source}: there is no module {parent!r}",
+            hint="Install it into this environment, or call from the folder that holds it.",
+        )
+
+
+def import_module(name: str, source: str) -> ModuleType:
+    """Import a module by its name, or a file of Python.
+
+    Args:
+        name: of a module (found in the working folder, too), or a file that ends in ``.py``, whose folder is searched
+            for what it imports.
+        source: the encoder it is for, for messages.
+
+    Raises:
+        UsageError: there is none, or importing it fails.
+    """
+    find_module(name, source)
+    try:
+        return _from_file(Path(name).expanduser().resolve()) if name.endswith(".py") else importlib.import_module(name)
+    except WorkbenchError:
+        raise
+    except Exception as error:  # whatever somebody else's code raises
+        raise UsageError(
+            f"{source}: importing {name!r} fails: {failure(error)}",
+            hint="Install what it needs, or mend it: `python -c 'import ...'` shows where it fails.",
+        ) from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    # Two files may have one name, and a dataclass looks its module up by name.
+    name = f"_ssl_wb_{path.stem}_{hashlib.sha256(str(path).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _search(path.parent)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _search(folder: Path) -> None:
+    """Look for modules in a folder, too, after all other places."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def failure(error: BaseException) -> str:
+    """Say an exception in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
