@@ -186,4 +186,6 @@ def test_log_mel_statistics_of_real_clips_reach_the_floors(real_audio, name, bas
     embedded = task.embedded(embed_task(baselines()[baseline], task))
     mean = linear(embedded, seeds=(0, 1, 2)).mean
     assert mean == pytest.approx(floor, abs=0.02)
-    assert mean == pytest.approx(logistic_regression(embedded), abs=0.021)
+    # Two points and one test clip: the least that arithmetic of another processor can change.
+    clip = 1 / len(task.splits[0].test)
+    assert mean == pytest.approx(logistic_regression(embedded), abs=0.02 + clip)

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from ssl_wb.errors import DataError, RecipeError
+from ssl_wb.errors import RecipeError
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.train.run import train
 
@@ -67,7 +67,7 @@ def test_captions_reach_the_model(recipe, corpus, tmp_path, given):
 
 def test_what_cannot_be_is_said_before_the_run_folder_is_made(recipe, tmp_path):
     run = tmp_path / "run"
-    with pytest.raises(DataError, match="20 of 20 clips have no caption"):
+    with pytest.raises(RecipeError, match="20 of 20 clips have no caption"):
         train(recipe, out=run, quiet=True, overrides=["data.captions.dim=8", "data.captions.encoder=hashing"])
     wrong = 'data.augment=[{name = "time-stretch", min_rate = 2.0, max_rate = 1.5}]'
     with pytest.raises(RecipeError, match="min_rate must not be greater than max_rate"):

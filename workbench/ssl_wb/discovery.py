@@ -45,7 +45,7 @@ RESERVED_OPTIONS: dict[Kind, frozenset[str]] = {
     "masker": frozenset({"name"}),
     "objective": frozenset({"name", "weight"}),
     "backbone": frozenset({"name"}),
-    "evaluator": frozenset({"name", "task"}),
+    "evaluator": frozenset({"name", "task", "metric", "every", "every_clips"}),
 }
 
 _KEBAB_CASE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
