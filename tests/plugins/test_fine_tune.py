@@ -15,7 +15,7 @@ from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
 from ssl_wb_plugins.evaluators import fine_tune_parts as parts
-from ssl_wb_plugins.evaluators.fine_tune import FineTune, FineTuneOptions, _Cosine
+from ssl_wb_plugins.evaluators.fine_tune import FineTune, FineTuneOptions
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
 
 QUICK = {"epochs": 6, "batch_size": 8, "freq_mask": 4, "time_mask": 4, "mixup": 0.0, "layer_decay": 0.9, "lr": 3e-3}
@@ -169,12 +169,26 @@ def test_rates_fall_with_the_depth(encoder):
     assert frozen == {"backbone.proj.weight", "backbone.proj.bias", "backbone.cls_token"}
 
 
-def test_the_cosine_rises_and_falls():
-    factor = _Cosine(FineTuneOptions(epochs=10, warmup=0.2), 5, 1e-3)
-    assert factor(1) == pytest.approx(0.1)
-    assert factor(10) == 1.0
-    assert factor(30) == pytest.approx(0.5, abs=1e-3)
-    assert factor(50) == pytest.approx(1e-3)
+def test_the_rate_rises_and_falls_in_every_layer(encoder, monkeypatch):
+    seen = []
+
+    class Recorded(torch.optim.AdamW):
+        def step(self, *arguments, **named):
+            seen.append([group["lr"] for group in self.param_groups])
+            return super().step(*arguments, **named)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recorded)
+    # 30 clips in 4 batches: 40 steps, 8 of them the warm-up.
+    tune(tones(encoder), epochs=10, warmup=0.2, lr=1e-3, min_lr=1e-6, layer_decay=0.5)
+    rates = np.array(seen)  # [steps, groups]
+    head = rates.max(axis=1)
+    assert len(head) == 40
+    np.testing.assert_allclose(head[:8], 1e-3 * np.arange(1, 9) / 8)
+    assert (np.diff(head[8:]) < 0).all()
+    assert head[24] == pytest.approx(0.5e-3, rel=1e-2)
+    assert 1e-6 < head[-1] < 1e-5
+    np.testing.assert_allclose(rates / head[:, None], np.broadcast_to(rates[0] / head[0], rates.shape))
+    assert (rates[0] / head[0]).min() == pytest.approx(0.125)  # the embedding, below two blocks and the head
 
 
 def test_spec_augment_masks_a_band_and_a_stretch():

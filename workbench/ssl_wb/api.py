@@ -62,6 +62,7 @@ from ssl_wb.layers.normalise import standardise_rows
 from ssl_wb.layers.patches import gather_rows, patchify
 from ssl_wb.layers.positions import sincos_2d
 from ssl_wb.layers.processes import gather_with_gradient, mean_over_processes, process_place
+from ssl_wb.layers.schedules import warmup_cosine
 from ssl_wb.layers.transformer import Block
 from ssl_wb.scoring.metrics import average_precision, choose_metric, correct, kind_of, metric_of, score
 from ssl_wb.scoring.summary import bootstrap, interval_of, summarise
@@ -137,4 +138,5 @@ __all__ = [
     "summarise",
     "uniformity",
     "visible_count",
+    "warmup_cosine",
 ]

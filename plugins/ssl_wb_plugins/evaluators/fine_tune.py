@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from ssl_wb.api import (
     hookimpl,
     score,
     summarise,
+    warmup_cosine,
 )
 from ssl_wb_plugins.evaluators.fine_tune_parts import (
     FineTuned,
@@ -36,7 +36,8 @@ from ssl_wb_plugins.evaluators.fine_tune_parts import (
     random_resized_crop,
     spec_augment,
 )
-from ssl_wb_plugins.evaluators.heads import Rates, Scaling, listed, parts_of
+from ssl_wb_plugins.evaluators.heads import Rates, listed, parts_of
+from ssl_wb_plugins.evaluators.scaling import Scaling
 
 #: Weight of a label that n training clips have: 1000 / (n + 0.01) (EVAR, AudioMosaic).
 LABEL_WEIGHT, LABEL_OFFSET = 1000.0, 0.01
@@ -190,14 +191,16 @@ class FineTune(Evaluator):
             largest = [group["lr"] for group in optimiser.param_groups]
             targets = scaling.part(task, split.train).targets
             batches = parts_of(min(options.epoch_clips or len(targets), len(targets)), options.batch_size)
-            cosine, step = _Cosine(options, batches, options.min_lr / rate), 0
+            steps, step = options.epochs * batches, 0
+            warmup = round(steps * options.warmup)
             best = _Fit(model, epoch=options.epochs)
             for epoch in range(1, options.epochs + 1):
                 model.train()
                 for rows in torch.tensor_split(self._order(targets), batches):
+                    share = warmup_cosine(step, steps, warmup, peak=1.0, last=options.min_lr / rate)
                     step += 1
                     for group, base in zip(optimiser.param_groups, largest, strict=True):
-                        group["lr"] = base * cosine(step)
+                        group["lr"] = base * share
                     batch, columns = clips.batch(split.train[rows.numpy()], random=True)
                     loss = self._loss(model, batch.to(device), columns.to(device), targets[rows].to(device), scaling)
                     optimiser.zero_grad()
@@ -256,21 +259,6 @@ class FineTune(Evaluator):
         part = scaling.part(task, split.validation)
         metric = float(np.nan_to_num(score(part.labels, scaling.scores(logits)), nan=0.0))
         return metric, float(scaling.loss(logits, part.targets))
-
-
-class _Cosine:
-    """Factor of the rate: linear from 0 over the warm-up, then half a cosine down to ``floor``."""
-
-    def __init__(self, options: FineTuneOptions, batches: int, floor: float) -> None:
-        self.total = options.epochs * batches
-        self.rising, self.floor = round(self.total * options.warmup), floor
-
-    def __call__(self, step: int) -> float:
-        """Return the factor of optimiser step ``step``, counted from 1."""
-        if step <= self.rising:
-            return step / max(1, self.rising)
-        done = (step - self.rising) / max(1, self.total - self.rising)
-        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 @hookimpl

@@ -1,10 +1,11 @@
-"""What probes with a trained head share: scaling, training, and a choice that sees validation clips only."""
+"""What probes with a trained head share: options, one training loop, and a choice that sees validation clips only."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -13,17 +14,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_wb.api import DataError, Field, PluginOptions, ProbeTask, Split, kind_of, score
+from ssl_wb.api import DataError, Field, PluginOptions, ProbeTask, Split, score
+from ssl_wb_plugins.evaluators.scaling import Inputs, Part, Scaling
 
-__all__ = ["Build", "Decays", "Head", "HeadOptions", "Rates", "Scaling", "Trained", "listed", "parts_of", "train_head"]
+__all__ = [
+    "Build",
+    "Decays",
+    "Head",
+    "HeadOptions",
+    "LinearHead",
+    "Rates",
+    "Trained",
+    "grid_of",
+    "linear_layer",
+    "listed",
+    "parts_of",
+    "train_head",
+]
 
 Rate = Annotated[float, Field(gt=0.0)]
 Decay = Annotated[float, Field(ge=0.0)]
 Rates = Rate | Annotated[list[Rate], Field(min_length=1)]
 Decays = Decay | Annotated[list[Decay], Field(min_length=1)]
 
-#: Clips read at a time where all are gone through, to bound memory.
-ROWS = 1024
+#: Spread of a linear layer's first weights: small, so that directions the clips do not span add no noise to the scores.
+INIT_STD = 0.01
 
 
 class HeadOptions(PluginOptions):
@@ -62,72 +77,56 @@ class Head(nn.Module):
             {"params": vectors, "lr": point["lr"]},
         ]
 
+    @classmethod
+    def together(cls, heads: Sequence[Head], inputs: Any) -> Tensor:
+        """Return logits ``[R, n, C]`` of R heads of this class for the same inputs ``[n, ...]``.
+
+        A class whose heads are quicker computed in one product than one by one overrides this.
+        """
+        return torch.stack([head(inputs) for head in heads])
+
+
+def linear_layer(width: int, outputs: int) -> nn.Linear:
+    """Return a Linear with small first weights, bias 0."""
+    layer = nn.Linear(width, outputs)
+    nn.init.normal_(layer.weight, std=INIT_STD)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class LinearHead(Head):
+    """A linear layer on one embedding: ``[n, D]`` to ``[n, C]``."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = linear_layer(width, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits ``[n, C]`` of embeddings ``[n, D]``."""
+        return self.linear(inputs)
+
+    @classmethod
+    def together(cls, heads: Sequence[Head], inputs: Any) -> Tensor:
+        """Return logits ``[R, n, C]`` of R linear layers, as one wide product."""
+        layers = [head.linear for head in heads if isinstance(head, LinearHead)]
+        if len(layers) == 1:
+            return layers[0](inputs)[None]
+        weight = torch.cat([layer.weight for layer in layers])  # [R * C, D]
+        wide = functional.linear(inputs, weight, torch.cat([layer.bias for layer in layers]))  # [n, R * C]
+        return wide.unflatten(1, (len(layers), -1)).transpose(0, 1)
+
 
 #: Builds a head from a grid point, the shape of one clip's input and the number of outputs.
 Build = Callable[[dict[str, Any], torch.Size, int], Head]
 
 
-class Scaling:
-    """Mean and deviation of training inputs ``[n, ...]``, per dimension, and of numbers to regress."""
-
-    def __init__(self, task: ProbeTask, rows: NDArray[np.int64], wanted: bool) -> None:
-        shape = task.embeddings.shape[1:]
-        self.mean, self.std = np.zeros(shape), np.ones(shape)
-        if wanted:
-            self.mean = self._average(task, rows, lambda inputs: inputs)
-            self.std = np.sqrt(self._average(task, rows, lambda inputs: (inputs - self.mean) ** 2))
-            self.std[self.std <= 1e-6 * np.abs(self.mean) + 1e-12] = 1.0  # a constant dimension stays as it is
-        self.kind = kind_of(task.labels)
-        self.classes = 1 if self.kind == "number" else len(task.classes)
-        numbers = task.labels[rows].astype(np.float64) if self.kind == "number" else np.zeros(1)
-        self.centre, self.spread = float(numbers.mean()), float(numbers.std()) or 1.0
-
-    @staticmethod
-    def _average(
-        task: ProbeTask, rows: NDArray[np.int64], function: Callable[[NDArray[Any]], NDArray[Any]]
-    ) -> NDArray[np.float64]:
-        """Mean over clips of a function of their inputs, in float64 without a copy of them all."""
-        total = np.zeros(task.embeddings.shape[1:])
-        for first in range(0, len(rows), ROWS):
-            total += function(task.embeddings[rows[first : first + ROWS]].astype(np.float64)).sum(axis=0)
-        return total / len(rows)
-
-    def part(self, task: ProbeTask, rows: NDArray[np.int64]) -> _Part:
-        """Take clips out of the task, scaled."""
-        inputs = torch.empty(len(rows), *task.embeddings.shape[1:])  # [n, ...]
-        for first in range(0, len(rows), ROWS):
-            values = task.embeddings[rows[first : first + ROWS]].astype(np.float64)
-            inputs[first : first + ROWS] = torch.from_numpy((values - self.mean) / self.std)
-        labels = task.labels[rows]
-        if self.kind == "several":
-            targets = torch.from_numpy(labels).float()
-        elif self.kind == "single":
-            targets = functional.one_hot(torch.from_numpy(labels).long(), self.classes).float()
-        else:
-            targets = torch.from_numpy((labels - self.centre) / self.spread).float()[:, None]
-        return _Part(inputs, targets, labels)
-
-    def scores(self, logits: Tensor) -> NDArray[np.float32]:
-        """Turn logits ``[n, C]`` into scores, numbers in their own unit."""
-        values: NDArray[np.float32] = logits.numpy()
-        return values * np.float32(self.spread) + np.float32(self.centre) if self.kind == "number" else values
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over clips: cross-entropy, its sum over classes where several are right, or half the squared error."""
-        if self.kind == "several":
-            return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
-        if self.kind == "single":
-            return functional.cross_entropy(logits, targets)
-        return 0.5 * functional.mse_loss(logits, targets)
-
-
 @dataclass(frozen=True)
-class _Part:
-    """Inputs float32 ``[n, ...]``, targets float32 ``[n, C]`` and labels as in the task."""
+class _Run:
+    """One training: settings, seed and passes over the clips."""
 
-    inputs: Tensor
-    targets: Tensor
-    labels: NDArray[Any]
+    point: dict[str, Any]
+    seed: int
+    epochs: int
 
 
 @dataclass
@@ -156,12 +155,17 @@ class Trained:
     validation: float
     chosen: dict[str, Any]
     heads: list[Head]
-    inputs: Tensor
+    inputs: Inputs
 
 
 def listed(value: float | list[float]) -> list[float]:
     """Return one value or several as a rising list."""
     return sorted(set(value)) if isinstance(value, list) else [value]
+
+
+def grid_of(lr: float | list[float], weight_decay: float | list[float]) -> list[dict[str, Any]]:
+    """Return every pair of a learning rate and a weight decay, the smaller ones first."""
+    return [{"lr": rate, "weight_decay": decay} for rate, decay in product(listed(lr), listed(weight_decay))]
 
 
 def parts_of(clips: int, batch_size: int) -> int:
@@ -170,49 +174,104 @@ def parts_of(clips: int, batch_size: int) -> int:
 
 
 @torch.no_grad()
-def _logits(head: Head, inputs: Tensor) -> Tensor:
-    """Logits ``[n, C]`` of inputs ``[n, ...]``, nothing dropped."""
-    head.eval()
-    return torch.cat([head(batch) for batch in inputs.split(ROWS)])
+def _logits(heads: Sequence[Head], inputs: Inputs, at_once: int) -> Tensor:
+    """Logits ``[R, n, C]`` of inputs ``[n, ...]``, nothing dropped."""
+    for head in heads:
+        head.eval()
+    firsts = range(0, len(inputs), at_once)
+    return torch.cat([heads[0].together(heads, inputs[first : first + at_once]) for first in firsts], dim=1)
+
+
+def _groups(heads: Sequence[Head], runs: Sequence[_Run]) -> list[dict[str, Any]]:
+    """Return Adam's groups of all heads; those of equal settings are one, which a fused step has to visit once."""
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for head, run in zip(heads, runs, strict=True):
+        for group in head.groups(run.point):
+            settings = {key: value for key, value in group.items() if key != "params"}
+            groups.setdefault(tuple(settings.items()), {**settings, "params": []})["params"] += group["params"]
+    return list(groups.values())
+
+
+def _begin(build: Callable[[dict[str, Any]], Head], runs: Sequence[_Run]) -> tuple[list[Head], list[torch.Generator]]:
+    """Build the head of each run by its seed, and what draws its order of clips thereafter."""
+    heads, orders = [], {}
+    for run in runs:
+        torch.manual_seed(int(run.seed))
+        heads.append(build(run.point))
+        orders[run.seed] = torch.default_generator
+        if len(runs) > 1:
+            orders[run.seed] = torch.Generator().set_state(torch.get_rng_state())
+    return heads, [orders[run.seed] for run in runs]
+
+
+def _pass(
+    heads: Sequence[Head],
+    orders: Sequence[torch.Generator],
+    scaling: Scaling,
+    train: Part,
+    batch_size: int,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Pass once over the training clips; heads of one order share its batches."""
+    sharing: dict[torch.Generator, list[Head]] = {}
+    for head, order in zip(heads, orders, strict=True):
+        sharing.setdefault(order, []).append(head.train())
+    count = len(train.inputs)
+    parts = parts_of(count, batch_size)
+    batches = [torch.tensor_split(torch.randperm(count, generator=order), parts) for order in sharing]
+    for step in zip(*batches, strict=True):
+        optimiser.zero_grad()
+        losses = []
+        for rows, members in zip(step, sharing.values(), strict=True):
+            logits = members[0].together(members, train.inputs[rows])  # [r, b, C]
+            targets = train.targets[rows].repeat(len(members), 1)  # [r * b, C]
+            losses.append(scaling.loss(logits.flatten(0, 1), targets) * len(members))
+        # A sum: each head has the gradient of its own loss.
+        torch.stack(losses).sum().backward()
+        optimiser.step()
 
 
 def _fit(
-    build: Callable[[], Head],
-    point: dict[str, Any],
-    seed: int,
+    build: Callable[[dict[str, Any]], Head],
+    runs: Sequence[_Run],
     scaling: Scaling,
-    train: _Part,
-    validation: _Part | None,
-    epochs: int,
+    train: Part,
+    validation: Part | None,
     options: HeadOptions,
-) -> _Fit:
-    """Train one head from its first weights; everything random follows from the seed.
+) -> list[_Fit]:
+    """Train the heads of some runs side by side; everything random follows from the seed of each.
 
     With validation clips the last epoch is scored or, with patience, every epoch, and the best is kept.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(int(seed))
-        head = build()
-        optimiser = torch.optim.Adam(head.groups(point), lr=point["lr"], fused=True)
-        best = _Fit(head, epoch=epochs)
-        parts = parts_of(len(train.inputs), options.batch_size)
-        for epoch in range(1, epochs + 1):
-            head.train()
-            for rows in torch.tensor_split(torch.randperm(len(train.inputs)), parts):
-                optimiser.zero_grad()
-                scaling.loss(head(train.inputs[rows]), train.targets[rows]).backward()
-                optimiser.step()
-            if validation is None or (options.patience is None and epoch < epochs):
-                continue
-            logits = _logits(head, validation.inputs)
-            # A validation part without any positive has no mAP; then the loss alone chooses.
-            metric = float(np.nan_to_num(score(validation.labels, scaling.scores(logits)), nan=0.0))
-            loss = float(scaling.loss(logits, validation.targets))
-            if (metric, -loss) > (best.metric, -best.loss):
-                best = _Fit(copy.deepcopy(head), metric, loss, epoch)
-            elif options.patience is not None and epoch - best.epoch >= options.patience:
+        heads, orders = _begin(build, runs)
+        optimiser = torch.optim.Adam(_groups(heads, runs), lr=runs[0].point["lr"], fused=True)
+        best = [_Fit(head, epoch=run.epochs) for head, run in zip(heads, runs, strict=True)]
+        active = list(range(len(runs)))
+        for epoch in range(1, max(run.epochs for run in runs) + 1):
+            now = [heads[number] for number in active]
+            _pass(now, [orders[number] for number in active], scaling, train, options.batch_size, optimiser)
+            ended = {number for number in active if epoch == runs[number].epochs}
+            if validation is not None and (options.patience is not None or ended):
+                logits = _logits(now, validation.inputs, scaling.at_once)
+                for number, one in zip(active, logits, strict=True):
+                    fit = _validated(heads[number], one, epoch, scaling, validation)
+                    if (fit.metric, -fit.loss) > (best[number].metric, -best[number].loss):
+                        best[number] = replace(fit, head=copy.deepcopy(fit.head))
+                    elif options.patience is not None and epoch - best[number].epoch >= options.patience:
+                        ended.add(number)
+            # A head that goes has no gradient from now on, and Adam leaves it alone.
+            active = [number for number in active if number not in ended]
+            if not active:
                 break
         return best
+
+
+def _validated(head: Head, logits: Tensor, epoch: int, scaling: Scaling, validation: Part) -> _Fit:
+    """Score a head after some epochs by its logits ``[n, C]`` of the validation clips."""
+    # A validation part without any positive has no mAP; then the loss alone chooses.
+    metric = float(np.nan_to_num(score(validation.labels, scaling.scores(logits)), nan=0.0))
+    return _Fit(head, metric, float(scaling.loss(logits, validation.targets)), epoch)
 
 
 def train_head(
@@ -222,6 +281,9 @@ def train_head(
     grid: Sequence[dict[str, Any]],
     build: Build,
     options: HeadOptions,
+    *,
+    scaling: type[Scaling] = Scaling,
+    side_by_side: bool = False,
 ) -> Trained:
     """Train a head per seed on one split; the first seed chooses the grid point on the validation clips.
 
@@ -234,6 +296,9 @@ def train_head(
         grid: settings to choose from, each with ``lr``.
         build: makes a head.
         options: how to train.
+        scaling: takes clips out of the task; another where clips are not of one size.
+        side_by_side: train all grid points, then all seeds, in one loop. Quicker for small heads, and the same but for
+            rounding; for heads that draw no random numbers after their first weights.
 
     Raises:
         DataError: training left no finite weights, or a part of the split is empty.
@@ -243,32 +308,32 @@ def train_head(
             raise DataError(
                 f"task {task.name!r}, {split.name}: the {name} part is empty", hint="Check its column split or fold."
             )
-    scaling = Scaling(task, split.train, options.standardise)
-    train, validation = scaling.part(task, split.train), scaling.part(task, split.validation)
-    shape, outputs = train.inputs.shape[1:], scaling.classes
+    scale = scaling(task, split.train, options.standardise)
+    train, validation = scale.part(task, split.train), scale.part(task, split.validation)
+    shape, outputs = torch.Size(task.embeddings.shape[1:]), scale.classes
 
-    def fit(point: dict[str, Any], seed: int) -> _Fit:
-        make = lambda: build(point, shape, outputs)  # noqa: E731
-        return _fit(make, point, seed, scaling, train, validation, options.epochs, options)
+    def fit(runs: Sequence[_Run], part: Part, judge: Part | None) -> list[_Fit]:
+        sets = [runs] if side_by_side else [[run] for run in runs]
+        make = lambda point: build(point, shape, outputs)  # noqa: E731
+        return [one for some in sets if some for one in _fit(make, some, scale, part, judge, options)]
 
-    searched = [fit(point, seeds[0]) for point in grid]
+    searched = fit([_Run(point, seeds[0], options.epochs) for point in grid], train, validation)
     best = max(range(len(grid)), key=lambda number: (searched[number].metric, -searched[number].loss))
-    point = grid[best]
-    fits = [searched[best], *(fit(point, seed) for seed in seeds[1:])]
+    point, first = grid[best], searched[best]
     refit = split.held_out if options.refit == "held-out" else options.refit == "always"
-    heads = [one.head for one in fits]
+    epochs = [options.epochs] * len(seeds)
+    heads: list[Head] = []
+    if not refit or options.patience is not None:
+        fits = [first, *fit([_Run(point, seed, options.epochs) for seed in seeds[1:]], train, validation)]
+        heads, epochs = [one.head for one in fits], [one.epoch for one in fits]
     if refit:
         rows = np.concatenate([split.train, split.validation])
-        scaling = Scaling(task, rows, options.standardise)
-        whole = scaling.part(task, rows)
-        make = lambda: build(point, shape, outputs)  # noqa: E731
-        heads = [
-            _fit(make, point, seed, scaling, whole, None, one.epoch, options).head
-            for seed, one in zip(seeds, fits, strict=True)
-        ]
-    test = scaling.part(task, split.test)
-    scores = np.stack([scaling.scores(_logits(head, test.inputs)) for head in heads])  # [S, n, C]
+        scale = scaling(task, rows, options.standardise)
+        last = [_Run(point, seed, count) for seed, count in zip(seeds, epochs, strict=True)]
+        heads = [one.head for one in fit(last, scale.part(task, rows), None)]
+    test = scale.inputs(task, split.test)
+    scores = np.stack([scale.scores(one) for one in _logits(heads, test, scale.at_once)])  # [S, n, C]
     if not np.isfinite(scores).all():
         raise DataError(f"task {task.name!r}, {split.name}: the head diverged at {point}", hint="Give it a smaller lr.")
-    chosen = {**point, "epochs": [one.epoch for one in fits], "validation": fits[0].metric, "refit": refit}
-    return Trained(scores, fits[0].metric, chosen, heads, test.inputs)
+    chosen = {**point, "epochs": epochs, "validation": first.metric, "refit": refit}
+    return Trained(scores, first.metric, chosen, heads, test)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import product
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -25,12 +24,19 @@ from ssl_wb.api import (
     hookimpl,
     summarise,
 )
-from ssl_wb_plugins.evaluators.heads import Build, Decays, Head, HeadOptions, Rates, Trained, listed, train_head
-
-#: Spread of a linear layer's first weights, as in the linear probe.
-INIT_STD = 0.01
-#: Spread of the attention query's first values (AudioMosaic).
-QUERY_STD = 0.02
+from ssl_wb_plugins.evaluators.attention_pool import AttentionPool
+from ssl_wb_plugins.evaluators.heads import (
+    Build,
+    Decays,
+    Head,
+    HeadOptions,
+    LinearHead,
+    Rates,
+    Trained,
+    grid_of,
+    linear_layer,
+    train_head,
+)
 
 #: What combines or chooses layers, by name in tables.
 COMBINED = {"weighted-sum": "weighted sum", "attention": "attention over layers", "best-layer": "best layer"}
@@ -61,32 +67,13 @@ class LayersOptions(HeadOptions):
     epochs: int = Field(50, ge=1, description="Passes over the training clips, at most.")
 
 
-def _linear(width: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(width, outputs)
-    nn.init.normal_(layer.weight, std=INIT_STD)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-class LayerHead(Head):
-    """A linear layer on one embedding: ``[n, D]`` to ``[n, C]``."""
-
-    def __init__(self, width: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = _linear(width, outputs)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits ``[n, C]`` of embeddings ``[n, D]``."""
-        return self.linear(inputs)
-
-
 class WeightedSum(Head):
     """A linear layer on the sum of all layers, weighted by a softmax of learned scalars that start at 0."""
 
     def __init__(self, layers: int, width: int, outputs: int, scalar_lr: float) -> None:
         super().__init__()
         self.scalars = nn.Parameter(torch.zeros(layers))
-        self.linear = _linear(width, outputs)
+        self.linear = linear_layer(width, outputs)
         self.scalar_lr = scalar_lr
 
     def weights(self, inputs: Tensor) -> Tensor:
@@ -107,50 +94,16 @@ class WeightedSum(Head):
         ]
 
 
-class LayerAttention(Head):
-    """Attention over layers: one learned query, one head, a LayerNorm for each layer; then LayerNorm and Linear.
-
-    The query meets the keys in one vector and the values are projected after their sum, which is the same and costs one
-    projection in place of 2 L.
-    """
-
-    def __init__(self, layers: int, width: int, outputs: int, inner: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(layers, width))
-        self.shift = nn.Parameter(torch.zeros(layers, width))
-        self.query = nn.Parameter(torch.empty(inner).normal_(std=QUERY_STD))
-        self.key = nn.Linear(width, inner, bias=False)
-        self.value = nn.Linear(width, inner, bias=False)
-        self.norm = nn.LayerNorm(inner, eps=1e-6)
-        self.linear = _linear(inner, outputs)
-
-    def _normed(self, inputs: Tensor) -> Tensor:
-        """Normalise each layer's embedding of ``[n, L, D]`` with the layer's own gain and shift."""
-        return nn.functional.layer_norm(inputs, inputs.shape[-1:], eps=1e-6) * self.gain + self.shift
-
-    def _attend(self, normed: Tensor) -> Tensor:
-        """Return the share of each layer, ``[n, L]``, for ``[n, L, D]``."""
-        seeker = self.key.weight.T @ self.query / len(self.query) ** 0.5  # [D]
-        return (normed @ seeker).softmax(dim=1)
+class LayerAttention(AttentionPool):
+    """Attention over layers: one learned query, one head, a LayerNorm for each layer; then LayerNorm and Linear."""
 
     def weights(self, inputs: Tensor) -> Tensor:
         """Return what each clip of ``[n, L, D]`` takes from each layer, ``[n, L]``."""
-        return self._attend(self._normed(inputs))
+        return self._shares(self._normed(inputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits ``[n, C]`` of the layers' embeddings ``[n, L, D]``."""
-        normed = self._normed(inputs)
-        mixed = (self._attend(normed)[:, None] @ normed)[:, 0]  # [n, D]
-        return self.linear(self.norm(self.value(mixed)))
-
-    def groups(self, point: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return Adam's groups; norms and the query are not decayed."""
-        matrices = [self.key.weight, self.value.weight, self.linear.weight]
-        others = [one for one in self.parameters() if not any(one is matrix for matrix in matrices)]
-        return [
-            {"params": matrices, "lr": point["lr"], "weight_decay": point["weight_decay"]},
-            {"params": others, "lr": point["lr"]},
-        ]
+        return self._pooled(inputs)
 
 
 class LayerProbes(Evaluator):
@@ -204,10 +157,7 @@ class LayerProbes(Evaluator):
 
     def _split(self, task: ProbeTask, split: Split, seeds: Sequence[int]) -> dict[str, Trained]:
         """Train every probe on one split, by name in tables."""
-        grid = [
-            {"lr": rate, "weight_decay": decay}
-            for rate, decay in product(listed(self.options.lr), listed(self.options.weight_decay))
-        ]
+        grid = grid_of(self.options.lr, self.options.weight_decay)
         probes: dict[str, tuple[ProbeTask, Build]] = {
             f"layer {number + 1}": (replace(task, embeddings=task.embeddings[:, number]), _layer_head)
             for number in range(task.embeddings.shape[1])
@@ -215,7 +165,8 @@ class LayerProbes(Evaluator):
         probes[COMBINED["weighted-sum"]] = (task, self._weighted_sum)
         probes[COMBINED["attention"]] = (task, self._attention)
         return {
-            name: train_head(part, split, seeds, grid, build, self.options) for name, (part, build) in probes.items()
+            name: train_head(part, split, seeds, grid, build, self.options, side_by_side=build is _layer_head)
+            for name, (part, build) in probes.items()
         }
 
     def _weighted_sum(self, point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
@@ -233,7 +184,7 @@ class LayerProbes(Evaluator):
 
 
 def _layer_head(point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
-    return LayerHead(shape[0], outputs)
+    return LinearHead(shape[0], outputs)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from ssl_wb.contracts.evaluator import Encoder
 from ssl_wb.encoder.foreign import check_foreign, is_foreign, load_foreign
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluate.baselines import baselines
-from ssl_wb.evaluate.cache import user_folder
+from ssl_wb.evaluate.cache import encoder_digest, user_folder
 from ssl_wb.evaluate.rows import Role
 
 __all__ = ["compared", "encoder_names"]
+
+log = logging.getLogger("ssl_wb")
 
 #: Folder of a run that holds its embeddings.
 EMBEDDINGS = "embeddings"
@@ -68,6 +71,7 @@ def compared(
     *,
     untrained: bool = True,
     plain: bool = True,
+    wanted: str | None = None,
 ) -> Iterator[tuple[str, Encoder, Role, Path | None]]:
     """Yield the encoders to compare and where their embeddings are kept, one at a time: memory holds one.
 
@@ -75,8 +79,10 @@ def compared(
         sources: by name, from :func:`encoder_names`.
         checkpoint: of runs, ``last`` or ``best``.
         device: where encoders compute.
-        untrained: whether the weights each run started from come after it.
+        untrained: whether the weights each run started from come after it. Of runs that started from the same, as
+            those do that differ in masker or objective, the first alone has them.
         plain: whether log-mel statistics come last.
+        wanted: name of a row that comes in any case.
 
     Raises:
         RunFolderError: a folder is no run, or has no checkpoint yet.
@@ -85,14 +91,20 @@ def compared(
     """
     from ssl_wb.encoder.load import load_encoder
 
+    starts: dict[str, str] = {}
     for name, source in sources.items():
         if isinstance(source, str):
             yield name, load_foreign(source, device), "encoder", user_folder()
             continue
         yield name, load_encoder(source, checkpoint=checkpoint, device=device), "encoder", source / EMBEDDINGS
         if untrained:
-            fresh = load_encoder(source, untrained=True, device=device)
-            yield f"{name}, untrained", fresh, "untrained", source / EMBEDDINGS
+            fresh, label = load_encoder(source, untrained=True, device=device), f"{name}, untrained"
+            # An encoder without a digest cannot be told from another, so it stands for itself.
+            first = starts.setdefault(encoder_digest(fresh) or name, name)
+            if first != name and label != wanted:
+                log.info("%s started from the same weights as %s: one row stands for both", name, first)
+                continue
+            yield label, fresh, "untrained", source / EMBEDDINGS
     if plain:
         for label, encoder in baselines().items():
             yield label, encoder, "baseline", user_folder()

@@ -174,6 +174,7 @@ def evaluate_runs(
     *,
     with_untrained: bool = True,
     with_baselines: bool = True,
+    wanted: str | None = None,
     checkpoint: str = "last",
     device: str | torch.device = "cpu",
     keep: bool = True,
@@ -189,8 +190,9 @@ def evaluate_runs(
         tasks: the tasks.
         evaluators: by name.
         seeds: one repetition each.
-        with_untrained: whether the weights a run started from are probed too.
+        with_untrained: whether the weights a run started from are probed too; once where several started from the same.
         with_baselines: whether log-mel statistics are probed too, once for all runs.
+        wanted: name of a row that is probed in any case, to compare the others with.
         checkpoint: ``last`` or ``best``.
         device: where encoders compute.
         keep: whether embeddings are kept and used.
@@ -203,7 +205,7 @@ def evaluate_runs(
     rows = []
     names = encoder_names(runs)
     for name, encoder, role, folder in compared(
-        names, checkpoint, device, untrained=with_untrained, plain=with_baselines
+        names, checkpoint, device, untrained=with_untrained, plain=with_baselines, wanted=wanted
     ):
         rows += probe({name: encoder}, tasks, evaluators, seeds, progress, {name: role}, folder if keep else None)
     return rows

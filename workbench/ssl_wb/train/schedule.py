@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ssl_wb.contracts.plugin import steps_of
+from ssl_wb.layers.schedules import warmup_cosine
 from ssl_wb.recipe.schema import OptimizerSection, TrainSection
 
 __all__ = ["learning_rate", "total_steps"]
@@ -28,8 +29,4 @@ def learning_rate(optimizer: OptimizerSection, train: TrainSection, step: int, s
         steps: optimiser steps of the run.
     """
     warmup = steps_of(train.warmup, steps)
-    if step < warmup:
-        # Counted from 1, so that the first update moves.
-        return optimizer.lr * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - warmup)
-    return optimizer.min_lr + (optimizer.lr - optimizer.min_lr) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+    return warmup_cosine(step, steps, warmup, peak=optimizer.lr, last=optimizer.min_lr)
