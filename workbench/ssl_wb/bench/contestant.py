@@ -13,7 +13,6 @@ from accelerate.state import AcceleratorState
 
 from ssl_wb.bench.clock import REST, PartsClock, TimedMasker, wait_for_device
 from ssl_wb.bench.inputs import build_inputs
-from ssl_wb.bench.memory import PeakMemory
 from ssl_wb.bench.rate import MatrixRate
 from ssl_wb.contracts.masker import Masker
 from ssl_wb.data.loading import CropDataset
@@ -23,6 +22,7 @@ from ssl_wb.pretext.plan import Plan, make_plan
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import Recipe
 from ssl_wb.train.loop import Trainer
+from ssl_wb.train.memory import PeakMemory
 from ssl_wb.train.precision import mixed_precision
 from ssl_wb.train.reporting import SilentReporter
 from ssl_wb.train.run_folder import RunFolder

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 import torch
 
 from ssl_wb.bench.contestant import Entry
-from ssl_wb.bench.memory import free_bytes
 from ssl_wb.errors import UsageError
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
 from ssl_wb.registry import load_registry
+from ssl_wb.train.memory import free_bytes
 from ssl_wb.train.precision import mixed_precision
 
 __all__ = ["SCALES", "Scale", "check_memory", "masker_entries", "parse_maskers", "recipe_entry", "scale_entries"]
@@ -49,8 +49,21 @@ def recipe_entry(recipe: str | Path, overrides: Sequence[str] = (), batch: int |
         overrides: ``key.path=value``, applied in order.
         batch: clips per optimiser step, in one micro-batch; the recipe's own unless given.
     """
-    loaded = load_recipe(recipe, _with_batch(overrides, batch))
+    loaded = _load(recipe, _with_batch(overrides, batch))
     return Entry(loaded.path.stem, loaded)
+
+
+def _load(recipe: str | Path, overrides: Sequence[str]) -> LoadedRecipe:
+    """Load a recipe whose step is known.
+
+    Raises:
+        UsageError: its number of passes is left to be found before training, and would differ between contestants.
+    """
+    loaded = load_recipe(recipe, overrides)
+    key = loaded.recipe.train.searched
+    if key is not None:
+        raise UsageError(f"train.{key} = 'auto' is found before training", hint=f"--set train.{key}=NUMBER")
+    return loaded
 
 
 def _pieces(text: str) -> list[str]:
@@ -102,7 +115,7 @@ def masker_entries(
         PluginError: there is no such masker.
         RecipeError: an option does not fit.
     """
-    base = load_recipe(recipe, _with_batch(overrides, batch))
+    base = _load(recipe, _with_batch(overrides, batch))
     views = base.masker.plugin(base.masker.options).views
     kept = {"ratio": getattr(base.masker.options, "ratio", None), "views": views}
     entries = []
@@ -121,7 +134,7 @@ def scale_entries(recipe: str | Path, overrides: Sequence[str], batch: int | Non
         UsageError: the backbone has no such sizes.
     """
     given = _with_batch(overrides, batch)
-    base = load_recipe(recipe, given)
+    base = _load(recipe, given)
     if scale == "size":
         return [replace(one, size=one.plan.gflop_per_clip) for one in _sized(base)]
     entries = []

@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
 from ssl_wb.audio.augment import Augmenter
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.captions import CaptionTable
@@ -17,6 +15,7 @@ from ssl_wb.pretext.build import crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import SYNTHETIC
+from ssl_wb.train.rehearsal import noise_batches
 
 __all__ = ["NOISE", "Inputs", "build_inputs"]
 
@@ -59,7 +58,7 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
     check_batch(loaded.recipe.train.batch_size, 1, loaded.recipe.train.passes())
     source = loaded.recipe.data.train if real and loaded.recipe.data.train != SYNTHETIC else None
     if source is None:
-        stream: Iterator[Batch] = itertools.cycle(_noise(loaded, model, samples))
+        stream: Iterator[Batch] = itertools.cycle(noise_batches(loaded, model))
     else:
         stream = _clips(loaded, model, source, samples)
     first = next(stream)
@@ -73,30 +72,6 @@ def _front_end(loaded: LoadedRecipe, batch: Batch) -> FrontEnd:
         return FrontEnd(section, section.mean, section.std)
     values, _ = FrontEnd(section, 0.0, 1.0).log_mel(batch.waveform[:, 0])  # [b, F, T]
     return FrontEnd(section, float(values.mean()), float(values.std()))
-
-
-def _noise(loaded: LoadedRecipe, model: PretextModel, samples: int) -> list[Batch]:
-    """Return the micro-batches of one step: white noise of crop length, captions of unit length where wanted."""
-    train = loaded.recipe.train
-    rows = train.batch_size // train.passes()
-    views = model.masker.views if loaded.recipe.data.augment else 1
-    random = torch.Generator().manual_seed(loaded.recipe.seed)
-    made = []
-    for number in range(train.passes()):
-        waveform = 0.1 * torch.randn(rows, views, samples, generator=random)  # [b, V, S]
-        captions = torch.randn(rows, model.shapes.caption_dim, generator=random)  # [b, C]
-        if torch.cuda.is_available():
-            waveform, captions = waveform.pin_memory(), captions.pin_memory()
-        made.append(
-            Batch(
-                waveform,
-                torch.full((rows,), samples),
-                torch.arange(rows),
-                number * rows,
-                torch.nn.functional.normalize(captions, dim=1) if "captions" in model.needs else None,
-            )
-        )
-    return made
 
 
 def _clips(loaded: LoadedRecipe, model: PretextModel, source: str, samples: int) -> Iterator[Batch]:

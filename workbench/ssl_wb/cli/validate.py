@@ -55,7 +55,8 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     data, train = loaded.recipe.data, loaded.recipe.train
     device = best_device()
     precision = mixed_precision(train.precision, device)
-    micro_batch = train.batch_size // train.passes()
+    # What is found before training starts from one clip at a time.
+    micro_batch = 1 if train.searched else train.batch_size // train.passes()
     captions = check_captions(clips, data.captions) if clips is not None and data.captions is not None else None
     count = data.scenes.clips if data.train == SYNTHETIC else None if clips is None else len(clips)
     return {
@@ -73,7 +74,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
         "memory_bytes": plan.memory_bytes(
             micro_batch, half=precision != "no", judged=train.batch_size if train.micro_batch else None
         ),
-        "micro_batch": micro_batch,
+        "micro_batch": "auto" if train.searched else micro_batch,
         "precision": "fp32" if precision == "no" else precision,
         "attention": _attention(loaded, device, precision),
         "device": device.type,
@@ -111,7 +112,9 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     tokens = "; ".join(
         f"{f'{count} x ' if count > 1 else ''}{v} visible + {m} masked" for (v, m), count in views.items()
     )
-    memory = facts["memory_bytes"] / 2**20
+    memory, clips = facts["memory_bytes"] / 2**20, f"{facts['micro_batch']} clips"
+    if facts["micro_batch"] == "auto":
+        clips = "one clip at a time, the most that fit to be found before training,"
     lines = [
         ("recipe", f"{facts['title']} ({facts['recipe']})"),
         ("masker", facts["masker"]),
@@ -125,8 +128,8 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("operations", f"{facts['gflop_per_clip']:.2f} GFLOP per clip, forward and backward"),
         (
             "memory",
-            f"about {f'{memory / 1024:.1f} GiB' if memory >= 1024 else f'{memory:.0f} MiB'} for {facts['micro_batch']} "
-            f"clips on one process in {facts['precision']} (estimate)",
+            f"about {f'{memory / 1024:.1f} GiB' if memory >= 1024 else f'{memory:.0f} MiB'} for {clips} "
+            f"on one process in {facts['precision']} (estimate)",
         ),
         ("attention", f"{facts['attention']} on {facts['device']}"),
     ]

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
-__all__ = ["gather_with_gradient", "mean_over_processes", "process_place", "sum_with_gradient"]
+__all__ = ["alone", "gather_with_gradient", "mean_over_processes", "process_place", "sum_with_gradient"]
+
+
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Compute as if this process were the only one: for what one process may have to give up without the others."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 def process_place() -> tuple[int, int]:
     """Return this process' rank and the number of processes; (0, 1) without a process group."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if _ALONE.get() or not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 

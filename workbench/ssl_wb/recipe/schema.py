@@ -146,7 +146,9 @@ class CaptionsSection(Section):
 class DataSection(Section):
     """Audio to train on."""
 
-    train: str | None = Field(None, description=f"Folder (read recursively), manifest CSV, or {SYNTHETIC!r}.")
+    train: str | None = Field(
+        None, description=f"Folder (read recursively), manifest CSV, saved data set, or {SYNTHETIC!r}."
+    )
     clip_seconds: float = Field(6.08, gt=0.05, description="Length of a training crop in seconds.")
     short: Literal["zeros", "repeat"] = Field(
         "zeros",
@@ -268,6 +270,9 @@ class OptimizerSection(Section):
     )
 
 
+Count = Annotated[int, Field(ge=1)]
+
+
 class TrainSection(Section):
     """How long, how large, how precise."""
 
@@ -275,14 +280,16 @@ class TrainSection(Section):
     epochs: float | None = Field(None, gt=0.0, description="Passes over the data.")
     samples: int | None = Field(None, ge=1, description="Clips seen in all.")
     batch_size: int = Field(2048, ge=1, description="Clips per optimiser step over all processes.")
-    accumulate: int = Field(
-        1, ge=1, description="Micro-batches per optimiser step on each process, each with a loss of its own."
+    accumulate: Count | Literal["auto"] = Field(
+        1,
+        description="Micro-batches per optimiser step on each process, each with a loss of its own; 'auto' finds the "
+        "fewest that fit into memory before training.",
     )
-    micro_batch: int | None = Field(
+    micro_batch: Count | Literal["auto"] | None = Field(
         None,
-        ge=1,
-        description="Most clips of one pass through the encoder on each process. The losses are over the whole batch "
-        "all the same, as a contrast of clips wants it: each micro-batch is encoded twice (gradient caching).",
+        description="Most clips of one pass through the encoder on each process; 'auto' finds the most that fit into "
+        "memory before training. The losses are over the whole batch all the same, as a contrast of clips wants it: "
+        "each micro-batch is encoded twice (gradient caching).",
     )
     warmup: Duration = Field(0.0667, description="Linear warm-up of the learning rate.")
     grad_clip: float = Field(3.0, gt=0.0, description="Largest gradient norm; inf for any.")
@@ -312,14 +319,25 @@ class TrainSection(Section):
         default_factory=list, description="Besides metrics.jsonl: 'tensorboard' (extra ssl-wb[tensorboard])."
     )
 
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _is_no_search(cls, value: Any) -> Any:
+        if value == "auto":
+            raise ValueError(
+                "the clips of a step are part of the method (losses and learning rate go with them) and are not "
+                "searched for; micro_batch = 'auto', or accumulate = 'auto' where losses are means over clips, finds "
+                "how many fit into memory at once and leaves batch_size as it is"
+            )
+        return value
+
     @model_validator(mode="after")
     def _one_length(self) -> TrainSection:
         given = [key for key in ("steps", "epochs", "samples") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of steps, epochs, samples; here: {', '.join(given) or 'none'}")
-        if self.batch_size % self.accumulate:
+        if self.accumulate != "auto" and self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
-        if self.micro_batch is not None and self.accumulate > 1:
+        if self.micro_batch is not None and self.accumulate != 1:
             raise ValueError(
                 f"give accumulate ({self.accumulate}) or micro_batch ({self.micro_batch}), not both: the first "
                 "averages losses of small batches, the second computes the loss of the whole one"
@@ -332,10 +350,24 @@ class TrainSection(Section):
         return self
 
     def passes(self, processes: int = 1) -> int:
-        """Return the micro-batches of an optimiser step on each of so many processes."""
+        """Return the micro-batches of an optimiser step on each of so many processes; 1 while they are not found."""
+        if self.searched is not None:
+            return 1
         if self.micro_batch is None:
-            return self.accumulate
-        return max(1, math.ceil(self.batch_size // processes / self.micro_batch))
+            return int(self.accumulate)
+        return max(1, math.ceil(self.batch_size // processes / int(self.micro_batch)))
+
+    @property
+    def searched(self) -> Literal["accumulate", "micro_batch"] | None:
+        """The key that is 'auto': its number is found before training, on the machine that trains."""
+        if self.micro_batch == "auto":
+            return "micro_batch"
+        return "accumulate" if self.accumulate == "auto" else None
+
+    def found(self, passes: int, processes: int) -> TrainSection:
+        """Return this section with the number of passes that was searched for, on each of so many processes."""
+        number = passes if self.searched == "accumulate" else self.batch_size // processes // passes
+        return self.model_copy(update={str(self.searched): number})
 
 
 class Recipe(Section):

@@ -23,7 +23,7 @@ from ssl_wb.pretext.model import PretextModel, PretextOutput
 from ssl_wb.recipe.schema import Recipe
 from ssl_wb.train.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from ssl_wb.train.health import HealthMonitor
-from ssl_wb.train.microbatch import GradientCache
+from ssl_wb.train.microbatch import GradientCache, spectrogram_of
 from ssl_wb.train.optimizer import build_optimizer
 from ssl_wb.train.reporting import Reporter
 from ssl_wb.train.run_folder import RunFolder
@@ -238,13 +238,9 @@ class Trainer:
         # What is kept until all are done: numbers, not the graph.
         return PretextOutput(output.loss.detach(), output.metrics)
 
-    @torch.no_grad()
     def _spectrogram(self, batch: Batch) -> Tensor:
         """Return the front end's ``[B, F, T]``, or ``[B, V, F, T]`` where clips have several readings."""
-        rows, views, _ = batch.waveform.shape
-        lengths = batch.lengths.repeat_interleave(views)  # [B * V]
-        spectrogram, _ = self.front_end(batch.waveform.flatten(0, 1), lengths)  # [B * V, F, T]
-        return spectrogram if views == 1 else spectrogram.unflatten(0, (rows, views))
+        return spectrogram_of(batch, self.front_end)
 
     def _look(self) -> None:
         """Add the losses of the steps since the last look to the sums, and stop when one is not a number."""

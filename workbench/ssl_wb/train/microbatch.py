@@ -21,18 +21,28 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch import distributed as dist
 
+from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.contracts.masker import Mask
 from ssl_wb.contracts.objective import StepState, View
 from ssl_wb.data.loading import Batch
 from ssl_wb.layers.processes import process_place
 from ssl_wb.pretext.model import PretextModel, PretextOutput
 
-__all__ = ["GradientCache", "average_gradients", "join_states"]
+__all__ = ["GradientCache", "average_gradients", "join_states", "spectrogram_of"]
 
 #: What an objective may read of a view that has a gradient.
 _READ = ("latents", "pooled", "features")
 #: Numbers in one message between processes: 25 MiB of float32, as DDP sends them.
 _MESSAGE = 25 * 2**18
+
+
+@torch.no_grad()
+def spectrogram_of(batch: Batch, front_end: FrontEnd) -> Tensor:
+    """Return the front end's ``[B, F, T]``, or ``[B, V, F, T]`` where clips have several readings."""
+    rows, views, _ = batch.waveform.shape
+    lengths = batch.lengths.repeat_interleave(views)  # [B * V]
+    spectrogram, _ = front_end(batch.waveform.flatten(0, 1), lengths)  # [B * V, F, T]
+    return spectrogram if views == 1 else spectrogram.unflatten(0, (rows, views))
 
 
 class GradientCache:

@@ -27,6 +27,7 @@ from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.recipe.snapshot import resolved, to_toml
 from ssl_wb.registry import load_registry
 from ssl_wb.train.environment import describe_environment
+from ssl_wb.train.fitting import find_passes
 from ssl_wb.train.launch import check_world
 from ssl_wb.train.loop import Trainer
 from ssl_wb.train.precision import best_device, mixed_precision
@@ -76,7 +77,8 @@ def train(
     Raises:
         RecipeError: mistakes in the recipe.
         RunFolderError: the folder is taken, or there is nothing to resume.
-        UsageError: another number of processes than was asked for, or a strategy that this machine cannot serve.
+        UsageError: another number of processes than was asked for, a strategy that this machine cannot serve, or not
+            enough memory for a single clip.
         DivergedError: the loss is no longer finite.
         InterruptedRunError: the run was asked to stop and can be resumed.
     """
@@ -91,6 +93,7 @@ def train(
     make_plan(loaded)
     accelerator = _accelerator(loaded, folder, cpu=cpu)
     _check_machine(loaded, accelerator, processes)
+    loaded = find_passes(loaded, accelerator)
     _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
     if loaded.recipe.train.trackers:
         accelerator.init_trackers("metrics")

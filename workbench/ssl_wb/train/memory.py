@@ -10,6 +10,8 @@ import torch
 __all__ = ["PeakMemory", "free_bytes"]
 
 _STATUS = Path("/proc/self/status")
+#: What a container may have, and has, in bytes (cgroup v2); "max" for as much as there is.
+_LIMIT, _TAKEN = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 _KIBIBYTE = 1024
 
 
@@ -23,10 +25,15 @@ def _proc_bytes(file: Path, key: str) -> int | None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Return the memory of a device that can still be had; None where that cannot be told."""
+    """Return the bytes of a device, or of this container, that can still be had; None where that cannot be told."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return _proc_bytes(Path("/proc/meminfo"), "MemAvailable")
+    free = _proc_bytes(Path("/proc/meminfo"), "MemAvailable")
+    try:
+        left = int(_LIMIT.read_text(encoding="ascii")) - int(_TAKEN.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+    return left if free is None else min(free, max(0, left))
 
 
 class PeakMemory:
