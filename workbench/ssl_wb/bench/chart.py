@@ -11,7 +11,7 @@ __all__ = ["draw_scaling"]
 
 
 def draw_scaling(report: dict[str, Any], path: Path) -> None:
-    """Draw step time over size on logarithmic axes: medians, 10 to 90 %, the fitted line, and a line of exponent 1.
+    """Draw step time over size on logarithmic axes: medians, 10 to 90 %, the fitted line, and a line of exponent 1 (-1 for processes).
 
     Args:
         report: what ``bench`` returned, with a scale.
@@ -35,7 +35,9 @@ def draw_scaling(report: dict[str, Any], path: Path) -> None:
         scale["factor_seconds"] * sizes ** scale["exponent"],
         label=f"exponent {scale['exponent']:.2f} (95 %: {scale['low']:.2f} to {scale['high']:.2f})",
     )
-    axes.plot(sizes, medians[0] * sizes / sizes[0], color="grey", linewidth=0.8, linestyle=":", label="exponent 1")
+    ideal = -1 if scale["over"] == "processes" else 1
+    line = medians[0] * (sizes / sizes[0]) ** ideal
+    axes.plot(sizes, line, color="grey", linewidth=0.8, linestyle=":", label=f"exponent {ideal}")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(sizes, [one["name"] for one in contestants], minor=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -90,6 +92,7 @@ class Contestant:
         step_seconds: of each measured step, the clock off.
         split_seconds: of each step with the clock on.
         parts_seconds: of each such step, its parts and the rest.
+        recompiled: graphs that torch.compile made in measured steps; None where the recipe compiles nothing.
     """
 
     def __init__(self, entry: Entry, device: torch.device, *, real: bool = False) -> None:
@@ -99,6 +102,7 @@ class Contestant:
         self.peak_bytes: int | None = None
         recipe = entry.loaded.recipe
         self.precision = mixed_precision(recipe.train.precision, device)
+        accelerator = _accelerator(self.precision, device)  # from here on processes know of each other
         model = build_model(entry.loaded, _TOTAL_STEPS)
         inputs = build_inputs(entry.loaded, model, real=real)
         self.source = inputs.source
@@ -108,7 +112,7 @@ class Contestant:
             model=model,
             front_end=inputs.front_end,
             dataset=cast(CropDataset, ()),
-            accelerator=_accelerator(self.precision, device),
+            accelerator=accelerator,
             reporter=SilentReporter(),
             steps=_TOTAL_STEPS,
         )
@@ -125,6 +129,7 @@ class Contestant:
         self.step_seconds: list[float] = []
         self.split_seconds: list[float] = []
         self.parts_seconds: list[dict[str, float]] = []
+        self.recompiled: int | None = 0 if recipe.train.compile else None
 
     def _watch(self) -> None:
         """Put the clock on every part of the step."""
@@ -167,16 +172,29 @@ class Contestant:
 
     def measure(self) -> None:
         """Time one step."""
-        self.step_seconds.append(self.step())
+        with self._counting():
+            self.step_seconds.append(self.step())
 
     def measure_parts(self) -> None:
         """Time one step and its parts."""
-        with self.clock.step():
+        with self._counting(), self.clock.step():
             whole = self.step()
         parts = dict(self.clock.seconds)
         parts[REST] = whole - sum(parts.values())
         self.split_seconds.append(whole)
         self.parts_seconds.append(parts)
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count graphs compiled meanwhile."""
+        if self.recompiled is None:
+            yield
+            return
+        from torch._dynamo.utils import counters
+
+        before = counters["stats"]["unique_graphs"]
+        yield
+        self.recompiled += counters["stats"]["unique_graphs"] - before
 
     def facts(self) -> dict[str, Any]:
         """Return what it is, as plain values."""

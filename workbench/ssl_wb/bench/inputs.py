@@ -11,6 +11,7 @@ from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import Batch, CropDataset, batches, check_batch, resolve_workers
+from ssl_wb.layers.processes import process_place
 from ssl_wb.pretext.build import crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
@@ -55,7 +56,8 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
     section = loaded.recipe.front_end
     frames = crop_frames(loaded, model.backbone.patch[1])
     samples = FrontEnd(section, 0.0, 1.0).samples_of(frames)
-    check_batch(loaded.recipe.train.batch_size, 1, loaded.recipe.train.passes())
+    _, world = process_place()
+    check_batch(loaded.recipe.train.batch_size, world, loaded.recipe.train.passes(world))
     source = loaded.recipe.data.train if real and loaded.recipe.data.train != SYNTHETIC else None
     if source is None:
         stream: Iterator[Batch] = itertools.cycle(noise_batches(loaded, model))

@@ -128,6 +128,7 @@ def _figures(one: Contestant, first: Contestant, number: int) -> dict[str, Any]:
             "gflop_per_second": one.rate.gflop_per_second,
         },
         "model_flops_utilisation": rate / one.rate.gflop_per_second,
+        "graphs_compiled_after_warmup": one.recompiled,
         "peak_memory_bytes": memory,
         "peak_memory_is": one.peak.how,
         "each": {

@@ -6,7 +6,7 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from ssl_wb.bench.contestant import Entry
+    from ssl_wb.bench.entries import Scale
 
 __all__ = ["bench"]
 
@@ -26,6 +27,7 @@ class ScaleOver(StrEnum):
     BATCH = "batch"
     SECONDS = "seconds"
     SIZE = "size"
+    PROCESSES = "processes"
 
 
 # Long because every option is a parameter.
@@ -47,7 +49,11 @@ def bench(
         typer.Option(metavar="NAME,NAME:KEY=VALUE,...", help="Take turns with maskers; compared with random."),
     ] = None,
     scale: Annotated[
-        ScaleOver | None, typer.Option(help="Measure a range (x 1 2 4 8; tiny, small, base) and fit the exponent.")
+        ScaleOver | None,
+        typer.Option(
+            help="Measure a range (x 1 2 4 8; tiny, small, base) and fit the exponent; or 1, 2, 4, ... processes that "
+            "share the batch."
+        ),
     ] = None,
     chart: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the curve of --scale.")] = None,
     profile: Annotated[
@@ -70,6 +76,8 @@ def bench(
         from ssl_wb.errors import UsageError
 
         raise UsageError("bench measures one process", hint="start it without a launcher")
+    if scale is ScaleOver.PROCESSES:
+        _check_processes(profile)
     entries = _entries(recipe, settings or [], batch, against, against_settings or [], maskers, scale)
     report = _measured(entries, where, repeats, warmup, scale, profile)
     if chart is not None:
@@ -101,6 +109,14 @@ def _check_combination(
         raise UsageError("--against-set changes the recipe of --against, and there is none")
     if chart is not None and scale is None:
         raise UsageError("--chart draws the curve of --scale, and there is none")
+
+
+def _check_processes(profile: Path | None) -> None:
+    """Refuse what one process alone can show."""
+    from ssl_wb.errors import UsageError
+
+    if profile is not None:
+        raise UsageError("--profile looks at one process", hint="leave out --scale processes")
 
 
 def _check_files(json_file: Path | None, profile: Path | None, chart: Path | None) -> None:
@@ -149,8 +165,8 @@ def _entries(
 
     if maskers is not None:
         return masker_entries(recipe, settings, batch, parse_maskers(maskers))
-    if scale is not None:
-        return scale_entries(recipe, settings, batch, scale.value)
+    if scale is not None and scale is not ScaleOver.PROCESSES:
+        return scale_entries(recipe, settings, batch, cast("Scale", scale.value))
     entries = [recipe_entry(recipe, settings, batch)]
     if against is not None:
         entries.append(recipe_entry(against, [*settings, *against_settings], batch))
@@ -169,19 +185,26 @@ def _measured(
     from rich.console import Console
     from rich.progress import Progress
 
+    from ssl_wb.bench.processes import bench_processes
     from ssl_wb.bench.run import bench as measure
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         shown = bar.add_task("", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(shown, description=what, completed=done, total=total)
+
+        if scale is ScaleOver.PROCESSES:
+            return bench_processes(entries[0], device=device, repeats=repeats, warmup=warmup, progress=progress)
         return measure(
             entries,
             device=device,
             repeats=repeats,
             warmup=warmup,
-            scale=scale.value if scale is not None else None,
+            scale=cast("Scale", scale.value) if scale is not None else None,
             trace=profile,
-            progress=lambda what, done, total: bar.update(shown, description=what, completed=done, total=total),
+            progress=progress,
         )
 
 
@@ -196,11 +219,13 @@ def _range(figures: dict[str, float], low: str = "low", high: str = "high") -> s
 def _print(report: dict[str, Any], heading: str) -> None:
     """Print the tables; ``heading`` says what the contestants differ in."""
     contestants = report["contestants"]
-    if len(contestants) == 1:
+    if heading == ScaleOver.PROCESSES.name:
+        _print_processes(contestants)
+    elif len(contestants) == 1:
         _print_one(report, contestants[0])
     else:
         _print_comparison(contestants, heading)
-    if "scale" in report:
+    if "scale" in report and heading != ScaleOver.PROCESSES.name:
         scale = report["scale"]
         typer.echo("")
         typer.echo(f"step time grows with {scale['unit']} to the power {scale['exponent']:.3f} (95 %: {_range(scale)})")
@@ -234,6 +259,8 @@ def _print_one(report: dict[str, Any], one: dict[str, Any]) -> None:
         ["utilisation", f"{one['model_flops_utilisation']:.1%} of the matrix product's rate"],
         ["peak memory", "not known here" if memory is None else f"{memory / 2**20:.0f} MiB ({one['peak_memory_is']})"],
     ]
+    if one["graphs_compiled_after_warmup"] is not None:
+        rows.append(["compiled", f"{one['graphs_compiled_after_warmup']} graphs after the warm-up"])
     if one["data_wait_share"] is not None:
         rows.append(["data wait", f"{one['data_wait_share']:.2%} of the step"])
     rows.append(["clock", f"steps with the parts timed take {extra['median']:.3f} times as long ({_range(extra)})"])
@@ -244,6 +271,25 @@ def _print_one(report: dict[str, Any], one: dict[str, Any]) -> None:
         ["PART", "TIME", "SHARE"],
         [[name, _seconds(part["seconds"]), f"{part['share']:.2%}"] for name, part in parts],
     )
+
+
+def _print_processes(contestants: list[dict[str, Any]]) -> None:
+    """Print how the step of one batch shrinks with the processes that share it."""
+    rows = []
+    for one in contestants:
+        step, ideal = one["step_seconds"], one["share_of_ideal"]
+        rows.append(
+            [
+                str(one["processes"]),
+                str(one["threads"]),
+                _seconds(step["median"]),
+                f"{_seconds(step['p10'])} to {_seconds(step['p90'])}",
+                f"{one['clips_per_second']:.2f}",
+                f"{ideal['median']:.3f}",
+                _range(ideal) if one is not contestants[0] else "",
+            ]
+        )
+    echo_table(["PROCESSES", "THREADS EACH", "STEP", "10 TO 90 %", "CLIPS/S", "OF IDEAL", "95 %"], rows)
 
 
 def _print_comparison(contestants: list[dict[str, Any]], heading: str) -> None:

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.loading import Batch
-from ssl_wb.layers.processes import alone
+from ssl_wb.layers.processes import alone, process_place
 from ssl_wb.pretext.build import build_model, crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
@@ -26,21 +26,21 @@ _ENOUGH = 2
 def noise_batches(
     loaded: LoadedRecipe, model: PretextModel, rows: int | None = None, count: int | None = None
 ) -> list[Batch]:
-    """Return micro-batches of white noise of crop length, with captions of unit length where the model wants any.
+    """Return this process' micro-batches of white noise of crop length, with captions of unit length where wanted.
 
     Args:
         loaded: the recipe.
         model: its model, which says how many readings and captions it wants.
-        rows: clips of each; those of one pass on one process unless given.
+        rows: clips of each; those of one pass unless given.
         count: how many; those of one step unless given.
     """
-    train = loaded.recipe.train
-    count = count or train.passes()
-    rows = rows or train.batch_size // train.passes()
+    train, (rank, world) = loaded.recipe.train, process_place()
+    count = count or train.passes(world)
+    rows = rows or train.batch_size // world // count
     frames = crop_frames(loaded, model.backbone.patch[1])
     samples = FrontEnd(loaded.recipe.front_end, 0.0, 1.0).samples_of(frames)
     views = model.masker.views if loaded.recipe.data.augment else 1
-    random = torch.Generator().manual_seed(loaded.recipe.seed)
+    random = torch.Generator().manual_seed(loaded.recipe.seed + rank)
     made = []
     for number in range(count):
         waveform = 0.1 * torch.randn(rows, views, samples, generator=random)  # [b, V, S]
@@ -52,7 +52,7 @@ def noise_batches(
                 waveform,
                 torch.full((rows,), samples),
                 torch.arange(rows),
-                number * rows,
+                (number * world + rank) * rows,
                 torch.nn.functional.normalize(captions, dim=1) if "captions" in model.needs else None,
             )
         )
