@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import soundfile
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from ssl_wb.errors import AudioError
 
-__all__ = ["EXTENSIONS", "AudioInfo", "info", "read", "read_samples"]
+__all__ = ["EXTENSIONS", "AudioInfo", "AudioSource", "StoredAudio", "info", "read", "read_samples"]
 
 #: Endings (lower case) that a folder is searched for; soundfile decodes all of them.
 EXTENSIONS = frozenset(
@@ -78,25 +79,49 @@ class AudioInfo:
         return math.ceil(self.frames * ratio.denominator / ratio.numerator)
 
 
-def info(path: str | Path) -> AudioInfo:
+class StoredAudio(Protocol):
+    """Encoded audio that is no file of its own but lies within something larger; ``str()`` names it in messages."""
+
+    @property
+    def name(self) -> str:
+        """What it is called within the whole, as a file's name is within its folder."""
+
+    @property
+    def stamp(self) -> str:
+        """Which audio it is; changes whenever the audio may have."""
+
+    def open(self) -> BinaryIO:
+        """Open its bytes to read and to seek in.
+
+        Raises:
+            AudioError: there are none.
+            DataError: the whole is gone.
+        """
+
+
+#: Where audio is read from.
+AudioSource = str | Path | StoredAudio
+
+
+def info(path: AudioSource) -> AudioInfo:
     """Read a file's header.
 
     Raises:
         AudioError: the file is absent, is not audio, or holds no samples.
     """
-    with _opened(Path(path)) as file:
+    with _opened(_place(path)) as file:
         return _describe(file)
 
 
 def read(
-    path: str | Path, sample_rate: int, *, start: float = 0.0, duration: float | None = None
+    path: AudioSource, sample_rate: int, *, start: float = 0.0, duration: float | None = None
 ) -> NDArray[np.float32]:
     """Decode a slice as mono.
 
     A slice holds the very samples that the whole file, resampled, has there.
 
     Args:
-        path: an audio file.
+        path: an audio file, or audio stored otherwise.
         sample_rate: samples per second wanted.
         start: seconds into the file.
         duration: seconds wanted, or None for all that follows; what lies past the file's end is left out.
@@ -112,9 +137,9 @@ def read(
     return read_samples(path, sample_rate, round(start * sample_rate), count)
 
 
-def read_samples(path: str | Path, sample_rate: int, first: int = 0, count: int | None = None) -> NDArray[np.float32]:
+def read_samples(path: AudioSource, sample_rate: int, first: int = 0, count: int | None = None) -> NDArray[np.float32]:
     """Decode ``count`` samples from sample ``first`` on, counted at ``sample_rate``; see :func:`read`."""
-    path = Path(path)
+    path = _place(path)
     with _opened(path) as file:
         header = _describe(file)
         total = header.samples_at(sample_rate)
@@ -138,20 +163,25 @@ def read_samples(path: str | Path, sample_rate: int, first: int = 0, count: int 
     return waveform
 
 
+def _place(path: AudioSource) -> Path | StoredAudio:
+    return Path(path) if isinstance(path, str) else path
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: Path | StoredAudio) -> Iterator[soundfile.SoundFile]:
     """Open for reading; whatever libsndfile says becomes an AudioError with the file's name."""
     try:
-        with soundfile.SoundFile(path) as file:
+        # libsndfile seeks in what is open already, so that of stored audio, too, no more is read than is needed.
+        with nullcontext(path) if isinstance(path, Path) else path.open() as place, soundfile.SoundFile(place) as file:
             if file.frames <= 0:
                 raise AudioError(f"{path}: holds no samples", hint="Leave the file out or record it again.")
             yield file
     except (soundfile.LibsndfileError, OSError, ValueError, TypeError) as error:
-        if not path.exists():
+        if isinstance(path, Path) and not path.exists():
             raise AudioError(
                 f"{path}: no such file", hint="Check the path; manifests count from their own folder."
             ) from error
-        if path.is_dir():
+        if isinstance(path, Path) and path.is_dir():
             raise AudioError(f"{path}: is a folder, not an audio file") from error
         reason = getattr(error, "error_string", None) or str(error)
         raise AudioError(

@@ -1,4 +1,4 @@
-"""Sources of clips: a folder of audio, a manifest CSV, or one file."""
+"""Sources of clips: a folder of audio, a manifest CSV, a saved data set, or one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ssl_wb.audio.decode import EXTENSIONS, info
+from ssl_wb.audio.decode import EXTENSIONS, StoredAudio, info
 from ssl_wb.errors import AudioError, DataError
 
 __all__ = ["Clip", "ClipSet", "load_clips"]
@@ -20,7 +20,7 @@ class Clip:
     """A file, or a stretch of one.
 
     Attributes:
-        path: the audio file.
+        path: the audio file, or audio stored within something larger.
         start: seconds into the file.
         duration: seconds, or None up to the file's end.
         labels: what the manifest says is heard.
@@ -31,7 +31,7 @@ class Clip:
         caption_embedding: file with embeddings of such sentences, float ``[C]`` or ``[k, C]``.
     """
 
-    path: Path
+    path: Path | StoredAudio
     start: float = 0.0
     duration: float | None = None
     labels: tuple[str, ...] = ()
@@ -49,7 +49,8 @@ class ClipSet:
     Attributes:
         clips: ``clips[i].id == i``.
         source: the folder, manifest or file they come from.
-        digest: changes whenever the manifest's content does or, for a folder, any file's name, size or time.
+        digest: changes whenever the manifest's content does or, for a folder or a saved data set, any file's name,
+            size or time.
     """
 
     clips: tuple[Clip, ...]
@@ -86,17 +87,20 @@ def load_clips(source: str | Path) -> ClipSet:
 
     Args:
         source: a folder (searched recursively, files in the order of their relative paths), a manifest CSV,
-            or one audio file. A manifest has the column ``path`` (relative to the manifest) and may have
-            ``label`` (several separated by ``;``), ``split``, ``fold``, ``start`` and ``duration`` (seconds),
-            ``caption`` (alternatives separated by ``|``) and ``caption_embedding`` (a .npy file, relative to the
-            manifest); other columns are ignored.
+            the folder of a saved data set (see :mod:`ssl_wb.data.arrow`), or one audio file. A manifest has the
+            column ``path`` (relative to the manifest) and may have ``label`` (several separated by ``;``), ``split``,
+            ``fold``, ``start`` and ``duration`` (seconds), ``caption`` (alternatives separated by ``|``) and
+            ``caption_embedding`` (a .npy file, relative to the manifest); other columns are ignored.
 
     Raises:
-        DataError: the source is absent, holds no audio, or the manifest has mistakes (all told at once).
+        DataError: the source is absent, holds no audio, or the manifest has mistakes (all told at once); a saved data
+            set cannot be opened.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return _from_folder(path)
+        from ssl_wb.data.arrow import is_dataset, read_dataset
+
+        return ClipSet(*read_dataset(path)) if is_dataset(path) else _from_folder(path)
     if not path.exists():
         raise DataError(f"{path}: no such folder or file", hint="Give a folder of audio or a manifest CSV.")
     if path.suffix.lower() in EXTENSIONS:

@@ -5,8 +5,9 @@ The key is a digest of everything an embedding depends on:
 - the encoder: every parameter and buffer, byte by byte (the data's statistics and the mel filter bank are buffers),
   the settings of front end and backbone, the length of a chunk, the kind of device;
 - the code: the workbench's modules that decode, make spectrograms and encode, the backbone's module, torch's version;
-- the clips: path, start, duration, and each file's size and time of change. Labels and splits are not in it, so
-  clips that are labelled anew are not embedded anew. A file rewritten within its size and time goes unnoticed.
+- the clips: path, start, duration, and each file's size and time of change (of a saved data set, all its files').
+  Labels and splits are not in it, so clips that are labelled anew are not embedded anew. A file rewritten within its
+  size and time goes unnoticed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ssl_wb.audio.decode import StoredAudio
 from ssl_wb.contracts.evaluator import Encoder, Level
 from ssl_wb.data.cache import may_write
 from ssl_wb.data.clips import Clip, ClipSet
@@ -122,7 +124,7 @@ def _code(own: str | None) -> str:
 def clips_digest(clips: ClipSet) -> str:
     """Digest the clips: path, start, duration, size and time of change of every file."""
     digest = hashlib.sha256()
-    stamps: dict[Path, str] = {}
+    stamps: dict[Path | StoredAudio, str] = {}
     for clip in clips:
         if clip.path not in stamps:
             stamps[clip.path] = _stamp(clip)
@@ -132,6 +134,8 @@ def clips_digest(clips: ClipSet) -> str:
 
 
 def _stamp(clip: Clip) -> str:
+    if not isinstance(clip.path, Path):
+        return clip.path.stamp
     path = os.path.realpath(clip.path)
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path per clip would double the time

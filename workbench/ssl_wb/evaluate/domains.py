@@ -24,7 +24,7 @@ def domain_of(manifest: Path) -> str | None:
     """Return the domain of a task.
 
     Args:
-        manifest: a CSV that has been read as a manifest before.
+        manifest: a CSV that has been read as a manifest before, or the folder of a saved data set.
 
     Returns:
         What its column ``domain`` says, if that is the same on all lines; otherwise the domain of the shipped task that
@@ -35,6 +35,9 @@ def domain_of(manifest: Path) -> str | None:
     """
     from ssl_wb.evaluate.catalogue import CATALOGUE
 
+    named = CATALOGUE[manifest.stem].domain if manifest.stem in CATALOGUE else None
+    if manifest.is_dir():
+        return named
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, skipinitialspace=True)
@@ -46,4 +49,4 @@ def domain_of(manifest: Path) -> str | None:
                     return said.pop()
     except OSError as error:
         raise DataError(f"{manifest}: cannot be read ({error})", hint="Was it moved meanwhile?") from error
-    return CATALOGUE[manifest.stem].domain if manifest.stem in CATALOGUE else None
+    return named

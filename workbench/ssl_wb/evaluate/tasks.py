@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_wb.contracts.evaluator import Encoder, ProbeTask, Split
+from ssl_wb.data.arrow import is_dataset
 from ssl_wb.data.clips import Clip, ClipSet, load_clips
 from ssl_wb.errors import DataError
 from ssl_wb.evaluate.domains import domain_of
@@ -123,7 +124,7 @@ def load_task(
     drawn.
 
     Args:
-        source: a manifest CSV with the column ``label``.
+        source: a manifest CSV, or the folder of a saved data set, with the column ``label``.
         name: name in tables; the file's, without its ending, unless given.
         metric: what results shall report; accuracy, or mAP for several labels, unless given. R2 and MAE read labels as
             numbers.
@@ -135,7 +136,7 @@ def load_task(
             training clip, the columns do not divide the clips, or the metric does not fit the labels.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and not is_dataset(path):
         raise DataError(
             f"{path}: a folder has no labels, so it is no task",
             hint="Write a manifest CSV with the columns 'path' and 'label'.",

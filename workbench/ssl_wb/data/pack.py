@@ -1,0 +1,303 @@
+"""Packing: a source of clips written as one saved data set, every clip encoded anew as 16-bit mono."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from ssl_wb.audio.decode import info, read
+from ssl_wb.data.arrow import INFO, STATE, missing_package, read_dataset
+from ssl_wb.data.clips import Clip, ClipSet
+from ssl_wb.errors import AudioError, DataError, UsageError
+
+__all__ = ["FORMATS", "Packed", "pack_clips"]
+
+#: Encodings on offer, as libsndfile calls them, both without loss beyond the 16 bits.
+FORMATS = {"flac": "FLAC", "wav": "WAV"}
+#: Encoded bytes in a file of the data set, about; 2 million clips of 10 s are some hundred files.
+SHARD_BYTES = 500_000_000
+#: Encoded bytes in a record batch, about. Arrow's 32-bit offsets would allow two thousand million.
+BATCH_BYTES = 32_000_000
+#: Clips waiting for each thread, at most.
+AHEAD = 4
+
+
+@dataclass
+class Packed:
+    """What became of the clips.
+
+    Attributes:
+        clips: rows written.
+        seconds: their length together.
+        bytes: their encoded size together.
+        clipped: clips with samples beyond full scale, which 16 bits cannot hold.
+        skipped: one message for each clip that could not be read.
+    """
+
+    clips: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    clipped: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+
+class _Encoded(NamedTuple):
+    """One clip: encoded bytes, seconds, whether samples had to be clipped."""
+
+    content: bytes
+    seconds: float
+    clipped: bool
+
+
+def pack_clips(
+    clips: ClipSet,
+    out: Path,
+    *,
+    sample_rate: int | None = None,
+    encoding: str = "flac",
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Packed:
+    """Write clips as a data set that :func:`ssl_wb.data.clips.load_clips` and ``datasets.load_from_disk`` read.
+
+    Each row has ``audio`` (``{"bytes", "path"}``: the clip, mean of its channels, 16 bit) and, where any clip has them,
+    ``label`` (text, or a list where any clip has several), ``split``, ``fold``, ``caption`` (a list) and
+    ``caption_embedding`` (absolute path). A clip that cannot be read is left out and told. The folder appears when it
+    is complete: until then all is written into a hidden folder beside it, removed when anything goes wrong.
+
+    Args:
+        clips: what to pack; stretches of files are cut out.
+        out: folder to write, which must not be there.
+        sample_rate: samples per second of all rows, resampled as for training; each file's own when None.
+        encoding: one of ``FORMATS``.
+        threads: threads that decode and encode.
+        progress: called with the number of clips done.
+
+    Raises:
+        UsageError: ``out`` is there already, or no such encoding.
+        AudioError: no clip could be read.
+        DataError: the disk refuses, or a package is missing.
+    """
+    if os.path.lexists(out):
+        raise UsageError(f"{out}: is already there", hint="Give a folder that is not there yet, or remove it first.")
+    if encoding not in FORMATS:
+        raise UsageError(f"format {encoding!r}: is not known", hint=f"One of {', '.join(FORMATS)}.")
+    try:
+        import datasets  # noqa: F401 - before the work and not after it
+    except ImportError as error:
+        raise missing_package("packing", error) from error
+    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    packed = Packed()
+    try:
+        aside.mkdir(parents=True)
+        writer = _Writer(aside, clips, encoding)
+        with writer:
+            for clip, encoded in _encoded(clips, sample_rate, encoding, threads):
+                if isinstance(encoded, AudioError):
+                    packed.skipped.append(encoded.message)
+                else:
+                    writer.add(clip, encoded.content)
+                    packed.clips += 1
+                    packed.seconds += encoded.seconds
+                    packed.bytes += len(encoded.content)
+                    packed.clipped += encoded.clipped
+                progress(packed.clips + len(packed.skipped))
+        if not packed.clips:
+            raise AudioError(
+                f"{clips.source}: none of the {len(clips)} clips could be read:\n"
+                + "\n".join(f"  - {message}" for message in packed.skipped[:10]),
+                hint="Is this the right folder or manifest? Nothing was written.",
+            )
+        writer.finish()
+        rows = len(read_dataset(aside)[0])
+        if rows != packed.clips:
+            raise DataError(f"{out}: {rows} rows came out of {packed.clips} clips", hint="Is the disk sound?")
+        aside.rename(out)
+    except OSError as error:
+        raise DataError(
+            f"{out}: cannot be written ({error})", hint="Is the disk full, or the folder not yours to write in?"
+        ) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(aside)
+    return packed
+
+
+def _encoded(
+    clips: Sequence[Clip] | ClipSet, sample_rate: int | None, encoding: str, threads: int
+) -> Iterator[tuple[Clip, _Encoded | AudioError]]:
+    """Decode and encode in threads, in the order of the clips."""
+
+    def encode(clip: Clip) -> _Encoded | AudioError:
+        try:
+            return _encode(clip, sample_rate, encoding)
+        except AudioError as error:
+            return error
+
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[Clip, Future[_Encoded | AudioError]]] = deque()
+    try:
+        for clip in clips:
+            waiting.append((clip, pool.submit(encode, clip)))
+            if len(waiting) > AHEAD * threads:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _encode(clip: Clip, sample_rate: int | None, encoding: str) -> _Encoded:
+    """Encode one clip as 16-bit mono; AudioError where it cannot be read."""
+    rate = sample_rate or info(clip.path).sample_rate
+    waveform = read(clip.path, rate, start=clip.start, duration=clip.duration)  # [S]
+    samples, clipped = _as_int16(waveform)  # [S]
+    buffer = io.BytesIO()
+    try:
+        soundfile.write(buffer, samples, rate, format=FORMATS[encoding], subtype="PCM_16")
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise AudioError(f"{clip.path}: cannot be written as {encoding} at {rate} Hz ({error})") from error
+    return _Encoded(buffer.getvalue(), len(waveform) / rate, clipped)
+
+
+def _as_int16(waveform: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:
+    """Round ``[S]`` to 16 bits, and say whether samples had to be clipped.
+
+    libsndfile reads ``i`` as ``i / 32768`` but writes ``x`` as ``32767 x``: by itself it would change 16-bit audio.
+    """
+    scaled = np.rint(waveform * np.float32(32768))
+    # Full scale itself, +1, is one step beyond 16 bits; nobody hears that.
+    clipped = bool((scaled > 32768).any() or (scaled < -32768).any())
+    return np.clip(scaled, -32768, 32767).astype(np.int16), clipped
+
+
+class _Writer:
+    """Writes rows as Arrow streams of bounded size, and what ``datasets.load_from_disk`` wants beside them."""
+
+    def __init__(self, folder: Path, clips: ClipSet, encoding: str) -> None:
+        from datasets import Audio, Features, List, Value
+
+        self.folder = folder
+        self.encoding = encoding
+        columns: dict[str, Any] = {"audio": Audio(decode=False)}  # True would want torchcodec from every reader
+        text = Value("string")
+        # A ";" in a label (of a data set's list) would be taken for two labels if it were not in a list.
+        self.one_label = all(len(clip.labels) <= 1 and ";" not in "".join(clip.labels) for clip in clips)
+        if any(clip.labels for clip in clips):
+            columns["label"] = text if self.one_label else List(text)
+        if any(clip.split for clip in clips):
+            columns["split"] = text
+        if any(clip.fold for clip in clips):
+            columns["fold"] = text
+        if any(clip.captions for clip in clips):
+            columns["caption"] = List(text)
+        if any(clip.caption_embedding for clip in clips):
+            columns["caption_embedding"] = text
+        self.features = Features(columns)
+        self.shards = 0
+        self._rows: list[dict[str, Any]] = []
+        self._waiting = self._in_shard = 0  # bytes
+        self._stream: Any = None
+        self._fingerprint = hashlib.sha256()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+        finally:
+            self._close()
+
+    def add(self, clip: Clip, content: bytes) -> None:
+        """Append a clip with its encoded bytes."""
+        values: dict[str, Any] = {
+            "audio": {"bytes": content, "path": f"{Path(_file_name(clip)).stem}.{self.encoding}"},
+            "label": next(iter(clip.labels), None) if self.one_label else list(clip.labels),
+            "split": clip.split,
+            "fold": clip.fold,
+            "caption": list(clip.captions),
+            "caption_embedding": str(clip.caption_embedding.absolute()) if clip.caption_embedding else None,
+        }
+        row = {name: values[name] for name in self.features}
+        self._rows.append(row)
+        self._fingerprint.update(content)
+        self._fingerprint.update(json.dumps([row[name] for name in row if name != "audio"]).encode())
+        self._waiting += len(content)
+        if self._waiting >= BATCH_BYTES:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write what makes the streams one data set: the files that ``save_to_disk`` writes beside them."""
+        from datasets import DatasetInfo
+
+        DatasetInfo(features=self.features).write_to_directory(str(self.folder))
+        shards = [
+            (self.folder / _shard(index), f"data-{index:05d}-of-{self.shards:05d}.arrow")
+            for index in range(self.shards)
+        ]
+        for path, name in shards:
+            path.rename(self.folder / name)
+        state: dict[str, Any] = {
+            "_data_files": [{"filename": name} for _, name in shards],
+            "_fingerprint": self._fingerprint.hexdigest()[:16],
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": None,
+        }
+        (self.folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+        for name in (STATE, INFO):  # a rename after these are on the disk never shows a data set without them
+            with (self.folder / name).open("rb") as file:
+                os.fsync(file.fileno())
+
+    def _flush(self) -> None:
+        """Write the waiting rows as a record batch, into a new file where the last is full."""
+        import pyarrow
+
+        if not self._rows:
+            return
+        schema = self.features.arrow_schema
+        if self._stream is None:
+            self._stream = pyarrow.ipc.new_stream(str(self.folder / _shard(self.shards)), schema)
+            self.shards += 1
+        self._stream.write_batch(pyarrow.RecordBatch.from_pylist(self._rows, schema))
+        self._in_shard += self._waiting
+        self._rows, self._waiting = [], 0
+        if self._in_shard >= SHARD_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream, self._in_shard = None, 0
+
+
+def _shard(index: int) -> str:
+    """Name of a file while it is not known how many there will be."""
+    return f"{index:05d}.part"
+
+
+def _file_name(clip: Clip) -> str:
+    """Name of the file that a clip is from; of a row of a data set, the one it tells."""
+    if isinstance(clip.path, Path):
+        return clip.path.name
+    return getattr(clip.path, "file", None) or clip.path.name
