@@ -11,7 +11,9 @@ __all__ = ["draw_scaling"]
 
 
 def draw_scaling(report: dict[str, Any], path: Path) -> None:
-    """Draw step time over size on logarithmic axes: medians, 10 to 90 %, the fitted line, and a line of exponent 1 (-1 for processes).
+    """Draw step time over size on logarithmic axes.
+
+    Medians, 10 to 90 %, the fitted line, and a line of exponent 1, or -1 for processes.
 
     Args:
         report: what ``bench`` returned, with a scale.

@@ -42,6 +42,7 @@ def validate(
 
 def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return what the recipe amounts to, as plain values."""
+    from ssl_wb.cli.uncompiled import uncompiled
     from ssl_wb.data.captions import check_captions
     from ssl_wb.pretext.plan import make_plan
     from ssl_wb.recipe.schema import SYNTHETIC
@@ -51,7 +52,8 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
 
     sources = check_sources(loaded)
     clips, tasks = sources.clips, sources.tasks
-    plan = make_plan(loaded)
+    with uncompiled():
+        plan = make_plan(loaded)
     data, train = loaded.recipe.data, loaded.recipe.train
     device = best_device()
     precision = mixed_precision(train.precision, device)

@@ -15,7 +15,15 @@ from torch.nn import functional as F
 from ssl_wb.errors import UsageError
 from ssl_wb.layers.autocast import full_precision
 
-__all__ = ["AttentionChoice", "AttentionName", "attention", "attention_name", "packed_attention", "xformers_info"]
+__all__ = [
+    "AttentionChoice",
+    "AttentionName",
+    "attention",
+    "attention_name",
+    "packed_attention",
+    "split_attention",
+    "xformers_info",
+]
 
 AttentionName = Literal["xformers", "sdpa"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
@@ -128,10 +136,25 @@ def packed_attention(qkv: Tensor, kernel: AttentionName = "sdpa") -> Tensor:
     Returns:
         ``[B, K, heads * d]``.
     """
-    if kernel == "xformers" and qkv.is_cuda and qkv.dtype in _HALF:
+    query, key, value = qkv.unbind(2)
+    return split_attention(query, key, value, kernel)
+
+
+def split_attention(query: Tensor, key: Tensor, value: Tensor, kernel: AttentionName = "sdpa") -> Tensor:
+    """Scaled dot-product attention of some tokens with others.
+
+    Args:
+        query: ``[B, Kq, heads, d]``.
+        key: ``[B, K, heads, d]``.
+        value: ``[B, K, heads, d]``.
+        kernel: as in :func:`packed_attention`.
+
+    Returns:
+        ``[B, Kq, heads * d]``.
+    """
+    if kernel == "xformers" and query.is_cuda and query.dtype in _HALF:
         ops = _xformers()
         assert ops is not None  # attention_name saw to it
-        query, key, value = qkv.unbind(2)  # each [B, K, heads, d]: xformers' own layout, nothing is moved
+        # This layout is xformers' own: nothing is moved.
         return ops.memory_efficient_attention(query, key, value).flatten(2)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, K, d]
-    return attention(query, key, value).transpose(1, 2).flatten(2)
+    return attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)).transpose(1, 2).flatten(2)

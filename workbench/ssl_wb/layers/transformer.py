@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ssl_wb.layers.attention import AttentionName, packed_attention
+from ssl_wb.layers.attention import AttentionName, packed_attention, split_attention
 
 __all__ = ["Attention", "Block", "Mlp"]
 
@@ -36,18 +36,27 @@ class Attention(nn.Module):
         self.v_bias = None if key_bias else nn.Parameter(torch.zeros(dim))
         self.proj = nn.Linear(dim, dim)
 
+    def _bias(self) -> Tensor:
+        """Return the bias of queries, keys and values, ``[3 D]``."""
+        if self.q_bias is None or self.v_bias is None:
+            return self.qkv.bias
+        return torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+
     def _project(self, tokens: Tensor) -> Tensor:
         """Map tokens ``[B, K, D]`` to queries, keys and values ``[B, K, 3 D]``."""
-        if self.q_bias is None or self.v_bias is None:
-            return self.qkv(tokens)
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])  # [3 D]
-        return F.linear(tokens, self.qkv.weight, bias)
+        return self.qkv(tokens) if self.q_bias is None else F.linear(tokens, self.qkv.weight, self._bias())
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens ``[B, K, D]`` to ``[B, K, D]``."""
+    def forward(self, tokens: Tensor, last: int | None = None) -> Tensor:
+        """Map tokens ``[B, K, D]`` to ``[B, K, D]``, or to ``[B, last, D]`` of the last ones, which attend to all."""
         batch, count, dim = tokens.shape
-        qkv = self._project(tokens).view(batch, count, 3, self.heads, dim // self.heads)
-        return self.proj(packed_attention(qkv, self.kernel))
+        width = dim // self.heads
+        if last is None:
+            qkv = self._project(tokens).view(batch, count, 3, self.heads, width)
+            return self.proj(packed_attention(qkv, self.kernel))
+        weight, bias = self.qkv.weight, self._bias()
+        query = F.linear(tokens[:, count - last :], weight[:dim], bias[:dim]).view(batch, last, self.heads, width)
+        key, value = F.linear(tokens, weight[dim:], bias[dim:]).view(batch, count, 2, self.heads, width).unbind(2)
+        return self.proj(split_attention(query, key, value, self.kernel))
 
 
 class Mlp(nn.Module):
@@ -81,28 +90,36 @@ class Block(nn.Module):
         self.compiled = False
         self.recomputed = False
 
-    def forward(self, tokens: Tensor, scales: Tensor | None = None) -> Tensor:
-        """Map tokens ``[B, K, D]`` to ``[B, K, D]``; ``scales`` ``[2, B, 1, 1]`` multiply the two branches."""
-        return self.parts(tokens, scales)[0]
+    def forward(self, tokens: Tensor, scales: Tensor | None = None, last: int | None = None) -> Tensor:
+        """Map tokens ``[B, K, D]`` to ``[B, K, D]``.
 
-    def parts(self, tokens: Tensor, scales: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        Args:
+            tokens: ``[B, K, D]``.
+            scales: ``[2, B, 1, 1]``, multiply the two branches.
+            last: compute the last tokens only, ``[B, last, D]``: what nobody reads of the others is not computed.
+        """
+        return self.parts(tokens, scales, last)[0]
+
+    def parts(self, tokens: Tensor, scales: Tensor | None = None, last: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the output ``[B, K, D]`` and, apart, what the MLP added to get there ``[B, K, D]``."""
         compute = _compiled() if self.compiled else Block._parts
         if self.recomputed and torch.is_grad_enabled():
             # Nothing is drawn inside: the scales come from outside, so the second time computes what the first did.
-            return checkpoint(compute, self, tokens, scales, use_reentrant=False, preserve_rng_state=False)
-        return compute(self, tokens, scales)
+            return checkpoint(compute, self, tokens, scales, last, use_reentrant=False, preserve_rng_state=False)
+        return compute(self, tokens, scales, last)
 
-    def _parts(self, tokens: Tensor, scales: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _parts(self, tokens: Tensor, scales: Tensor | None, last: int | None) -> tuple[Tensor, Tensor]:
         """Compute :meth:`parts`."""
-        mixed = self.attn(self.norm1(tokens))
+        mixed = self.attn(self.norm1(tokens), last)
+        if last is not None:
+            tokens = tokens[:, tokens.shape[1] - last :]
         tokens = tokens + (mixed if scales is None else mixed * scales[0].to(mixed.dtype))
         added = self.mlp(self.norm2(tokens))
         return tokens + (added if scales is None else added * scales[1].to(added.dtype)), added
 
 
 @functools.cache
-def _compiled() -> Callable[[Block, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+def _compiled() -> Callable[[Block, Tensor, Tensor | None, int | None], tuple[Tensor, Tensor]]:
     """Compile a block's computation, once for all blocks: weights are arguments, so equal shapes share a kernel.
 
     Not the module itself: its state dict stays as it is.

@@ -59,9 +59,10 @@ class Predictor(nn.Module):
         visible = visible + gather_rows(positions, mask.visible)
         asked = self.mask_token + gather_rows(positions, mask.masked)  # [B, Nm, Dd]
         tokens = torch.cat([prefix.to(visible.dtype), visible, asked.to(visible.dtype)], dim=1)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             tokens = block(tokens)
-        return self.norm(tokens[:, tokens.shape[1] - mask.masked.shape[1] :])
+        # Nobody reads the last block's output at visible places, so nothing but their keys and values is computed.
+        return self.norm(self.blocks[-1](tokens, last=mask.masked.shape[1]))
 
 
 class _ConvBlock(nn.Module):
