@@ -6,13 +6,17 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.evaluate import runner
-from ssl_wb.evaluate.encoders import encoder_names
+from ssl_wb.evaluate.encoders import compared, encoder_names
 from ssl_wb.evaluate.runner import evaluate_run, evaluate_runs, probe
 from ssl_wb.evaluate.tasks import load_task
+from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb.registry import load_registry
 
 
@@ -123,6 +127,86 @@ def test_several_runs_share_one_table_and_one_pair_of_baselines(task, evaluators
         *("a/run", "a/run, untrained", "b/run", "b/run, untrained"),
         *("log-mel mean+std", "log-mel 8 segments"),
     ]
+
+
+class Started(Spectrum):
+    """An encoder that its settings tell from others."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.settings = {"start": start}
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Three runs by name, of which the first two started from the same weights."""
+    starts = {"a": 0, "b": 0, "c": 1}
+
+    def load(run, **options):
+        return Started(starts[run.name]) if options.get("untrained") else Spectrum()
+
+    monkeypatch.setattr("ssl_wb.encoder.load.load_encoder", load)
+    return [tmp_path / name for name in starts]
+
+
+def test_runs_that_started_from_the_same_weights_share_one_untrained_row(started, task, evaluators, caplog):
+    with caplog.at_level("INFO", logger="ssl_wb"):
+        rows = evaluate_runs(started, [task], evaluators[1:], (0,), with_baselines=False)
+    assert [(row.encoder, row.role) for row in rows] == [
+        *(("a", "encoder"), ("a, untrained", "untrained"), ("b", "encoder")),
+        *(("c", "encoder"), ("c, untrained", "untrained")),
+    ]
+    assert "b started from the same weights as a: one row stands for both" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "untrained"),
+    [
+        ("b, untrained", ["a, untrained", "b, untrained", "c, untrained"]),
+        ("a, untrained", ["a, untrained", "c, untrained"]),
+        ("b", ["a, untrained", "c, untrained"]),
+    ],
+)
+def test_the_row_that_others_are_compared_with_comes_in_any_case(started, task, evaluators, wanted, untrained):
+    rows = evaluate_runs(started, [task], evaluators[1:], (0,), with_baselines=False, wanted=wanted)
+    assert [row.encoder for row in rows if row.role == "untrained"] == untrained
+
+
+def test_equal_weights_are_told_byte_by_byte(tmp_path, monkeypatch):
+    vit = load_registry().get("backbone", "vit")
+
+    def load(run, **options):
+        torch.manual_seed({"a": 0, "b": 0, "c": 1}.get(run.name, 0))
+        backbone = vit(vit.Options(size="tiny"), 80, 64)
+        if run.name == "d":
+            with torch.no_grad():
+                backbone.proj.bias[0] += 1e-6
+        front_end = FrontEnd(FrontEndSection.model_validate({"n_mels": 80}), 1.0 if run.name == "e" else 0.0, 1.0)
+        return FrozenEncoder(front_end, backbone, 64)
+
+    monkeypatch.setattr("ssl_wb.encoder.load.load_encoder", load)
+    runs = encoder_names([tmp_path / name for name in "abcde"])
+    names = [name for name, _, role, _ in compared(runs, plain=False) if role == "untrained"]
+    # The data's statistics are as much of an encoder as its weights.
+    assert names == ["a, untrained", "c, untrained", "d, untrained", "e, untrained"]
+
+
+def test_an_encoder_without_frames_has_no_row_of_what_wants_them(task, evaluators, caplog):
+    class Flat:
+        sample_rate = Spectrum.sample_rate
+        embed_clip = Spectrum.embed_clip
+
+        def __init__(self):
+            self.batches = []
+
+    kind = load_registry().get("evaluator", "attentive")
+    attentive = ("attentive", kind(kind.Options(epochs=20, lr=1e-2, width=8, batch_size=20)))
+    rows = probe({"flat": Flat(), "hears": Spectrum()}, [task], [attentive, evaluators[1]], seeds=(0,))
+    assert [(row.encoder, row.evaluator) for row in rows] == [
+        *(("flat", "knn"), ("hears", "attentive"), ("hears", "knn")),
+    ]
+    assert "flat gives embeddings only, so it has no row of attentive" in caplog.text
+    assert {row.evaluator: row.result.mean for row in rows}["attentive"] > 0.9
 
 
 def test_runs_are_named_as_shortly_as_tells_them_apart(tmp_path):

@@ -194,6 +194,7 @@ def test_the_bundled_plugins_are_there():
         ("evaluator", "knn", "active"),
         ("evaluator", "mlp", "active"),
         ("evaluator", "layers", "active"),
+        ("evaluator", "attentive", "active"),
         ("evaluator", "clusters", "active"),
         ("evaluator", "spectrum", "active"),
         ("evaluator", "retrieval", "active"),

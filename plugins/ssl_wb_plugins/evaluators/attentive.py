@@ -15,8 +15,8 @@ from ssl_wb_plugins.evaluators.attention_pool import AttentionPool
 from ssl_wb_plugins.evaluators.heads import Decays, HeadOptions, Rates, grid_of, train_head
 from ssl_wb_plugins.evaluators.scaling import ROWS, Inputs, Scaling
 
-#: Numbers read at a time where all clips are gone through: 128 MiB in float32.
-NUMBERS = 2**25
+#: Numbers read at a time where all clips are gone through: 32 MiB in float32.
+NUMBERS = 2**23
 
 
 class AttentiveOptions(HeadOptions):
@@ -98,8 +98,30 @@ def _read(task: ProbeTask, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32]
     assert task.frames is not None
     counts = task.frames[rows]
     longest = int(counts.max())
-    # A copy of these clips alone; a plain array, whatever the embeddings are mapped by.
-    return np.array(task.embeddings[rows, :longest]), np.arange(longest) >= counts[:, None]
+    # Indices copy, so that these clips alone are read of embeddings that are mapped.
+    values = np.asarray(task.embeddings[rows, :longest], dtype=np.float32)
+    return values, np.arange(longest) >= counts[:, None]
+
+
+def _check(task: ProbeTask) -> None:
+    """Refuse embeddings without frames, and clips without any."""
+    if task.embeddings.ndim != 3 or task.frames is None:
+        raise DataError(
+            f"task {task.name!r}: attentive needs one embedding per frame and the number of frames of each clip",
+            hint="Use linear for encoders that embed whole clips only.",
+        )
+    clips, places = task.embeddings.shape[:2]
+    if task.frames.shape != (clips,):
+        raise DataError(
+            f"task {task.name!r}: {clips} clips, and numbers of frames of shape {task.frames.shape}",
+            hint="Give one number for each clip.",
+        )
+    wrong = np.flatnonzero((task.frames < 1) | (task.frames > places))
+    if len(wrong):
+        raise DataError(
+            f"task {task.name!r}: clip {wrong[0]} is said to have {task.frames[wrong[0]]} frames of {places}",
+            hint="A clip has one frame at least, and no more than its embedding has.",
+        )
 
 
 class TokenAttention(AttentionPool):
@@ -134,12 +156,12 @@ class AttentiveProbe(Evaluator):
     options: AttentiveOptions
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
-        """Probe ``task.embeddings`` ``[clips, T, D]`` with every seed on every split."""
-        if task.embeddings.ndim != 3 or task.frames is None:
-            raise DataError(
-                f"task {task.name!r}: attentive needs one embedding per frame and the number of frames of each clip",
-                hint="Use linear for encoders that embed whole clips only.",
-            )
+        """Probe ``task.embeddings`` ``[clips, T, D]`` with every seed on every split.
+
+        Raises:
+            DataError: embeddings are not one per frame, a clip has no frame, or training diverged.
+        """
+        _check(task)
         grid = grid_of(self.options.lr, self.options.weight_decay)
         found, choices = [], {}
         for split in task.splits:

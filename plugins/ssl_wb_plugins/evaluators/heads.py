@@ -268,10 +268,13 @@ def _fit(
 
 
 def _validated(head: Head, logits: Tensor, epoch: int, scaling: Scaling, validation: Part) -> _Fit:
-    """Score a head after some epochs by its logits ``[n, C]`` of the validation clips."""
+    """Score a head after some epochs by its logits ``[n, C]`` of the validation clips; one that diverged is worst."""
+    loss = float(scaling.loss(logits, validation.targets))
+    if not np.isfinite(loss):
+        return _Fit(head, epoch=epoch)
     # A validation part without any positive has no mAP; then the loss alone chooses.
     metric = float(np.nan_to_num(score(validation.labels, scaling.scores(logits)), nan=0.0))
-    return _Fit(head, metric, float(scaling.loss(logits, validation.targets)), epoch)
+    return _Fit(head, metric, loss, epoch)
 
 
 def train_head(
@@ -320,6 +323,9 @@ def train_head(
     searched = fit([_Run(point, seeds[0], options.epochs) for point in grid], train, validation)
     best = max(range(len(grid)), key=lambda number: (searched[number].metric, -searched[number].loss))
     point, first = grid[best], searched[best]
+    where = f"task {task.name!r}, {split.name}: the head diverged at {point}"
+    if not np.isfinite(first.metric):
+        raise DataError(where, hint="Give it a smaller lr.")
     refit = split.held_out if options.refit == "held-out" else options.refit == "always"
     epochs = [options.epochs] * len(seeds)
     heads: list[Head] = []
@@ -334,6 +340,6 @@ def train_head(
     test = scale.inputs(task, split.test)
     scores = np.stack([scale.scores(one) for one in _logits(heads, test, scale.at_once)])  # [S, n, C]
     if not np.isfinite(scores).all():
-        raise DataError(f"task {task.name!r}, {split.name}: the head diverged at {point}", hint="Give it a smaller lr.")
+        raise DataError(where, hint="Give it a smaller lr.")
     chosen = {**point, "epochs": epochs, "validation": first.metric, "refit": refit}
     return Trained(scores, first.metric, chosen, heads, test)

@@ -37,6 +37,7 @@ from ssl_wb_plugins.evaluators.heads import (
     linear_layer,
     train_head,
 )
+from ssl_wb_plugins.evaluators.scaling import ROWS
 
 #: What combines or chooses layers, by name in tables.
 COMBINED = {"weighted-sum": "weighted sum", "attention": "attention over layers", "best-layer": "best layer"}
@@ -191,7 +192,9 @@ def _layer_head(point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
 def _shares(trained: Trained) -> list[float]:
     """Return what is taken from each layer ``[L]``, mean over seeds and test clips."""
     heads = [head for head in trained.heads if isinstance(head, WeightedSum | LayerAttention)]
-    values = torch.stack([head.weights(trained.inputs).mean(dim=0) for head in heads]).mean(dim=0)
+    firsts = range(0, len(trained.inputs), ROWS)
+    parts = [[head.weights(trained.inputs[first : first + ROWS]) for first in firsts] for head in heads]
+    values = torch.stack([torch.cat(part).mean(dim=0) for part in parts]).mean(dim=0)
     return [float(value) for value in values]
 
 

@@ -59,7 +59,9 @@ class Scaling:
         self.kind = kind_of(task.labels)
         self.classes = 1 if self.kind == "number" else len(task.classes)
         numbers = task.labels[rows].astype(np.float64) if self.kind == "number" else np.zeros(1)
-        self.centre, self.spread = float(numbers.mean()), float(numbers.std()) or 1.0
+        self.centre, self.spread = float(numbers.mean()), float(numbers.std())
+        if self.spread <= 1e-12 * abs(self.centre):  # equal numbers, but for the rounding of their mean
+            self.spread = 1.0
 
     def _shape(self, task: ProbeTask) -> tuple[int, ...]:
         """Return the shape of the mean."""

@@ -77,7 +77,8 @@ def _silent(what: str, done: int, total: int) -> None:
 
 def _fits(encoder: Encoder, level: Level) -> bool:
     """Whether an encoder has what an evaluator reads: plain statistics have neither layers nor weights."""
-    return {"layers": hasattr(encoder, "layers"), "audio": hasattr(encoder, "backbone")}.get(level, True)
+    needs = {"layers": "layers", "tokens": "embed_frames", "audio": "backbone"}
+    return level not in needs or hasattr(encoder, needs[level])
 
 
 def _probe_task(
