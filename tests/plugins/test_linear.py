@@ -244,23 +244,24 @@ def test_wrong_options_are_refused(options):
         LinearOptions(**options)
 
 
-# The floors of the clips' own README: accuracy of logistic regression there on each baseline.
-FLOORS = {
-    "esc10": {"log-mel mean+std": 0.805, "log-mel 8 segments": 0.688},
-    "arabic-keywords": {"log-mel mean+std": 0.538, "log-mel 8 segments": 0.738},
-    "arabic-speakers": {"log-mel mean+std": 0.808, "log-mel 8 segments": 0.812},
-}
+# The floors of the clips' own README: task, baseline, accuracy of logistic regression there.
+FLOORS = [
+    ("esc10", "log-mel mean+std", 0.805),
+    ("esc10", "log-mel 8 segments", 0.688),
+    ("arabic-keywords", "log-mel mean+std", 0.538),
+    ("arabic-keywords", "log-mel 8 segments", 0.738),
+    ("arabic-speakers", "log-mel mean+std", 0.808),
+    ("arabic-speakers", "log-mel 8 segments", 0.812),
+]
 
 
 @pytest.mark.real_audio
-@pytest.mark.parametrize("name", list(FLOORS))
-def test_log_mel_statistics_of_real_clips_reach_the_floors(real_audio, name):
+@pytest.mark.parametrize(("name", "baseline", "floor"), FLOORS)
+def test_log_mel_statistics_of_real_clips_reach_the_floors(real_audio, name, baseline, floor):
     task = load_task(real_audio / f"{name}.csv")
-    differences = []
-    for baseline, floor in FLOORS[name].items():
-        embedded = task.embedded(embed_task(baselines()[baseline], task))
-        mean = linear(embedded, seeds=(0, 1, 2)).mean
-        assert mean == pytest.approx(floor, abs=0.02), baseline
-        differences.append(mean - logistic_regression(embedded))
-    # Some hundred test clips do not tell two points in one row; a worse probe is worse in both.
-    assert np.mean(differences) == pytest.approx(0.0, abs=0.015), differences
+    embedded = task.embedded(embed_task(baselines()[baseline], task))
+    mean = linear(embedded, seeds=(0, 1, 2)).mean
+    # Two points and one test clip: the least that arithmetic of another processor can change.
+    clip = 1 / sum(len(split.test) for split in task.splits)
+    assert mean == pytest.approx(floor, abs=0.02 + clip)
+    assert mean == pytest.approx(logistic_regression(embedded), abs=0.02 + clip)
