@@ -22,9 +22,11 @@ def result(evaluator, mean=0.6, *, percent=True, metric="accuracy", table=None, 
 
 def layers(encoder, curve, *, role="encoder", task="esc", summed=0.65, chance=0.1):
     table = {**{f"layer {number + 1}": score for number, score in enumerate(curve)}, "weighted sum": summed}
+    table |= {"macro F1": 0.5, "d-prime": 2.7}  # on a scale of their own
     rising = [float(number + 1) for number in range(len(curve))]
     detail = {
         "per layer": curve,
+        "all layers": {"weighted sum": summed},
         "weighted-sum weights": {"a": np.divide(rising, sum(rising)).tolist(), "b": [1.0 / len(curve)] * len(curve)},
     }
     return Row(encoder, task, "layers", result("layers", table=table, detail=detail), role, chance)
@@ -78,7 +80,17 @@ def test_scores_by_layer_and_of_all_layers_together():
     assert scores.get_ylabel() == "accuracy, %"
     assert any(line.get_ydata()[0] == pytest.approx(10.0) for line in scores.get_lines())
     assert [text.get_text() for text in scores.texts] == ["chance"]
+    low, high = scores.get_ylim()
+    assert 0 < low < 10.0 < 92.0 < high < 105.0
     np.testing.assert_allclose(curves(weights)[0].get_ydata(), 100 * (np.array([1, 2, 3]) / 6 + 1 / 3) / 2)
+
+
+def test_chance_far_below_the_scores_is_told_in_words():
+    scores = draw_layers([layers("mae", [0.8, 0.9]), layers("m2d", [0.85, 0.95])]).axes[0]
+    assert [text.get_text() for text in scores.texts] == ["chance is 10.0"]
+    low, high = scores.get_ylim()
+    assert 50.0 < low < 65.0  # the weighted sum's is the lowest score
+    assert high > 95.0
 
 
 def test_a_run_and_its_untrained_self_share_a_colour():

@@ -153,7 +153,11 @@ class LayerProbes(Evaluator):
             settings={**self.options.model_dump(), "seeds": list(seeds), "chosen": choices},
             resamples=self.options.resamples,
             table=table,
-            detail={"per layer": curve, **{f"{kind} weights": values for kind, values in shares.items()}},
+            detail={
+                "per layer": curve,
+                "all layers": {name: table[name] for name in COMBINED.values()},
+                **{f"{kind} weights": values for kind, values in shares.items()},
+            },
         )
 
     def _split(self, task: ProbeTask, split: Split, seeds: Sequence[int]) -> dict[str, Trained]:

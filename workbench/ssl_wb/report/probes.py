@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["check_chart_folder", "draw_layers", "draw_probes", "draw_spectrum"]
 
 #: Keys of ``Result.detail`` that are drawn.
-LAYERS, WEIGHTS, SPECTRUM, HIDDEN = "per layer", " weights", "singular values", "hidden"
+LAYERS, TOGETHER, WEIGHTS, SPECTRUM, HIDDEN = "per layer", "all layers", " weights", "singular values", "hidden"
 #: What the runner adds to the name of an untrained encoder.
 UNTRAINED = ", untrained"
 #: Inches and points.
@@ -146,25 +146,18 @@ def _draw_scores(axes: Axes, rows: Sequence[Row], lines: Sequence[_Line]) -> Non
     """Scores by layer, then those of all layers together, and chance."""
     factor = 100.0 if rows[0].result.percent else 1.0
     deepest = max(len(row.result.detail[LAYERS]) for row in rows)
-    others = list(dict.fromkeys(name for row in rows for name in row.result.table if not name.startswith("layer ")))
+    together = [row.result.detail.get(TOGETHER, {}) for row in rows]
+    others = list(dict.fromkeys(name for scores in together for name in scores))
+    shown: list[float] = []
     for number, (row, line) in enumerate(zip(rows, lines, strict=True)):
         scores = np.array(row.result.detail[LAYERS]) * factor  # [L]
+        shown += [*scores, *(factor * score for score in together[number].values())]
         axes.plot(np.arange(1, len(scores) + 1), scores, **line.drawn())
         aside = 0.5 * ((number + 0.5) / len(rows) - 0.5)  # so that equal scores do not hide each other
         for place, name in enumerate(others, start=deepest + 1):
-            if name in row.result.table:
-                axes.plot(place + aside, row.result.table[name] * factor, **{**line.drawn(), "linestyle": ""})
-    if not np.isnan(rows[0].chance):
-        axes.axhline(rows[0].chance * factor, color=FAINT, linewidth=0.9, linestyle=(0, (1, 3)))
-        axes.annotate(
-            "chance",
-            (0.0, rows[0].chance * factor),
-            xycoords=("axes fraction", "data"),
-            xytext=(3, 2),
-            textcoords="offset points",
-            fontsize=SMALL,
-            color=FAINT,
-        )
+            if name in together[number]:
+                axes.plot(place + aside, together[number][name] * factor, **{**line.drawn(), "linestyle": ""})
+    _limit(axes, shown, rows[0].chance * factor)
     if others:
         axes.axvline(deepest + 0.5, color=FAINT, linewidth=0.6)
     ticks = [*map(str, range(1, deepest + 1)), *(fill(name, 10) for name in others)]
@@ -173,20 +166,42 @@ def _draw_scores(axes: Axes, rows: Sequence[Row], lines: Sequence[_Line]) -> Non
     _label(axes, "layer (1 is the first block)", f"{rows[0].result.metric}{', %' if factor > 1 else ''}")
 
 
+def _limit(axes: Axes, shown: Sequence[float], chance: float) -> None:
+    """Show the range of the scores, and chance as a line where it lies within, in words where it lies below."""
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    margin = 0.08 * (high - low) + 0.01 * abs(high)
+    axes.set_ylim(low - margin, high + margin)
+    if np.isnan(chance):
+        return
+    within = low - margin <= chance <= high + margin
+    if within:
+        axes.axhline(chance, color=FAINT, linewidth=0.9, linestyle=(0, (1, 3)))
+    axes.annotate(
+        "chance" if within else f"chance is {chance:.1f}",
+        (0.0, chance if within else low - margin),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 2),
+        textcoords="offset points",
+        fontsize=SMALL,
+        color=FAINT,
+    )
+
+
 def _draw_weights(axes: Axes, kind: str, rows: Sequence[Row], lines: Sequence[_Line]) -> None:
     """What one kind of probe takes from each layer, mean over splits; equal shares dotted."""
-    depths = set()
+    depths, largest = set(), 0.0
     for row, line in zip(rows, lines, strict=True):
         shares = _mean_share(row.result.detail.get(kind))
         if shares is not None:
             axes.plot(np.arange(1, len(shares) + 1), 100 * shares, **line.drawn(3.0))
             depths.add(len(shares))
+            largest = max(largest, 100 * float(shares.max()))
     for depth in depths:
         axes.plot([1, depth], [100 / depth] * 2, color=FAINT, linewidth=0.9, linestyle=(0, (1, 3)))
     deepest = max(depths, default=1)
     axes.set_xticks(np.arange(1, deepest + 1))
     axes.set_xlim(0.5, deepest + 0.5)
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(0.0, 1.1 * largest or None)
     _label(axes, "layer", "weight, %")
     axes.set_title(f"{kind.removesuffix(WEIGHTS)}: weight of each layer (dotted: all alike)", fontsize=SMALL, color=INK)
 
