@@ -24,7 +24,6 @@ from ssl_wb.api import (
     Split,
     SplitScores,
     hookimpl,
-    score,
     summarise,
     warmup_cosine,
 )
@@ -255,10 +254,7 @@ class FineTune(Evaluator):
         self, task: ProbeTask, model: FineTuned, clips: Spectrograms, split: Split, scaling: Scaling
     ) -> tuple[float, float]:
         """Return score and loss of the validation clips."""
-        logits = self._logits(model, clips, split.validation)
-        part = scaling.part(task, split.validation)
-        metric = float(np.nan_to_num(score(part.labels, scaling.scores(logits)), nan=0.0))
-        return metric, float(scaling.loss(logits, part.targets))
+        return scaling.merit(self._logits(model, clips, split.validation), scaling.part(task, split.validation))
 
 
 @hookimpl

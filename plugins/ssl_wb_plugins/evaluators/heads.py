@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_wb.api import DataError, Field, PluginOptions, ProbeTask, Split, score
+from ssl_wb.api import DataError, Field, PluginOptions, ProbeTask, Split
 from ssl_wb_plugins.evaluators.scaling import Inputs, Part, Scaling
 
 __all__ = [
@@ -255,7 +255,8 @@ def _fit(
             if validation is not None and (options.patience is not None or ended):
                 logits = _logits(now, validation.inputs, scaling.at_once)
                 for number, one in zip(active, logits, strict=True):
-                    fit = _validated(heads[number], one, epoch, scaling, validation)
+                    metric, loss = scaling.merit(one, validation)
+                    fit = _Fit(heads[number], metric, loss, epoch)
                     if (fit.metric, -fit.loss) > (best[number].metric, -best[number].loss):
                         best[number] = replace(fit, head=copy.deepcopy(fit.head))
                     elif options.patience is not None and epoch - best[number].epoch >= options.patience:
@@ -265,16 +266,6 @@ def _fit(
             if not active:
                 break
         return best
-
-
-def _validated(head: Head, logits: Tensor, epoch: int, scaling: Scaling, validation: Part) -> _Fit:
-    """Score a head after some epochs by its logits ``[n, C]`` of the validation clips; one that diverged is worst."""
-    loss = float(scaling.loss(logits, validation.targets))
-    if not np.isfinite(loss):
-        return _Fit(head, epoch=epoch)
-    # A validation part without any positive has no mAP; then the loss alone chooses.
-    metric = float(np.nan_to_num(score(validation.labels, scaling.scores(logits)), nan=0.0))
-    return _Fit(head, metric, loss, epoch)
 
 
 def train_head(

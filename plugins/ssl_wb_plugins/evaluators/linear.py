@@ -38,9 +38,9 @@ class LinearProbe(Evaluator):
     the lower loss) decides what every seed is trained with. And weight decay, not an early stop, keeps small
     sets from being overfitted: the best epoch of some tens of validation clips is mostly luck and costs 2 to
     4 points there. Validation clips that the workbench itself held out of the training part go back to it
-    once the choice is made. Test clips are read once, at the end. scikit-learn's logistic regression with C = 1 decays by
-    one over the number of clips, which the default decays stand around for some hundred clips to a thousand; agreement
-    with it on log-mel statistics of four tasks settled them. EVAR's own protocol is
+    once the choice is made. Test clips are read once, at the end. scikit-learn's logistic regression with C = 1 decays
+    by one over the number of clips, which the default decays stand around for some hundred clips to a thousand;
+    agreement with it on log-mel statistics of four tasks settled them. EVAR's own protocol is
     ``lr = 3e-5, weight_decay = 1e-8, patience = 20, refit = "never"``.
     """
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_wb.api import ProbeTask, kind_of
+from ssl_wb.api import ProbeTask, kind_of, score
 
 __all__ = ["ROWS", "Inputs", "Part", "Scaling"]
 
@@ -103,6 +103,14 @@ class Scaling:
         """Turn logits ``[n, C]`` into scores, numbers in their own unit."""
         values: NDArray[np.float32] = logits.numpy()
         return values * np.float32(self.spread) + np.float32(self.centre) if self.kind == "number" else values
+
+    def merit(self, logits: Tensor, part: Part) -> tuple[float, float]:
+        """Return score and loss of logits ``[n, C]`` of validation clips; what diverged is worse than all else."""
+        loss = float(self.loss(logits, part.targets))
+        if not np.isfinite(loss):
+            return float("-inf"), float("inf")
+        # A validation part without any positive has no mAP; then the loss alone chooses.
+        return float(np.nan_to_num(score(part.labels, self.scores(logits)), nan=0.0)), loss
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean over clips: cross-entropy, its sum over classes where several are right, or half the squared error."""
