@@ -165,8 +165,9 @@ class Result:
             only); lets two encoders be compared clip by clip.
         table: further figures by name, as other metrics or a score per layer.
         detail: what a plot needs, in plain values. ``evaluate --chart`` draws ``per layer``, scores ``[L]``, beside
-            ``all layers``, scores of all of them together by name, and any ``... weights``, ``[L]`` by split; and ``singular values`` ``[k]``,
-            falling from 1, beside ``hidden``, the ``effective rank`` by each ``share`` of patches hidden.
+            ``all layers``, scores of all of them together by name, and any ``... weights``, ``[L]`` by split; and
+            ``singular values`` ``[k]``, falling from 1, beside ``hidden``, the ``effective rank`` by each ``share`` of
+            patches hidden.
         percent: whether tables print 100 times the score.
         higher: whether more is better.
         scores: of the test clips of every split, for paired differences; not in JSON.
