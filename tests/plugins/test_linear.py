@@ -20,9 +20,9 @@ from ssl_wb.evaluate.baselines import baselines
 from ssl_wb.evaluate.embeddings import embed_task
 from ssl_wb.evaluate.tasks import load_task
 from ssl_wb_plugins.evaluators import heads
-from ssl_wb_plugins.evaluators.heads import LinearHead
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
 from ssl_wb_plugins.evaluators.scaling import Scaling
+from ssl_wb_plugins.evaluators.teams import LinearHead, LinearTeam, ModuleTeam
 
 
 def linear(task, seeds=(0, 1), **options):
@@ -161,7 +161,8 @@ def test_the_step_is_adam_with_l2_on_the_cross_entropy(kind):
         np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * spread)
 
 
-def test_heads_side_by_side_are_what_each_is_alone():
+@pytest.mark.parametrize("kind", [LinearTeam, ModuleTeam])
+def test_heads_side_by_side_are_what_each_is_alone(kind):
     """Grid points, seeds and those that end sooner share products and an optimiser, not numbers."""
     task, options = blobs(clips=120, dim=6, spread=2.0), LinearOptions(batch_size=20)
     scaling = Scaling(task, task.splits[0].train, True)
@@ -170,7 +171,8 @@ def test_heads_side_by_side_are_what_each_is_alone():
     runs = [heads._Run(point, seed, epochs) for point in points for seed, epochs in ((0, 4), (1, 9), (7, 9))]
 
     def fit(some):
-        return heads._fit(lambda point: LinearHead(6, 4), some, scaling, part, None, options)
+        team = kind if len(some) > 1 else ModuleTeam
+        return heads._fit(lambda point: LinearHead(6, 4), some, scaling, part, None, options, team)
 
     together, weights = fit(runs), []
     for run, one in zip(runs, together, strict=True):

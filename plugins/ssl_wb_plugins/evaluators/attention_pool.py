@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_wb_plugins.evaluators.heads import Head, linear_layer
+from ssl_wb_plugins.evaluators.teams import Head, linear_layer
 
 __all__ = ["AttentionPool"]
 

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 from ssl_wb.api import DataError, Field, PluginOptions, ProbeTask, Split
 from ssl_wb_plugins.evaluators.scaling import Inputs, Part, Scaling
+from ssl_wb_plugins.evaluators.teams import Batch, Head, LinearTeam, ModuleTeam, Team, logits_of
 
 __all__ = [
     "Build",
     "Decays",
-    "Head",
     "HeadOptions",
-    "LinearHead",
     "Rates",
     "Trained",
     "grid_of",
-    "linear_layer",
     "listed",
     "parts_of",
     "train_head",
@@ -36,9 +31,6 @@ Rate = Annotated[float, Field(gt=0.0)]
 Decay = Annotated[float, Field(ge=0.0)]
 Rates = Rate | Annotated[list[Rate], Field(min_length=1)]
 Decays = Decay | Annotated[list[Decay], Field(min_length=1)]
-
-#: Spread of a linear layer's first weights: small, so that directions the clips do not span add no noise to the scores.
-INIT_STD = 0.01
 
 
 class HeadOptions(PluginOptions):
@@ -59,61 +51,6 @@ class HeadOptions(PluginOptions):
         "the workbench itself held the validation clips out of the training part, always, or never.",
     )
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval; a fifth for mAP.")
-
-
-class Head(nn.Module):
-    """A trained head: inputs ``[n, ...]`` to logits ``[n, C]`` (a number to regress: ``[n, 1]``)."""
-
-    def groups(self, point: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return Adam's parameter groups: matrices are decayed, vectors are not.
-
-        Args:
-            point: a grid point, with ``lr`` and perhaps ``weight_decay``.
-        """
-        matrices = [parameter for parameter in self.parameters() if parameter.dim() > 1]
-        vectors = [parameter for parameter in self.parameters() if parameter.dim() <= 1]
-        return [
-            {"params": matrices, "lr": point["lr"], "weight_decay": point.get("weight_decay", 0.0)},
-            {"params": vectors, "lr": point["lr"]},
-        ]
-
-    @classmethod
-    def together(cls, heads: Sequence[Head], inputs: Any) -> Tensor:
-        """Return logits ``[R, n, C]`` of R heads of this class for the same inputs ``[n, ...]``.
-
-        A class whose heads are quicker computed in one product than one by one overrides this.
-        """
-        return torch.stack([head(inputs) for head in heads])
-
-
-def linear_layer(width: int, outputs: int) -> nn.Linear:
-    """Return a Linear with small first weights, bias 0."""
-    layer = nn.Linear(width, outputs)
-    nn.init.normal_(layer.weight, std=INIT_STD)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-class LinearHead(Head):
-    """A linear layer on one embedding: ``[n, D]`` to ``[n, C]``."""
-
-    def __init__(self, width: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = linear_layer(width, outputs)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits ``[n, C]`` of embeddings ``[n, D]``."""
-        return self.linear(inputs)
-
-    @classmethod
-    def together(cls, heads: Sequence[Head], inputs: Any) -> Tensor:
-        """Return logits ``[R, n, C]`` of R linear layers, as one wide product."""
-        layers = [head.linear for head in heads if isinstance(head, LinearHead)]
-        if len(layers) == 1:
-            return layers[0](inputs)[None]
-        weight = torch.cat([layer.weight for layer in layers])  # [R * C, D]
-        wide = functional.linear(inputs, weight, torch.cat([layer.bias for layer in layers]))  # [n, R * C]
-        return wide.unflatten(1, (len(layers), -1)).transpose(0, 1)
 
 
 #: Builds a head from a grid point, the shape of one clip's input and the number of outputs.
@@ -173,25 +110,6 @@ def parts_of(clips: int, batch_size: int) -> int:
     return max(1, min(-(-clips // batch_size), clips // 2))
 
 
-@torch.no_grad()
-def _logits(heads: Sequence[Head], inputs: Inputs, at_once: int) -> Tensor:
-    """Logits ``[R, n, C]`` of inputs ``[n, ...]``, nothing dropped."""
-    for head in heads:
-        head.eval()
-    firsts = range(0, len(inputs), at_once)
-    return torch.cat([heads[0].together(heads, inputs[first : first + at_once]) for first in firsts], dim=1)
-
-
-def _groups(heads: Sequence[Head], runs: Sequence[_Run]) -> list[dict[str, Any]]:
-    """Return Adam's groups of all heads; those of equal settings are one, which a fused step has to visit once."""
-    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for head, run in zip(heads, runs, strict=True):
-        for group in head.groups(run.point):
-            settings = {key: value for key, value in group.items() if key != "params"}
-            groups.setdefault(tuple(settings.items()), {**settings, "params": []})["params"] += group["params"]
-    return list(groups.values())
-
-
 def _begin(build: Callable[[dict[str, Any]], Head], runs: Sequence[_Run]) -> tuple[list[Head], list[torch.Generator]]:
     """Build the head of each run by its seed, and what draws its order of clips thereafter."""
     heads, orders = [], {}
@@ -204,31 +122,21 @@ def _begin(build: Callable[[dict[str, Any]], Head], runs: Sequence[_Run]) -> tup
     return heads, [orders[run.seed] for run in runs]
 
 
-def _pass(
-    heads: Sequence[Head],
-    orders: Sequence[torch.Generator],
-    scaling: Scaling,
-    train: Part,
-    batch_size: int,
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    """Pass once over the training clips; heads of one order share its batches."""
-    sharing: dict[torch.Generator, list[Head]] = {}
-    for head, order in zip(heads, orders, strict=True):
-        sharing.setdefault(order, []).append(head.train())
+def _pass(team: Team, members: Sequence[int], orders: Sequence[torch.Generator], train: Part, batch_size: int) -> None:
+    """Pass once over the training clips with some heads of a team; those of one order share its batches."""
+    sharing: dict[torch.Generator, list[int]] = {}
+    for number in members:
+        sharing.setdefault(orders[number], []).append(number)
     count = len(train.inputs)
     parts = parts_of(count, batch_size)
     batches = [torch.tensor_split(torch.randperm(count, generator=order), parts) for order in sharing]
     for step in zip(*batches, strict=True):
-        optimiser.zero_grad()
-        losses = []
-        for rows, members in zip(step, sharing.values(), strict=True):
-            logits = members[0].together(members, train.inputs[rows])  # [r, b, C]
-            targets = train.targets[rows].repeat(len(members), 1)  # [r * b, C]
-            losses.append(scaling.loss(logits.flatten(0, 1), targets) * len(members))
-        # A sum: each head has the gradient of its own loss.
-        torch.stack(losses).sum().backward()
-        optimiser.step()
+        team.step(
+            [
+                Batch(together, train.inputs[rows], train.targets[rows])
+                for rows, together in zip(step, sharing.values(), strict=True)
+            ]
+        )
 
 
 def _fit(
@@ -238,33 +146,36 @@ def _fit(
     train: Part,
     validation: Part | None,
     options: HeadOptions,
+    kind: type[ModuleTeam | LinearTeam] = ModuleTeam,
 ) -> list[_Fit]:
-    """Train the heads of some runs side by side; everything random follows from the seed of each.
+    """Train the heads of some runs at the same time; everything random follows from the seed of each.
 
     With validation clips the last epoch is scored or, with patience, every epoch, and the best is kept.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         heads, orders = _begin(build, runs)
-        optimiser = torch.optim.Adam(_groups(heads, runs), lr=runs[0].point["lr"], fused=True)
+        team: Team = kind(heads, [run.point for run in runs], scaling)
         best = [_Fit(head, epoch=run.epochs) for head, run in zip(heads, runs, strict=True)]
         active = list(range(len(runs)))
         for epoch in range(1, max(run.epochs for run in runs) + 1):
-            now = [heads[number] for number in active]
-            _pass(now, [orders[number] for number in active], scaling, train, options.batch_size, optimiser)
+            _pass(team, active, orders, train, options.batch_size)
             ended = {number for number in active if epoch == runs[number].epochs}
-            if validation is not None and (options.patience is not None or ended):
-                logits = _logits(now, validation.inputs, scaling.at_once)
+            if validation is None:
+                for number in ended:
+                    best[number] = _Fit(team.head(number), epoch=epoch)
+            elif options.patience is not None or ended:
+                logits = team.logits(active, validation.inputs, scaling.at_once)  # [r, n, C]
                 for number, one in zip(active, logits, strict=True):
                     metric, loss = scaling.merit(one, validation)
-                    fit = _Fit(heads[number], metric, loss, epoch)
-                    if (fit.metric, -fit.loss) > (best[number].metric, -best[number].loss):
-                        best[number] = replace(fit, head=copy.deepcopy(fit.head))
+                    if (metric, -loss) > (best[number].metric, -best[number].loss):
+                        best[number] = _Fit(team.head(number), metric, loss, epoch)
                     elif options.patience is not None and epoch - best[number].epoch >= options.patience:
                         ended.add(number)
-            # A head that goes has no gradient from now on, and Adam leaves it alone.
             active = [number for number in active if number not in ended]
             if not active:
                 break
+            if ended:
+                team.keep(active)
         return best
 
 
@@ -277,7 +188,7 @@ def train_head(
     options: HeadOptions,
     *,
     scaling: type[Scaling] = Scaling,
-    side_by_side: bool = False,
+    kind: type[LinearTeam] | None = None,
 ) -> Trained:
     """Train a head per seed on one split; the first seed chooses the grid point on the validation clips.
 
@@ -291,8 +202,7 @@ def train_head(
         build: makes a head.
         options: how to train.
         scaling: takes clips out of the task; another where clips are not of one size.
-        side_by_side: train all grid points, then all seeds, in one loop. Quicker for small heads, and the same but for
-            rounding; for heads that draw no random numbers after their first weights.
+        kind: team that trains all grid points, then all seeds, at the same time; they are trained one by one without.
 
     Raises:
         DataError: training left no finite weights, or a part of the split is empty.
@@ -307,9 +217,9 @@ def train_head(
     shape, outputs = torch.Size(task.embeddings.shape[1:]), scale.classes
 
     def fit(runs: Sequence[_Run], part: Part, judge: Part | None) -> list[_Fit]:
-        sets = [runs] if side_by_side else [[run] for run in runs]
+        sets = [[run] for run in runs] if kind is None else [runs] if runs else []
         make = lambda point: build(point, shape, outputs)  # noqa: E731
-        return [one for some in sets if some for one in _fit(make, some, scale, part, judge, options)]
+        return [one for some in sets for one in _fit(make, some, scale, part, judge, options, kind or ModuleTeam)]
 
     searched = fit([_Run(point, seeds[0], options.epochs) for point in grid], train, validation)
     best = max(range(len(grid)), key=lambda number: (searched[number].metric, -searched[number].loss))
@@ -329,7 +239,7 @@ def train_head(
         last = [_Run(point, seed, count) for seed, count in zip(seeds, epochs, strict=True)]
         heads = [one.head for one in fit(last, scale.part(task, rows), None)]
     test = scale.inputs(task, split.test)
-    scores = np.stack([scale.scores(one) for one in _logits(heads, test, scale.at_once)])  # [S, n, C]
+    scores = np.stack([scale.scores(one) for one in logits_of(heads, test, scale.at_once)])  # [S, n, C]
     if not np.isfinite(scores).all():
         raise DataError(where, hint="Give it a smaller lr.")
     chosen = {**point, "epochs": epochs, "validation": first.metric, "refit": refit}

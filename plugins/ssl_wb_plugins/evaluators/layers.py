@@ -25,19 +25,9 @@ from ssl_wb.api import (
     summarise,
 )
 from ssl_wb_plugins.evaluators.attention_pool import AttentionPool
-from ssl_wb_plugins.evaluators.heads import (
-    Build,
-    Decays,
-    Head,
-    HeadOptions,
-    LinearHead,
-    Rates,
-    Trained,
-    grid_of,
-    linear_layer,
-    train_head,
-)
+from ssl_wb_plugins.evaluators.heads import Build, Decays, HeadOptions, Rates, Trained, grid_of, train_head
 from ssl_wb_plugins.evaluators.scaling import ROWS
+from ssl_wb_plugins.evaluators.teams import Head, LinearHead, LinearTeam, linear_layer
 
 #: What combines or chooses layers, by name in tables.
 COMBINED = {"weighted-sum": "weighted sum", "attention": "attention over layers", "best-layer": "best layer"}
@@ -170,7 +160,9 @@ class LayerProbes(Evaluator):
         probes[COMBINED["weighted-sum"]] = (task, self._weighted_sum)
         probes[COMBINED["attention"]] = (task, self._attention)
         return {
-            name: train_head(part, split, seeds, grid, build, self.options, side_by_side=build is _layer_head)
+            name: train_head(
+                part, split, seeds, grid, build, self.options, kind=LinearTeam if build is _layer_head else None
+            )
             for name, (part, build) in probes.items()
         }
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ssl_wb.api import Evaluator, Field, ProbeTask, Result, SplitScores, hookimpl, summarise
-from ssl_wb_plugins.evaluators.heads import Decays, Head, HeadOptions, LinearHead, Rates, grid_of, train_head
+from ssl_wb_plugins.evaluators.heads import Decays, HeadOptions, Rates, grid_of, train_head
+from ssl_wb_plugins.evaluators.teams import Head, LinearHead, LinearTeam
 
 
 class LinearOptions(HeadOptions):
@@ -54,7 +55,7 @@ class LinearProbe(Evaluator):
         grid = grid_of(self.options.lr, self.options.weight_decay)
         found, choices = [], {}
         for split in task.splits:
-            trained = train_head(task, split, seeds, grid, _build, self.options, side_by_side=True)
+            trained = train_head(task, split, seeds, grid, _build, self.options, kind=LinearTeam)
             choices[split.name] = trained.chosen
             found.append(SplitScores(split, trained.scores))
         settings = {**self.options.model_dump(), "seeds": list(seeds), "chosen": choices}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_wb.api import Evaluator, Field, ProbeTask, Result, SplitScores, hookimpl, summarise
-from ssl_wb_plugins.evaluators.heads import Head, HeadOptions, Rates, listed, train_head
+from ssl_wb_plugins.evaluators.heads import HeadOptions, Rates, listed, train_head
+from ssl_wb_plugins.evaluators.teams import Head
 
 Depth = Annotated[int, Field(ge=1, le=8)]
 

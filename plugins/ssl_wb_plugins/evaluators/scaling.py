@@ -112,6 +112,12 @@ class Scaling:
         # A validation part without any positive has no mAP; then the loss alone chooses.
         return float(np.nan_to_num(score(part.labels, self.scores(logits)), nan=0.0)), loss
 
+    def answers(self, logits: Tensor) -> Tensor:
+        """Turn logits ``[..., C]`` into what is compared with targets: probabilities, or the number itself."""
+        if self.kind == "several":
+            return logits.sigmoid()
+        return logits.softmax(dim=-1) if self.kind == "single" else logits
+
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean over clips: cross-entropy, its sum over classes where several are right, or half the squared error."""
         if self.kind == "several":
