@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ssl_wb.contracts.evaluator import ProbeTask, Result, Split, SplitScores
 from ssl_wb.evaluate.runner import Row, Seconds
+from ssl_wb.report.details import lay_out_details
 from ssl_wb.report.tables import as_csv, lay_out, lay_out_differences, lay_out_seconds, markdown, print_table
 from ssl_wb.scoring.summary import summarise
 
@@ -174,3 +175,45 @@ def test_what_rows_cost():
     layout = lay_out_seconds(rows)
     assert [line[3:] for line in layout.rows] == [["2.00", "0.50", "300"], ["0.01", "0.10", "kept"]]
     assert "x real time" in drawn(rows, timing=True)
+
+
+def test_further_figures_have_tables_of_their_own(capsys):
+    def result(mean, **table):
+        return Result("words", "layers", "accuracy", mean, (0.1, 0.9), {}, [mean], table=table)
+
+    rows = [
+        Row("a", "words", "layers", result(0.5, **{"layer 1": 0.25, "d-prime": 2.5})),
+        Row("b", "words", "layers", result(0.75, **{"layer 1": 0.5, "layer 2": 0.625})),
+        Row("a", "words", "plain", Result("words", "plain", "accuracy", 0.5, (0.1, 0.9), {}, [0.5])),
+    ]
+    (table,) = lay_out_details(rows)
+    assert table.columns == ["words (layers)", "a", "b"]
+    assert table.rows == [
+        ["accuracy", "0.500", "0.750"],
+        ["layer 1", "0.250", "0.500"],
+        ["d-prime", "2.500", ""],
+        ["layer 2", "", "0.625"],
+    ]
+    assert "| layer 2 |  | 0.625 |" in markdown(rows, details=True)
+    assert "layer 2" not in markdown(rows)
+    print_table(rows)
+    assert "Further figures of layers: --details." in capsys.readouterr().out
+    print_table(rows, details=True)
+    drawn = capsys.readouterr().out
+    assert "layer 2" in drawn
+    assert "--details" not in drawn
+    lines = list(csv.DictReader(io.StringIO(as_csv(rows, "a", details=True))))
+    found = {(line["encoder"], line["evaluator"], line["metric"]): line["mean"] for line in lines}
+    assert found["b", "layers", "layer 2"] == "0.625000"
+    assert found["b", "layers", "accuracy"] == "0.750000"
+    assert all(None not in line and line["baseline"] in ("a", "") for line in lines)
+    assert len(lines) == 3 + 4
+
+
+def test_further_figures_stand_beside_their_domain():
+    one = Result("words", "layers", "accuracy", 0.5, (0.1, 0.9), {}, [0.5], table={"layer 1": 0.25})
+    lines = list(csv.DictReader(io.StringIO(as_csv([Row("a", "words", "layers", one, domain="speech")], details=True))))
+    assert [(line["domain"], line["evaluator"], line["metric"]) for line in lines] == [
+        ("speech", "layers", "accuracy"),
+        ("speech", "layers", "layer 1"),
+    ]

@@ -52,6 +52,10 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FOLDER", help="Draw scores by layer (layers) and singular values (spectrum) as PNG."),
     ] = None,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="Print further figures, too: other metrics, layers, clusters, ranks."),
+    ] = False,
     timing: Annotated[bool, typer.Option("--timing", help="Tell what embedding and probing took.")] = False,
     as_json: Annotated[bool, JsonFlag] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a markdown table.")] = False,
@@ -95,6 +99,7 @@ def evaluate(
         rows,
         reference,
         form="json" if as_json else "markdown" if as_markdown else "csv" if as_csv else "table",
+        details=details,
         timing=timing,
     )
     if chart is not None:
@@ -112,7 +117,7 @@ def _draw(rows: list[Row], folder: Path) -> None:
         typer.echo("nothing to draw: evaluators that leave a picture are layers and spectrum", err=True)
 
 
-def _print(rows: list[Row], reference: str | None, *, form: str, timing: bool) -> None:
+def _print(rows: list[Row], reference: str | None, *, form: str, details: bool, timing: bool) -> None:
     """Print results on stdout."""
     from ssl_wb.evaluate.compare import compare
     from ssl_wb.report.tables import as_csv, markdown, print_table
@@ -127,8 +132,8 @@ def _print(rows: list[Row], reference: str | None, *, form: str, timing: bool) -
             values.append(value)
         echo_json(values)
     elif form == "markdown":
-        typer.echo(markdown(rows, reference))
+        typer.echo(markdown(rows, reference, details=details))
     elif form == "csv":
-        typer.echo(as_csv(rows, reference), nl=False)
+        typer.echo(as_csv(rows, reference, details=details), nl=False)
     else:
-        print_table(rows, baseline=reference, timing=timing)
+        print_table(rows, baseline=reference, details=details, timing=timing)

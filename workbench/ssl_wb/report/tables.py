@@ -10,7 +10,6 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -21,31 +20,10 @@ from rich.text import Text
 from ssl_wb.evaluate.compare import AVERAGE, Difference, average, average_name, averaged, compare
 from ssl_wb.evaluate.domains import in_order
 from ssl_wb.evaluate.rows import Row
+from ssl_wb.report.details import further_figures, lay_out_details
+from ssl_wb.report.layout import Layout
 
 __all__ = ["Layout", "as_csv", "lay_out", "lay_out_differences", "lay_out_seconds", "markdown", "print_table"]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A table as text.
-
-    Attributes:
-        columns: headings, the first one for the encoders' names.
-        rows: cells of each row.
-        notes: lines below the table.
-        groups: the domain of each column, "" for none; empty where no column has one.
-    """
-
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-    groups: list[str] = field(default_factory=list)
-
-    def group_headings(self) -> list[str]:
-        """Return what stands above each column: its domain where that begins, else nothing."""
-        return [
-            "" if number and group == self.groups[number - 1] else group for number, group in enumerate(self.groups)
-        ]
 
 
 class _Column(NamedTuple):
@@ -208,16 +186,18 @@ def lay_out_seconds(rows: Sequence[Row]) -> Layout:
     return Layout(headings, body, ["Evaluators of one level share one embedding, told on each of their lines."])
 
 
-def as_csv(rows: Sequence[Row], baseline: str | None = None) -> str:
+def as_csv(rows: Sequence[Row], baseline: str | None = None, *, details: bool = False) -> str:
     """Return one line per encoder, task and evaluator, scores as they are (accuracy 0 to 1).
 
     Where tasks have domains, there is a column of them, an encoder's lines are grouped by it, and averages have lines.
+    With details, further figures have lines of their own, after that of the score.
 
     Raises:
         UsageError: no row is named as the baseline.
     """
     found = compare(rows, baseline) if baseline is not None else {}
     grouped = any(row.domain is not None for row in rows)
+    further = {(row.encoder, row.task, row.evaluator): row.result.table for row in rows} if details else {}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -237,6 +217,10 @@ def as_csv(rows: Sequence[Row], baseline: str | None = None) -> str:
             difference = ["", "", ""] if one is None else [*map(_exact, (one.mean, *one.interval))]
             told += [baseline, *difference, "" if one is None else str(one.significant)]
         writer.writerow(told)
+        for name, value in further.get((encoder, task, evaluator), {}).items():
+            head = told[: -len(line[4:]) - (5 if baseline is not None else 0)]
+            figure = [*head, name, _exact(value)]
+            writer.writerow([*figure, *[""] * (len(told) - len(figure))])
     return text.getvalue()
 
 
@@ -269,20 +253,20 @@ def _exact(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
 
 
-def markdown(rows: Sequence[Row], baseline: str | None = None) -> str:
-    """Return the table for a README, and one of differences where there is a baseline.
+def markdown(rows: Sequence[Row], baseline: str | None = None, *, details: bool = False) -> str:
+    """Return the table for a README, one of differences where there is a baseline, and those of further figures.
 
     Raises:
         UsageError: no row is named as the baseline.
     """
-    layouts = _layouts(rows, baseline)
-    return "\n\n".join(map(_markdown, layouts))
+    return "\n\n".join(map(_markdown, _layouts(rows, baseline, details=details)))
 
 
-def _layouts(rows: Sequence[Row], baseline: str | None) -> list[Layout]:
+def _layouts(rows: Sequence[Row], baseline: str | None, *, details: bool) -> list[Layout]:
+    further = lay_out_details(rows) if details else []
     if baseline is None:
-        return [lay_out(rows)]
-    return [lay_out(rows, compare(rows, baseline)), lay_out_differences(rows, baseline)]
+        return [lay_out(rows), *further]
+    return [lay_out(rows, compare(rows, baseline)), lay_out_differences(rows, baseline), *further]
 
 
 def _markdown(layout: Layout) -> str:
@@ -301,7 +285,12 @@ def _line(cells: Sequence[str], mark: str = "") -> str:
 
 
 def print_table(
-    rows: Sequence[Row], console: Console | None = None, *, baseline: str | None = None, timing: bool = False
+    rows: Sequence[Row],
+    console: Console | None = None,
+    *,
+    baseline: str | None = None,
+    details: bool = False,
+    timing: bool = False,
 ) -> None:
     """Draw the table on stdout, wide enough not to wrap where stdout is no terminal.
 
@@ -309,14 +298,17 @@ def print_table(
         rows: results.
         console: where to; stdout.
         baseline: name of the row to compare the others with, in a second table.
+        details: print further figures of every task and evaluator, each in a table of its own.
         timing: tell what every row cost, in a last table.
 
     Raises:
         UsageError: no row is named as the baseline.
     """
     console = console or Console()
-    for layout in [*_layouts(rows, baseline), *([lay_out_seconds(rows)] if timing else [])]:
+    for layout in [*_layouts(rows, baseline, details=details), *([lay_out_seconds(rows)] if timing else [])]:
         _draw(layout, console)
+    if not details and (further := further_figures(rows)):
+        console.print(f"Further figures of {', '.join(further)}: --details.", highlight=False, markup=False)
 
 
 def _draw(layout: Layout, console: Console) -> None:

@@ -1,0 +1,44 @@
+"""Further figures of probes, as a score per layer: one table for each task and evaluator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ssl_wb.evaluate.rows import Row
+from ssl_wb.report.layout import Layout
+
+__all__ = ["further_figures", "lay_out_details"]
+
+
+def further_figures(rows: Sequence[Row]) -> list[str]:
+    """Return the names of evaluators whose results hold more than their score."""
+    return list(dict.fromkeys(row.evaluator for row in rows if row.result.table))
+
+
+def lay_out_details(rows: Sequence[Row]) -> list[Layout]:
+    """Arrange further figures: a line each, a column for every encoder, the score itself on the first line.
+
+    Args:
+        rows: results.
+
+    Returns:
+        One table for each task and evaluator that has any, in order of appearance; numbers as they are.
+    """
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.result.table:
+            groups.setdefault((row.task, row.evaluator), []).append(row)
+    layouts = []
+    for (task, evaluator), group in groups.items():
+        figures = [{row.result.metric: row.result.mean, **row.result.table} for row in group]
+        names = dict.fromkeys(name for each in figures for name in each)
+        body = [[name, *(_exact(each.get(name, math.nan)) for each in figures)] for name in names]
+        columns = [f"{task} ({evaluator})", *(row.encoder for row in group)]
+        layouts.append(Layout(columns, body, ["Numbers as they are, mean over probe seeds."]))
+    return layouts
+
+
+def _exact(value: float) -> str:
+    """Write a figure with three digits behind the point; nothing where there is none."""
+    return "" if math.isnan(value) else f"{value:.3f}"
