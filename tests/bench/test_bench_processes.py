@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -64,6 +65,9 @@ def test_group_sizes():
 
 @pytest.mark.slow
 def test_groups_share_the_batch_and_take_turns(recipe, monkeypatch, tmp_path, capsys):
+    chatty = tmp_path / "sitecustomize.py"
+    chatty.write_text("print('a library says its version')")  # on stdout, which is for answers
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(module, "threads_each", lambda processes: 2 // processes)
     chart, figures = tmp_path / "p.png", tmp_path / "p.json"
     words = ["bench", str(recipe), "--device", "cpu", "--repeats", "2", "--scale", "processes"]
@@ -113,9 +117,12 @@ def test_what_cannot_be_measured_is_told(recipe, monkeypatch, tmp_path, capsys):
     assert "found before training" in capsys.readouterr().err
 
 
-def test_a_process_that_ends_is_told_by_its_last_words(recipe, monkeypatch, tmp_path):
+@pytest.mark.parametrize("others", ["", '[ "$RANK" = 1 ] || exec sleep 600\n'])
+def test_a_process_that_ends_is_told_by_its_last_words(recipe, monkeypatch, tmp_path, others):
+    """Even where another waits for it, as processes that meet do."""
     broken = tmp_path / "python"
-    broken.write_text("#!/bin/sh\necho no such thing >&2\nexit 3\n")
+    alone = '[ -n "$RANK" ] || { echo ready; exec sleep 600; }\n' if others else ""
+    broken.write_text(f"#!/bin/sh\n{alone}{others}echo no such thing >&2\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setattr(module, "threads_each", lambda processes: 2 // processes)
     monkeypatch.setattr(sys, "executable", str(broken))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ssl_wb.api import DataError, ProbeTask, Split
+from ssl_wb.api import DataError, Grid, MaskRequest, ProbeTask, Split
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.recipe.schema import FrontEndSection
@@ -17,6 +17,7 @@ from ssl_wb_plugins.backbones.vit import Vit, VitOptions
 from ssl_wb_plugins.evaluators import fine_tune_parts as parts
 from ssl_wb_plugins.evaluators.fine_tune import FineTune, FineTuneOptions
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
+from ssl_wb_plugins.maskers.structured import StructuredMasker, StructuredOptions
 
 QUICK = {"epochs": 6, "batch_size": 8, "freq_mask": 4, "time_mask": 4, "mixup": 0.0, "layer_decay": 0.9, "lr": 3e-3}
 
@@ -148,6 +149,7 @@ def test_patchout_leaves_out_patches_in_training_only(encoder, pool):
     assert seen[0] < 10
     if pool == "rows":
         assert seen[0] == 5
+    for _ in range(20):
         pooled = model.train().embed(spectrogram, columns)
         assert (pooled[2] != 0).any()  # the only column with sound is never the one left out
 
@@ -216,20 +218,136 @@ def test_mixup_mixes_labels_as_it_mixes_sound():
 def test_a_resized_crop_keeps_the_shape_and_moves_the_sound():
     torch.manual_seed(0)
     spectrogram = torch.linspace(0, 1, 60).expand(5, 20, 60).clone()
-    cropped = parts.random_resized_crop(spectrogram)
+    cropped = parts.random_resized_crop(spectrogram, torch.full((5,), 60))
     assert cropped.shape == spectrogram.shape
     assert (cropped - spectrogram).abs().amax(dim=(1, 2)).min() > 0.02
 
 
-def test_rare_labels_are_drawn_more_often():
-    tuner = FineTune(FineTuneOptions(balanced=True, epoch_clips=20))
+def test_a_resized_crop_stays_within_the_clips_own_width():
+    torch.manual_seed(0)
+    widths = torch.tensor([16, 32, 64, 160] * 100)
+    own = torch.arange(160) < widths[:, None]  # [B, T]
+    spectrogram = torch.where(own, 1.0, -3.0)[:, None].expand(-1, 20, -1).clone()
+    cropped = parts.random_resized_crop(spectrogram, widths).mean(dim=1)  # [B, T]
+    assert (cropped[~own] == -3.0).all()
+    sound = (cropped > 0.5) & own
+    # The clip is in the middle of its canvas: a crop of 0.6 at the canvas' edge is 0.25 empty and 0.35 sound.
+    assert (sound.sum(dim=1) / widths).min() >= 0.5
+    assert (sound.sum(dim=1) / widths).min() < 0.7
+    assert len(cropped[3::4, :160].unique(dim=0)) > 90
+
+
+@pytest.mark.parametrize("pool", ["rows", "mean"])
+def test_a_step_with_resized_crops_pools_sound(encoder, pool):
+    # Sound of 1 in one column of ten; what is pooled of it must not be padding.
+    tuner = FineTune(FineTuneOptions(resized_crop=True, mixup=0.0, freq_mask=0, time_mask=0, pool=pool))
+    seen = []
+
+    def model(batch, columns):
+        seen.append((batch, columns))
+        return torch.zeros(len(batch), 1, requires_grad=True)
+
+    model.backbone = encoder.backbone
+    spectrogram = torch.full((200, 80, 160), -3.0)
+    spectrogram[:, :, :16] = 1.0
+    torch.manual_seed(0)
+    tuner._loss(model, spectrogram, torch.ones(200, dtype=torch.int64), torch.zeros(200, 1), Squared())
+    batch, columns = seen[0]
+    pooled = torch.arange(160) < 16 * columns[:, None]  # [B, T]
+    sounding = (batch.mean(dim=1) > 0.5) & pooled
+    assert (sounding.sum(dim=1) / pooled.sum(dim=1)).min() >= 0.5
+
+
+class Squared:
+    """A loss for what looks at the batch only."""
+
+    def loss(self, logits, targets):
+        return ((logits - targets) ** 2).mean()
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.9])
+def test_structured_patchout_never_takes_all_the_sound_of_a_short_clip(encoder, ratio):
+    model = parts.FineTuned(encoder, 2, "mean", ratio)
+    grid, columns = Grid(5, 8), torch.arange(9)
+    sound = (torch.arange(8) < columns[:, None]).float()  # [9, T]
+    torch.manual_seed(0)
+    for _ in range(200):
+        visible = model._visible(grid, sound)
+        times = visible % grid.time
+        sounding = (times < columns[:, None]).sum(dim=1)  # [9]
+        assert (sounding[1:] > 0).all()
+        dropped = grid.time - len(times[0].unique())
+        kept = [len(one.unique()) for one in times]
+        assert kept == [grid.time - dropped] * 9
+        # A column of sound goes only where no padding is left to go.
+        for number, one in enumerate(times):
+            assert len(one[one < number].unique()) == min(number, grid.time - dropped)
+
+
+def test_patchout_of_whole_clips_is_the_structured_masker():
+    grid, patches = Grid(5, 8), torch.zeros(64, 40, 1)
+    for seed in range(20):
+        request = MaskRequest(patches, grid, 0.0, torch.Generator().manual_seed(seed))
+        wanted = StructuredMasker(StructuredOptions(ratio=0.5))(request)[0].visible
+        found = parts._structured(grid, torch.ones(64, 8), 0.5, torch.Generator().manual_seed(seed))
+        assert torch.equal(found, wanted)
+
+
+def long_tailed():
+    """Targets ``[200, 2]``: the first 10 clips have the rare label."""
     targets = torch.zeros(200, 2)
     targets[:10, 0] = 1.0
     targets[10:, 1] = 1.0
+    return targets
+
+
+@pytest.mark.parametrize("epoch_clips", [None, 200, 500])
+def test_a_balanced_epoch_draws_labels_alike_and_in_random_order(epoch_clips):
+    tuner = FineTune(FineTuneOptions(balanced=True, epoch_clips=epoch_clips))
     torch.manual_seed(0)
-    drawn = [tuner._order(targets) for _ in range(20)]
+    drawn = torch.stack([tuner._order(long_tailed()) for _ in range(50)])  # [50, 200]
+    rare = (drawn < 10).float()
+    # Two labels whose weights sum to the same: half of 10000 draws each, 0.005 their deviation.
+    assert abs(rare.mean() - 0.5) < 0.02
+    assert abs(rare[:, :50].mean() - rare[:, 150:].mean()) < 0.05
+    assert torch.bincount(drawn[drawn < 10]).min() > 400  # of 500
+
+
+def test_rare_labels_are_drawn_more_often_without_replacement():
+    tuner = FineTune(FineTuneOptions(balanced=True, epoch_clips=20))
+    torch.manual_seed(0)
+    drawn = torch.stack([tuner._order(long_tailed()) for _ in range(400)])  # [400, 20]
     assert all(len(one.unique()) == 20 for one in drawn)
-    assert np.mean([(one < 10).sum() for one in drawn]) > 6  # 1 if all were alike
+    rare = (drawn < 10).float()
+    assert rare.sum(dim=1).mean() > 6  # 1 if all were alike
+    assert abs(rare[:, :5].mean() - rare[:, 15:].mean()) < 0.08  # heavy ones do not come first
+
+
+def test_an_epoch_without_balance_is_every_clip_once():
+    torch.manual_seed(0)
+    tuner = FineTune(FineTuneOptions())
+    assert torch.equal(tuner._order(long_tailed()).sort().values, torch.arange(200))
+
+
+def test_balanced_numbers_are_refused(encoder):
+    task = tones(encoder)
+    with pytest.raises(DataError, match="balanced needs classes"):
+        tune(replace(task, labels=task.labels * 12.0 + 60, classes=["pitch"]), balanced=True)
+
+
+def test_sgd_has_momentum_and_the_rates_of_the_layers(encoder, monkeypatch):
+    seen = []
+
+    class Recorded(torch.optim.SGD):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            seen.extend(self.param_groups)
+
+    monkeypatch.setattr(torch.optim, "SGD", Recorded)
+    result = tune(tones(encoder), optimizer="sgd", lr=0.1, layer_decay=0.5, weight_decay=0.0, epochs=20)
+    assert {group["momentum"] for group in seen} == {0.9}
+    assert min(group["lr"] for group in seen) / max(group["lr"] for group in seen) == pytest.approx(0.125)
+    assert result.mean > 0.7
 
 
 def test_encoders_without_weights_are_refused(encoder):
@@ -242,7 +360,10 @@ def test_encoders_without_weights_are_refused(encoder):
         tune(replace(task, splits=[replace(task.splits[0], validation=np.zeros(0, dtype=np.int64))]))
 
 
-@pytest.mark.parametrize("options", [{"lr": 0.0}, {"pool": "max"}, {"patchout": 1.0}, {"epochs": 0}, {"rate": 1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"lr": 0.0}, {"pool": "max"}, {"patchout": 1.0}, {"epochs": 0}, {"rate": 1.0}, {"optimizer": "lars"}],
+)
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValidationError):
         FineTuneOptions(**options)

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator, DistributedType
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssl_wb.errors import RecipeError, UsageError
-from ssl_wb.pretext.plan import make_plan
+from ssl_wb.pretext.plan import Kept, kept_bytes, make_plan
 from ssl_wb.recipe.load import load_recipe
 from ssl_wb.train import fitting
 from ssl_wb.train.fitting import TAKEN, dividing, find_passes, largest_that_fits
@@ -28,13 +29,25 @@ from ssl_wb.train.run_folder import RunFolder
 STEPS = ["train.steps=4", "train.log_every=1"]
 
 
-def room_for(monkeypatch, path, settings, clips):
-    """Let there be room for so many clips at a time, by the plan, and half a clip; a small step takes what it says."""
-    plan = make_plan(load_recipe(path, settings))
-    judged = load_recipe(path, settings).recipe.train.batch_size if "train.micro_batch='auto'" in settings else None
-    one, two = (plan.memory_bytes(number, half=False, judged=judged) for number in (clips, clips + 1))
-    monkeypatch.setattr(fitting, "free_bytes", lambda device: (one + two) / 2 / TAKEN)
-    monkeypatch.setattr(PeakMemory, "read", lambda self: 0)
+def room_for(monkeypatch, path, settings, clips, factor=1.0):
+    """Let there be room for so many clips at a time, and half a clip; a step takes what the plan says, or more."""
+    loaded = load_recipe(path, settings)
+    state, half = make_plan(loaded).state_bytes, 0.5
+    one, two = (kept_bytes(loaded, number) for number in (clips, clips + 1))
+    if loaded.recipe.train.searched == "micro_batch":
+        whole = kept_bytes(loaded, loaded.recipe.train.batch_size)
+        one, two = (Kept(each.encoder, whole.objectives, whole.read).cached for each in (one, two))
+    else:
+        one, two = one.together, two.together
+    monkeypatch.setattr(fitting, "free_bytes", lambda device: (state + (one + two) * half) / TAKEN)
+    took = []
+
+    def step(loaded, accelerator, section, processes):
+        took.append(state + factor * kept_bytes(loaded, section.batch_size).together)
+
+    monkeypatch.setattr(fitting, "rehearse", step)
+    monkeypatch.setattr(PeakMemory, "read", lambda self: took[-1])
+    return took
 
 
 def numbers(run):
@@ -52,16 +65,16 @@ def test_the_largest_divisor_that_fits_is_found_by_few_questions(clips, room):
     assert all(clips % rows == 0 for rows in sizes)
 
 
-@pytest.mark.parametrize(
-    ("key", "by_hand"), [("micro_batch", "train.micro_batch=2"), ("accumulate", "train.accumulate=2")]
-)
-def test_a_run_with_the_number_found_is_the_run_with_the_number_written(recipe, tmp_path, monkeypatch, key, by_hand):
-    one = train(recipe, out=tmp_path / "a", quiet=True, cpu=True, overrides=[*STEPS, "train.batch_size=4", by_hand])
-    settings = [*STEPS, "train.batch_size=4", f"train.{key}='auto'"]
-    room_for(monkeypatch, recipe, settings, 2)
-    two = train(recipe, out=tmp_path / "b", quiet=True, cpu=True, overrides=settings)
+@pytest.mark.parametrize("key", ["micro_batch", "accumulate"])
+def test_a_run_with_the_number_found_is_the_run_with_the_number_written(recipe, tmp_path, monkeypatch, key):
+    settings = [*STEPS, "train.batch_size=16", f"train.{key}='auto'"]
+    room_for(monkeypatch, recipe, settings, 4)
+    one = train(recipe, out=tmp_path / "a", quiet=True, cpu=True, overrides=settings)
+    found = tomllib.loads(RunFolder(one).resolved.read_text())["train"][key]
+    assert found in ((4, 8) if key == "micro_batch" else (4,))  # 8 where joining takes more than encoding
+    by_hand = [*STEPS, "train.batch_size=16", f"train.{key}={found}"]
+    two = train(recipe, out=tmp_path / "b", quiet=True, cpu=True, overrides=by_hand)
     assert numbers(two) == numbers(one)
-    assert tomllib.loads(RunFolder(two).resolved.read_text())["train"][key] == 2
 
 
 def test_without_room_for_a_clip_nothing_is_written(recipe, tmp_path, monkeypatch):
@@ -83,13 +96,28 @@ def test_a_batch_that_fits_whole_goes_in_one_pass(recipe):
 
 
 def test_a_step_that_takes_more_than_the_plan_says_leaves_room_for_fewer(recipe, monkeypatch):
-    settings = ["train.batch_size=16", "train.accumulate='auto'"]
-    room_for(monkeypatch, recipe, settings, 8)
-    loaded = load_recipe(recipe, settings)
-    assert find_passes(loaded, Accelerator(cpu=True)).recipe.train.accumulate == 2
-    small = make_plan(loaded).memory_bytes(fitting.SMALL, half=False)
-    monkeypatch.setattr(PeakMemory, "read", lambda self: 1.5 * small)
-    assert find_passes(loaded, Accelerator(cpu=True)).recipe.train.accumulate > 2
+    settings = ["train.batch_size=64", "train.accumulate='auto'"]
+    found = {}
+    for factor in (1.0, 2.0):
+        took = room_for(monkeypatch, recipe, settings, 32, factor)
+        found[factor] = find_passes(load_recipe(recipe, settings), Accelerator(cpu=True)).recipe.train.accumulate
+        assert took
+    assert found == {1.0: 2, 2.0: 4}
+
+
+def test_what_is_rehearsed_on_the_cpu_fits(recipe, monkeypatch):
+    """The system would end the process, not say so."""
+    settings = ["train.batch_size=64", "train.accumulate='auto'"]
+    took = room_for(monkeypatch, recipe, settings, 64)
+    find_passes(load_recipe(recipe, settings), Accelerator(cpu=True))
+    assert len(took) == 2
+    room = TAKEN * fitting.free_bytes(None)
+    assert max(took) < room
+    monkeypatch.setattr(fitting, "free_bytes", lambda device: 1000)
+    took.clear()
+    with pytest.raises(UsageError, match="not even 1 clip"):
+        find_passes(load_recipe(recipe, settings), Accelerator(cpu=True))
+    assert not took
 
 
 def test_a_gpu_that_runs_out_of_memory_says_what_fits(recipe, monkeypatch):
@@ -142,16 +170,93 @@ def test_a_container_with_a_limit_has_what_is_left_of_it(tmp_path, monkeypatch):
 
     here = torch.device("cpu")
     free = free_bytes(here)
-    monkeypatch.setattr(memory, "_LIMIT", tmp_path / "max")
-    monkeypatch.setattr(memory, "_TAKEN", tmp_path / "current")
-    (tmp_path / "current").write_text("1000\n")
-    (tmp_path / "max").write_text("5000\n")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    (tmp_path / "memory.current").write_text("2000\n")
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 1000\nactive_file 100\n")
     assert free_bytes(here) == 4000
-    (tmp_path / "max").write_text("max\n")
+    (tmp_path / "memory.max").write_text("max\n")
     if free is None:
         assert free_bytes(here) is None
     else:
         assert free_bytes(here) > 4000
+
+
+CONTRAST = """
+[data]
+clip_seconds = 0.8
+workers = 0
+[masker]
+name = "random"
+ratio = 0.5
+views = 2
+[backbone]
+name = "vit"
+dim = 32
+depth = 2
+heads = 2
+[[objective]]
+name = "infonce"
+hidden = 32
+out = 16
+[train]
+steps = 4
+batch_size = 64
+precision = "fp32"
+"""
+
+
+def test_what_a_loss_of_many_clips_keeps_grows_with_their_square(tmp_path):
+    path = tmp_path / "contrast.toml"
+    path.write_text(CONTRAST)
+    loaded = load_recipe(path)
+    few, many = kept_bytes(loaded, 8), kept_bytes(loaded, 64)
+    assert many.encoder == 8 * few.encoder
+    assert many.read == 8 * few.read
+    assert many.objectives > 8 * few.objectives
+    plan = make_plan(loaded)
+    assert plan.read_bytes_per_clip * 8 == few.read
+    assert plan.memory_bytes(8, half=False) == plan.state_bytes + 8 * plan.activation_bytes_per_clip
+    # What was read of the whole batch is there, and for a moment twice.
+    assert plan.memory_bytes(1, half=False, judged=64) > plan.state_bytes + 2 * many.read
+
+
+@pytest.mark.parametrize("key", ["micro_batch", "accumulate"])
+def test_what_is_kept_is_what_a_step_keeps(tmp_path, key):
+    """The plan's bytes against those that torch itself counts while a rehearsal runs on real tensors."""
+    path = tmp_path / "contrast.toml"
+    path.write_text(CONTRAST)
+    loaded = load_recipe(path, [f"train.{key}={8 if key == 'micro_batch' else 1}"])
+    whole = kept_bytes(loaded, 64)
+    planned = Kept(kept_bytes(loaded, 8).encoder, whole.objectives, whole.read).cached
+    planned = planned if key == "micro_batch" else whole.together
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        rehearse(loaded, Accelerator(cpu=True), loaded.recipe.train, 1)
+    sizes = [event.nbytes() for event in _allocations(profiler.profiler.kineto_results.experimental_event_tree())]
+    most = max(np.cumsum(sizes))
+    state = make_plan(loaded).state_bytes
+    assert planned + state <= 1.02 * most
+    assert most <= 3.0 * (planned + state)  # with the front end's own, which is large beside so small a model
+
+
+def _allocations(nodes):
+    """Allocations and releases of a profile, in the order of time."""
+    found = []
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        waiting += node.children
+        if str(node.tag).endswith("Allocation"):
+            found.append(node)
+    return [_Bytes(node.extra_fields.alloc_size) for node in sorted(found, key=lambda node: node.start_time_ns)]
+
+
+class _Bytes:
+    def __init__(self, size):
+        self.size = size
+
+    def nbytes(self):
+        return self.size
 
 
 @pytest.mark.slow

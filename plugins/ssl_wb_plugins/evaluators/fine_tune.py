@@ -24,6 +24,7 @@ from ssl_wb.api import (
     Split,
     SplitScores,
     hookimpl,
+    kind_of,
     summarise,
     warmup_cosine,
 )
@@ -40,14 +41,17 @@ from ssl_wb_plugins.evaluators.scaling import Scaling
 
 #: Weight of a label that n training clips have: 1000 / (n + 0.01) (EVAR, AudioMosaic).
 LABEL_WEIGHT, LABEL_OFFSET = 1000.0, 0.01
+#: Momentum of SGD (EVAR).
+SGD_MOMENTUM = 0.9
 
 
 class FineTuneOptions(PluginOptions):
     """Options of fine-tuning; the published systems' own for AudioSet and ESC-50 are in the class' docstring."""
 
-    lr: Rates = Field(1e-3, description="AdamW's largest rate; of several, the validation part chooses.")
+    lr: Rates = Field(1e-3, description="The optimiser's largest rate; of several, the validation part chooses.")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
     layer_decay: float = Field(0.75, gt=0.0, le=1.0, description="Rate of a layer over that of the next one.")
-    weight_decay: float = Field(0.01, ge=0.0, description="AdamW's decay of matrices.")
+    weight_decay: float = Field(0.01, ge=0.0, description="Decay of matrices.")
     epochs: int = Field(30, ge=1, description="Passes over the training clips.")
     warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps in which the rate rises from 0.")
     min_lr: float = Field(1e-7, ge=0.0, description="Where the cosine ends.")
@@ -68,8 +72,14 @@ class FineTuneOptions(PluginOptions):
     freeze_embedding: bool = Field(
         False, description="Leave patch embedding, positions and class token as they are (M2D on ESC-50)."
     )
-    balanced: bool = Field(False, description="Draw clips with rare labels more often, for long-tailed sets.")
-    epoch_clips: int | None = Field(None, ge=1, description="Clips drawn per epoch; all without a number.")
+    balanced: bool = Field(
+        False,
+        description="Draw clips with rare labels more often, for long-tailed sets: without replacement where "
+        "epoch_clips is smaller than the training part, else with replacement.",
+    )
+    epoch_clips: int | None = Field(
+        None, ge=1, description="Clips drawn per epoch; as many as there are without a number, and at most."
+    )
     keep: Literal["auto", "best", "last"] = Field(
         "auto",
         description="Epoch kept: the one of the best validation score, or the last, for which validation clips that "
@@ -94,11 +104,20 @@ class _Fit:
 class FineTune(Evaluator):
     """Trains a copy of the encoder with a head, once per seed and split; test clips are read once, at the end.
 
-    As EVAR and AudioMosaic fine-tune: BatchNorm and Linear on pooled latents; AdamW under a cosine with warm-up and
-    rates that fall with the depth; SpecAugment, mixup and, where asked for, random resized crops and structured
+    As EVAR and AudioMosaic fine-tune: BatchNorm and Linear on pooled latents; AdamW or SGD under a cosine with warm-up
+    and rates that fall with the depth; SpecAugment, mixup and, where asked for, random resized crops and structured
     patchout. Published settings, as far as options go: AudioMosaic on AudioSet 20K ``lr = 1.25e-4, layer_decay = 0.65,
     epochs = 60, batch_size = 64, freq_mask = 48, time_mask = 192, pool = "mean"``; M2D on VoxCeleb1 ``lr = 5e-4,
-    layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48, mixup = 0``.
+    layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48, mixup = 0``;
+    M2D on ESC-50 ``optimizer = "sgd", lr = 0.01, layer_decay = 1, weight_decay = 0, epochs = 200, warmup = 0.025,
+    batch_size = 128, mixup = 0, resized_crop = true, patchout = 0.5, pool = "mean", freeze_embedding = true``. EVAR's
+    loss is a mean over classes too, so its rates of SGD are divided by the number of classes here (0.5 / 50). M2D's
+    LARS (AudioSet 2M) is not offered.
+
+    ``balanced`` weighs clips as EVAR and AudioMosaic do, who draw 200000 of AudioSet's 2 million clips per epoch
+    without replacement: give ``epoch_clips`` for that. A whole epoch without replacement would balance nothing, so it
+    is drawn with replacement.
+
     Where they take the best epoch on the test set, validation chooses here. The defaults are for hundreds of clips and
     a small encoder on two cores.
     """
@@ -116,6 +135,10 @@ class FineTune(Evaluator):
             raise DataError(
                 f"task {task.name!r}: this encoder cannot be fine-tuned, it offers embeddings only",
                 hint="Fine-tune the encoder of a run; use linear or mlp for others.",
+            )
+        if self.options.balanced and kind_of(task.labels) == "number":
+            raise DataError(
+                f"task {task.name!r}: balanced needs classes, its labels are numbers", hint="Leave out balanced."
             )
         encoder = cast(TrainableEncoder, task.encoder)
         clips = Spectrograms(task, encoder, self.options.max_seconds, self.options.memory)
@@ -183,10 +206,7 @@ class FineTune(Evaluator):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(int(seed))
             model = FineTuned(encoder, scaling.classes, options.pool, options.patchout).to(device)
-            groups = model.groups(
-                rate, options.weight_decay, options.layer_decay, freeze_embedding=options.freeze_embedding
-            )
-            optimiser = torch.optim.AdamW(groups, lr=rate)
+            optimiser = self._optimiser(model, rate)
             largest = [group["lr"] for group in optimiser.param_groups]
             targets = scaling.part(task, split.train).targets
             batches = parts_of(min(options.epoch_clips or len(targets), len(targets)), options.batch_size)
@@ -212,15 +232,25 @@ class FineTune(Evaluator):
                     best = _Fit(model if last else copy.deepcopy(model), metric, loss_there, epoch)
             return best
 
+    def _optimiser(self, model: FineTuned, rate: float) -> torch.optim.Optimizer:
+        options = self.options
+        groups = model.groups(
+            rate, options.weight_decay, options.layer_decay, freeze_embedding=options.freeze_embedding
+        )
+        if options.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=SGD_MOMENTUM)
+        return torch.optim.AdamW(groups, lr=rate)
+
     def _order(self, targets: Tensor) -> Tensor:
-        """Draw the clips of an epoch, in order, of targets ``[n, C]``."""
+        """Draw the clips of an epoch, int64 ``[count]`` in random order, of targets ``[n, C]``."""
         count = min(self.options.epoch_clips or len(targets), len(targets))
         if not self.options.balanced:
             return torch.randperm(len(targets))[:count]
         weights = LABEL_WEIGHT / (targets.double().sum(dim=0) + LABEL_OFFSET)  # [C]
         each = (targets.double() @ weights).clamp(min=1e-9)  # [n]
-        # Without replacement; exponential races, which have no upper limit of clips.
-        return (each.log() - torch.empty_like(each).exponential_().log()).argsort(descending=True)[:count]
+        # All clips without replacement would be every clip once, whatever the weights.
+        drawn = torch.multinomial(each, count, replacement=count == len(targets))
+        return drawn[torch.randperm(count)]  # without replacement, the heaviest come first
 
     def _loss(self, model: FineTuned, batch: Tensor, columns: Tensor, targets: Tensor, scaling: Scaling) -> Tensor:
         """Augment a batch ``[B, F, T]`` and return its loss."""
@@ -228,7 +258,7 @@ class FineTune(Evaluator):
         batch, columns, targets = mixup(batch, columns, targets, options.mixup)
         batch = spec_augment(batch, options.freq_mask, options.time_mask)
         if options.resized_crop:
-            batch = random_resized_crop(batch)
+            batch = random_resized_crop(batch, columns * model.backbone.patch[1])
         with self._autocast(batch):
             logits = model(batch, columns)
         return scaling.loss(logits.float(), targets)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_wb.api import Backbone, Grid, MaskRequest, ProbeTask, patchify, visible_count
-from ssl_wb_plugins.maskers.structured import StructuredMasker, StructuredOptions
+from ssl_wb.api import Backbone, Grid, Mask, ProbeTask, patchify, visible_count
+from ssl_wb_plugins.maskers.structured import lines_masked
 
 __all__ = ["FineTuned", "Spectrograms", "TrainableEncoder", "mixup", "random_resized_crop", "spec_augment"]
 
@@ -121,7 +121,7 @@ class FineTuned(nn.Module):
         sound = sound.view(-1, width).float()  # [B * c, t]
         patches = patchify(tiles, self.backbone.patch)  # [B * c, N, P]
         weights = sound.repeat(1, grid.freq)  # [B * c, N]
-        visible = self._visible(patches, grid, sound) if self.training and self.patchout > 0 else None
+        visible = self._visible(grid, sound) if self.training and self.patchout > 0 else None
         if visible is not None:
             weights = weights.gather(1, visible)  # [B * c, K]
         latents = self.backbone(self.backbone.embed(patches, grid, visible))
@@ -131,13 +131,14 @@ class FineTuned(nn.Module):
         counts = weights.reshape(batch, -1, parts, weights.shape[1] // parts).sum(dim=(1, 3))  # [B, parts]
         return (summed / counts.clamp(min=1.0)[:, :, None]).flatten(1)
 
-    def _visible(self, patches: Tensor, grid: Grid, sound: Tensor) -> Tensor:
-        """Choose the patches that are kept, int64 ``[B * c, K]``, sorted: structured, or whole columns for ``rows``."""
-        generator = torch.Generator(patches.device).manual_seed(int(torch.randint(2**62, ())))
+    def _visible(self, grid: Grid, sound: Tensor) -> Tensor:
+        """Choose the patches that are kept, int64 ``[B * c, K]``, sorted: structured, or whole columns for ``rows``.
+
+        Columns of padding (0 in ``sound [B * c, t]``) go first: a clip shorter than the others keeps some of its sound.
+        """
+        generator = torch.Generator(sound.device).manual_seed(int(torch.randint(2**62, ())))
         if self.pool == "mean":
-            masker = StructuredMasker(StructuredOptions(ratio=self.patchout))
-            return masker(MaskRequest(patches, grid, 0.0, generator))[0].visible
-        # Padding goes first: a clip shorter than the others must not lose all its sound.
+            return _structured(grid, sound, self.patchout, generator)
         noise = torch.rand(sound.shape, generator=generator, device=sound.device) - sound
         kept = max(1, visible_count(grid.time, self.patchout))
         times = noise.argsort(dim=1)[:, :kept].sort(dim=1).values  # [B * c, k]
@@ -163,6 +164,20 @@ class FineTuned(nn.Module):
             settings = {"lr": rate * layer_decay ** (depth + 1 - place), "weight_decay": decay * key[1], "params": []}
             groups.setdefault(key, settings)["params"].append(parameter)
         return list(groups.values())
+
+
+def _structured(grid: Grid, sound: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
+    """Return the patches, int64 ``[B, K]``, that structured patchout keeps (M2D), columns without sound dropped first.
+
+    The masker ``structured`` where all of ``sound [B, T]`` is 1.
+    """
+    share = float(torch.rand((), generator=generator, device=sound.device))
+    rows, columns = lines_masked(grid, ratio, share)
+    noise = torch.rand(len(sound), grid.freq + grid.time, generator=generator, device=sound.device)
+    row_rank = noise[:, : grid.freq].argsort(dim=1).argsort(dim=1)  # [B, F]
+    column_rank = (noise[:, grid.freq :] + sound).argsort(dim=1).argsort(dim=1)  # [B, T]
+    masked = ((row_rank < rows)[:, :, None] | (column_rank < columns)[:, None, :]).flatten(1)  # [B, N]
+    return Mask.from_scores(masked.float(), (grid.freq - rows) * (grid.time - columns)).visible
 
 
 def _block(name: str) -> int:
@@ -199,25 +214,31 @@ def mixup(spectrogram: Tensor, columns: Tensor, targets: Tensor, alpha: float) -
     return mixed, columns.maximum(columns[other]), torch.lerp(targets[other], targets, share[:, None])
 
 
-def random_resized_crop(spectrogram: Tensor) -> Tensor:
+def random_resized_crop(spectrogram: Tensor, widths: Tensor) -> Tensor:
     """Cut a stretch of random place and size out of each clip of ``[B, F, T]`` and resize it (EVAR).
 
-    The clip lies at a random place on a canvas of its height and 1.5 times its width; either side of the crop is 0.6 to
-    1.5 of the clip's, the canvas at most; resized by bicubic interpolation.
+    The clip lies in the middle of a canvas of its height and 1.5 times its width, 0 around it; either side of the crop
+    is 0.6 to 1.5 of the clip's, the canvas at most; resized by bicubic interpolation. EVAR's clips are all of one
+    width, and all of it is pooled. Here each clip is cut and resized within its own width: it still is what is pooled,
+    more than half of it sound, and what lies behind stays padding.
+
+    Args:
+        spectrogram: ``[B, F, T]``.
+        widths: int64 ``[B]``, frames of each clip that are pooled, 1 to T.
     """
-    mels, frames = spectrogram.shape[1:]
-    results = []
-    for clip in spectrogram:
-        canvas = clip.new_zeros(mels, int(frames * CANVAS))
-        place, (up, along) = int(torch.randint(canvas.shape[1] - frames + 1, ())), torch.rand(2).tolist()
-        canvas[:, place : place + frames] = clip
+    mels = spectrogram.shape[1]
+    results = spectrogram.clone()
+    for number, frames in enumerate(widths.tolist()):
+        canvas = spectrogram.new_zeros(mels, int(frames * CANVAS))
+        place = (canvas.shape[1] - frames) // 2
+        canvas[:, place : place + frames] = spectrogram[number, :, :frames]
         low, high = SCALES
+        up, along = torch.rand(2).tolist()
         height = max(1, min(mels, int(mels * (low + (high - low) * up))))
         width = max(1, min(canvas.shape[1], int(frames * (low + (high - low) * along))))
         top = int(torch.randint(mels - height + 1, ()))
         left = int(torch.randint(canvas.shape[1] - width + 1, ()))
-        piece = canvas[top : top + height, left : left + width]
-        results.append(
-            functional.interpolate(piece[None, None], (mels, frames), mode="bicubic", align_corners=True)[0, 0]
-        )
-    return torch.stack(results)
+        piece = canvas[None, None, top : top + height, left : left + width]
+        resized = functional.interpolate(piece, (mels, frames), mode="bicubic", align_corners=True)
+        results[number, :, :frames] = resized[0, 0]
+    return results

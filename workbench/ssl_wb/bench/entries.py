@@ -168,8 +168,13 @@ def _sized(loaded: LoadedRecipe) -> list[Entry]:
     return entries
 
 
-def check_memory(entries: Sequence[Entry], device: torch.device) -> None:
+def check_memory(entries: Sequence[Entry], device: torch.device, steps: int = 1) -> None:
     """Refuse what does not fit before the machine is asked for it; all contestants are there at once.
+
+    Args:
+        entries: the contestants.
+        device: where.
+        steps: steps of the largest whose activations there has to be room for.
 
     Raises:
         UsageError: it does not.
@@ -180,6 +185,7 @@ def check_memory(entries: Sequence[Entry], device: torch.device) -> None:
     largest, activations = max(
         ((entry, _activation_bytes(entry, device)) for entry in entries), key=lambda pair: pair[1]
     )
+    activations *= steps
     if free is None or state + activations <= usable:
         return
     clips = int((usable - state) / activations * largest.micro_batch)

@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, Queue
 from types import TracebackType
 from typing import IO, Any
 
@@ -32,6 +34,8 @@ __all__ = ["READY", "bench_processes", "group_sizes"]
 READY = "ready"
 #: Characters of a failed worker's stderr that are shown.
 _SHOWN = 2000
+#: Seconds between looks at whether all workers live, and those that they get to leave.
+_LOOK, _PATIENCE = 0.2, 30
 
 
 def group_sizes(most: int) -> list[int]:
@@ -60,27 +64,28 @@ class _Group:
         command = [sys.executable, "-m", "ssl_wb.bench.worker", str(recipe), device, str(warmup)]
         place = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
         self._workers: list[subprocess.Popen[str]] = []
+        self._said: list[Queue[str | None]] = []  # of each worker, line by line; None at the end
         for rank, log in enumerate(self._logs):
             own = {**place, "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             if size == 1:
                 own = {}  # as a run that nobody launched
             with log.open("w", encoding="utf-8") as errors:
-                self._workers.append(
-                    subprocess.Popen(
-                        command,
-                        env={**os.environ, **own, "OMP_NUM_THREADS": str(threads)},
-                        stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE,
-                        stderr=errors,
-                        text=True,
-                    )
+                worker = subprocess.Popen(
+                    command,
+                    env={**os.environ, **own, "OMP_NUM_THREADS": str(threads)},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
                 )
+            self._workers.append(worker)
+            said: Queue[str | None] = Queue()
+            threading.Thread(target=_listen, args=(_pipe(worker.stdout), said), daemon=True).start()
+            self._said.append(said)
 
     def ready(self) -> None:
         """Wait until every process is warm."""
-        for line in self._lines():
-            if line != READY:
-                raise self._failure()
+        self._lines()
 
     def step(self) -> None:
         """Do one optimiser step together; it takes as long as the slowest process."""
@@ -90,12 +95,25 @@ class _Group:
                 _pipe(worker.stdin).flush()
             except BrokenPipeError:
                 raise self._failure() from None
-        self.seconds.append(max(float(line) for line in self._lines()))
+        try:
+            self.seconds.append(max(float(line) for line in self._lines()))
+        except ValueError:
+            raise self._failure() from None
 
     def _lines(self) -> list[str]:
-        lines = [_pipe(worker.stdout).readline().strip() for worker in self._workers]
-        if not all(lines):
-            raise self._failure()
+        """Wait for a line of every process; where one has ended, the others may wait for it forever."""
+        lines = []
+        for said in self._said:
+            line: str | None = ""
+            while line == "":
+                try:
+                    line = said.get(timeout=_LOOK)
+                except Empty:
+                    if any(worker.poll() is not None for worker in self._workers):
+                        line = None
+            if line is None:
+                raise self._failure()
+            lines.append(line)
         return lines
 
     def _failure(self) -> WorkbenchError:
@@ -110,11 +128,28 @@ class _Group:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the processes go; kill them where something went wrong."""
+        """Let the processes go, all at once: they wait for each other. Kill them where something went wrong."""
         for worker in self._workers:
             if error is not None:
                 worker.kill()
-            worker.communicate()  # closes its stdin, which is the word to leave
+            with suppress(BrokenPipeError):
+                _pipe(worker.stdin).close()  # the word to leave
+        for worker in self._workers:
+            try:
+                worker.wait(timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+
+
+def _listen(pipe: IO[str], said: Queue[str | None]) -> None:
+    """Put what a worker says into a queue, from its first word on: what else is printed before is not for us."""
+    warm = False
+    for line in map(str.strip, pipe):
+        warm = warm or line == READY
+        if warm and line:
+            said.put(line)
+    said.put(None)
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:
@@ -160,7 +195,8 @@ def bench_processes(
             f"a batch of {train.batch_size} clips does not divide by {sizes[-1]} processes",
             hint=f"--batch with a multiple of {sizes[-1]}",
         )
-    check_memory([entry] * (len(sizes) if cuda else sum(sizes)), device)
+    # The first GPU has a process of every group, and each keeps what its step took: 1 + 1/2 + 1/4 ... of a batch.
+    check_memory([entry] * (len(sizes) if cuda else sum(sizes)), device, steps=2 if cuda else 1)
     threads = threads_each(sizes[-1])
     with tempfile.TemporaryDirectory(prefix="ssl-wb-") as name, ExitStack() as stack:
         folder, groups = Path(name), list[_Group]()

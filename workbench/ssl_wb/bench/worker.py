@@ -6,8 +6,10 @@ stdin is the word to leave.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from torch import distributed as dist
 
@@ -23,21 +25,29 @@ __all__ = ["main"]
 
 def main(recipe: Path, device: str, warmup: int) -> None:
     """Step when told to, until stdin ends."""
+    pipe = _own_pipe()
+
+    def say(line: str) -> None:
+        pipe.write(f"{line}\n")
+        pipe.flush()
+
     contestant = Contestant(Entry(recipe.stem, load_recipe(recipe)), best_device(cpu=device == "cpu"))
     contestant.warm_up(warmup)
     _, world = process_place()
-    _say(READY)
+    say(READY)
     for _ in sys.stdin:
         if world > 1:
             dist.barrier()  # the clock starts when all are there
-        _say(str(contestant.step()))
+        say(str(contestant.step()))
     if world > 1:
         dist.destroy_process_group()
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+def _own_pipe() -> TextIO:
+    """Keep stdout for the answers, and send all else that is written there (a library's version, say) to stderr."""
+    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return pipe
 
 
 if __name__ == "__main__":

@@ -229,12 +229,12 @@ class _Writer:
     def add(self, clip: Clip, content: bytes) -> None:
         """Append a clip with its encoded bytes."""
         values: dict[str, Any] = {
-            "audio": {"bytes": content, "path": f"{Path(_file_name(clip)).stem}.{self.encoding}"},
+            "audio": {"bytes": content, "path": _text(f"{Path(_file_name(clip)).stem}.{self.encoding}")},
             "label": next(iter(clip.labels), None) if self.one_label else list(clip.labels),
             "split": clip.split,
             "fold": clip.fold,
             "caption": list(clip.captions),
-            "caption_embedding": str(clip.caption_embedding.absolute()) if clip.caption_embedding else None,
+            "caption_embedding": _text(str(clip.caption_embedding.absolute())) if clip.caption_embedding else None,
         }
         row = {name: values[name] for name in self.features}
         self._rows.append(row)
@@ -294,6 +294,11 @@ class _Writer:
 def _shard(index: int) -> str:
     """Name of a file while it is not known how many there will be."""
     return f"{index:05d}.part"
+
+
+def _text(name: str) -> str:
+    """Return a file's name as Arrow can hold it: bytes that are no UTF-8 become question marks."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _file_name(clip: Clip) -> str:

@@ -34,9 +34,14 @@ _HALF = (torch.float16, torch.bfloat16)
 _WIDEST_HEAD = 256
 
 
+#: ``xformers.ops`` once it is imported: what a compiled block can look at, unlike the import.
+_OPS: ModuleType | None = None
+
+
 @functools.cache
 def _xformers() -> ModuleType | None:
     """Import ``xformers.ops``, which takes seconds, or return None; its warnings on import are not for our users."""
+    global _OPS
     logger = logging.getLogger("xformers")
     logger.addFilter(_is_error)
     try:
@@ -45,7 +50,8 @@ def _xformers() -> ModuleType | None:
         return None
     finally:
         logger.removeFilter(_is_error)
-    return xformers.ops
+    _OPS = xformers.ops
+    return _OPS
 
 
 def _is_error(record: logging.LogRecord) -> bool:
@@ -153,7 +159,7 @@ def split_attention(query: Tensor, key: Tensor, value: Tensor, kernel: Attention
         ``[B, Kq, heads * d]``.
     """
     if kernel == "xformers" and query.is_cuda and query.dtype in _HALF:
-        ops = _xformers()
+        ops = _OPS or _xformers()
         assert ops is not None  # attention_name saw to it
         # This layout is xformers' own: nothing is moved.
         return ops.memory_efficient_attention(query, key, value).flatten(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_wb.contracts.masker import Mask, MaskRequest
+from ssl_wb.contracts.objective import StepState
 from ssl_wb.errors import RecipeError
 from ssl_wb.pretext.build import build_model, crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Kept", "Plan", "kept_bytes", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Plan:
         state_bytes: weights, gradients and both AdamW moments in float32, and the teacher.
         activation_bytes_per_clip: kept for the backward pass in float32; about half of it in bf16.
         objective_bytes_per_clip: the objectives' part of it, which micro-batches of one loss do not make smaller.
+        read_bytes_per_clip: what objectives read of a clip, kept of the whole batch where its loss is one.
     """
 
     parameters: dict[str, int]
@@ -44,6 +47,7 @@ class Plan:
     state_bytes: int
     activation_bytes_per_clip: int
     objective_bytes_per_clip: int = 0
+    read_bytes_per_clip: int = 0
 
     def memory_bytes(self, clips: int, *, half: bool, judged: int | None = None) -> int:
         """Estimate the memory of a step on one device.
@@ -53,9 +57,42 @@ class Plan:
             half: bf16 or fp16.
             judged: clips of one loss, where they are more: with ``train.micro_batch``.
         """
-        kept = clips * self.activation_bytes_per_clip
-        kept += max(0, (judged or clips) - clips) * self.objective_bytes_per_clip
-        return self.state_bytes + kept // (2 if half else 1)
+        kept = Kept(
+            clips * (self.activation_bytes_per_clip - self.objective_bytes_per_clip),
+            max(clips, judged or clips) * self.objective_bytes_per_clip,
+            (judged or clips) * self.read_bytes_per_clip,
+        )
+        total = kept.together if judged is None or judged <= clips else kept.cached
+        return self.state_bytes + total // (2 if half else 1)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Bytes kept of a step's forward pass, in float32.
+
+    Attributes:
+        encoder: for the backward pass through encoder, predictor and teacher, of the clips of one pass.
+        objectives: for that through the objectives, of the clips of one loss.
+        read: what the objectives read of those clips.
+    """
+
+    encoder: int
+    objectives: int
+    read: int
+
+    @property
+    def together(self) -> int:
+        """At most at a time where one pass has all clips of a loss."""
+        return self.encoder + self.objectives
+
+    @property
+    def cached(self) -> int:
+        """At most at a time with gradient caching.
+
+        First what was read of all clips is joined, which has it twice, and judged, with gradients in the place of the
+        parts; then clips are encoded again, some at a time, beside those gradients.
+        """
+        return max(2 * self.read + self.objectives, self.read + self.encoder)
 
 
 def _count(module: nn.Module, *, trained: bool) -> int:
@@ -118,28 +155,12 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
             view = f" in view {number + 1} of {len(masks)}" if len(masks) > 1 else ""
             fault = f"masker: of {grid.cells} patches ({grid.freq} x {grid.time}) none would be {empty}{view}"
             raise RecipeError([f"{fault}; change its ratio or data.clip_seconds"], where=str(loaded.path))
-    kept: dict[int, int] = {}
-    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
-
-    augmented = len(masks) if loaded.recipe.data.augment else 0  # readings per clip where each view has its own
-    shape = (1, augmented, loaded.recipe.front_end.n_mels, frames) if augmented else (1, model.backbone.n_mels, frames)
-    spectrogram = torch.zeros(shape, device="meta")
-    captions = torch.zeros(1, model.shapes.caption_dim, device="meta") if "captions" in model.needs else None
     counter: Any = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_flops}
     )
-    with counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        state = model.read(spectrogram, step=0, masks=masks)
-        encoder_bytes = sum(kept.values())
-        if captions is not None:
-            state.captions = captions
-        model.judge(state).loss.backward()
+    with counter:
+        kept, loss = _forward(loaded, model, masks, 1)
+        loss.backward()
     parameters = {"backbone": _count(model.backbone, trained=True)}
     if model.predictor is not None:
         parameters["predictor"] = _count(model.predictor, trained=True)
@@ -153,6 +174,55 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         masked=[mask.masked.shape[1] for mask in masks],
         gflop_per_clip=counter.get_total_flops() / 1e9,
         state_bytes=16 * sum(parameters.values()) + 4 * frozen,
-        activation_bytes_per_clip=sum(kept.values()),
-        objective_bytes_per_clip=sum(kept.values()) - encoder_bytes,
+        activation_bytes_per_clip=kept.together,
+        objective_bytes_per_clip=kept.objectives,
+        read_bytes_per_clip=kept.read,
     )
+
+
+def kept_bytes(loaded: LoadedRecipe, clips: int) -> Kept:
+    """Trace a forward pass of so many clips on the meta device: what grows with their square is in it.
+
+    Args:
+        loaded: a recipe that :func:`make_plan` has found no fault with.
+        clips: clips of one pass, and of one loss.
+    """
+    with torch.device("meta"):
+        model = build_model(loaded, total_steps=1000)
+    with torch.device("cpu"):
+        masks = _meta_masks(model, crop_frames(loaded, model.backbone.patch[1]))
+    return _forward(loaded, model, masks, clips)[0]
+
+
+def _forward(loaded: LoadedRecipe, model: PretextModel, masks: Sequence[Mask], clips: int) -> tuple[Kept, Tensor]:
+    """Read and judge so many clips on the meta device; return what is kept meanwhile, and the loss."""
+    kept: dict[int, int] = {}
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    frames = crop_frames(loaded, model.backbone.patch[1])
+    views = len(masks) if loaded.recipe.data.augment else 0  # readings per clip where each view has its own
+    shape = (clips, views, loaded.recipe.front_end.n_mels, frames) if views else (clips, model.backbone.n_mels, frames)
+    spectrogram = torch.zeros(shape, device="meta")
+    rows = tuple(Mask(mask.visible.expand(clips, -1), mask.masked.expand(clips, -1)) for mask in masks)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        state = model.read(spectrogram, step=0, masks=rows)
+        encoder = sum(kept.values())
+        if "captions" in model.needs:
+            state.captions = torch.zeros(clips, model.shapes.caption_dim, device="meta")
+        loss = model.judge(state).loss
+    return Kept(encoder, sum(kept.values()) - encoder, _read_bytes(state)), loss
+
+
+def _read_bytes(state: StepState) -> int:
+    """Sum the sizes of all tensors of a step's views, each once: views may share some."""
+    sizes: dict[int, int] = {}
+    for view in state.views:
+        parts = (view.latents, view.patches, view.pooled, view.features, view.target, *view.layers, *view.branches)
+        sizes |= {id(part): part.numel() * part.element_size() for part in parts if part is not None}
+    return sum(sizes.values())

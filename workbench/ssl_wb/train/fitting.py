@@ -2,8 +2,8 @@
 
 The batch of an optimiser step stays as the recipe has it; what is found is in how many passes it goes through the
 encoder. On CUDA a whole step is rehearsed for one number of clips after the other, and the device says what fits. A
-CPU's memory has no such answer (the system ends the process), so one small step is rehearsed there, and what it took,
-held against the plan's estimate of it, says what larger ones will take.
+CPU's memory has no such answer (the system ends the process), so two small steps are rehearsed there, and what they
+took beyond the plan is added to the plan of larger ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 
 from ssl_wb.errors import UsageError
-from ssl_wb.pretext.plan import Plan, make_plan
+from ssl_wb.pretext.plan import Kept, kept_bytes, make_plan
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import TrainSection
 from ssl_wb.train.memory import PeakMemory, free_bytes
@@ -30,8 +30,14 @@ log = logging.getLogger("ssl_wb")
 
 #: Share of the free memory that is taken: allocators leave gaps, and other programs may want some.
 TAKEN = 0.9
-#: Clips of the small step that a CPU's need is told from.
-SMALL = 4
+#: Most clips of the two small steps that a CPU's need is told from.
+SMALL = (4, 16)
+#: A small step is tried where so many times its activations fit.
+MARGIN = 2.5
+#: How many times the plan is reckoned with where there is no room to find out.
+UNKNOWN = 1.5
+#: What GPU libraries say when memory runs out.
+_NO_MEMORY = ("out of memory", "alloc_failed", "cuda_error_out_of_memory", "cannot allocate memory")
 _GIBIBYTE = 2**30
 
 
@@ -79,7 +85,8 @@ def find_passes(loaded: LoadedRecipe, accelerator: Accelerator) -> LoadedRecipe:
     if accelerator.device.type == "cuda":
         rows = largest_that_fits(sizes, lambda rows: _fits(loaded, accelerator, rows, free))
     else:
-        need = _need(loaded, accelerator, sizes)
+        need = _Need(loaded, accelerator)
+        need.rehearse(sizes, TAKEN * free)
         rows = largest_that_fits(sizes, lambda rows: _everywhere(accelerator, need(rows) <= TAKEN * free))
     if rows is None:
         raise UsageError(
@@ -130,7 +137,9 @@ def _fits(loaded: LoadedRecipe, accelerator: Accelerator, rows: int, free: float
     try:
         rehearse(loaded, accelerator, _tried(loaded, rows, processes), processes)
         here = (peak.read() or 0) <= TAKEN * free
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
         here = False
     # Outside of the handler, whose traceback holds the step's tensors.
     gc.collect()
@@ -138,25 +147,72 @@ def _fits(loaded: LoadedRecipe, accelerator: Accelerator, rows: int, free: float
     return _everywhere(accelerator, here)
 
 
-def _need(loaded: LoadedRecipe, accelerator: Accelerator, sizes: Sequence[int]) -> Callable[[int], float]:
-    """Rehearse a small step and return what tells the bytes of others."""
-    plan, train = make_plan(loaded), loaded.recipe.train
-    half = accelerator.mixed_precision != "no"
-    judged = train.batch_size // accelerator.num_processes if train.searched == "micro_batch" else None
-    small = max(rows for rows in sizes if rows <= SMALL)
-    peak = PeakMemory(accelerator.device)
-    # Its passes meet in no loss: what is kept of a whole batch is in the plan, and half an hour is no rehearsal.
-    section = train.model_copy(update={"micro_batch": None, "accumulate": 1, "batch_size": small})
-    rehearse(loaded, accelerator, section, 1)
-    took = peak.read()
-    gc.collect()
-    return lambda rows: _bytes(plan, rows, half, judged) * _surplus(plan, small, half, took)
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU or one of its libraries said that memory ran out; not all of them by torch's own error."""
+    words = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(each in words for each in _NO_MEMORY)
 
 
-def _surplus(plan: Plan, small: int, half: bool, took: int | None) -> float:
-    """Return by how much a step takes more than the plan says; at least 1, for memory freed before is not counted."""
-    return max(1.0, (took or 0) / plan.memory_bytes(small, half=half))
+class _Need:
+    """Bytes of a step on the CPU: as the plan counts them, corrected by what small steps took.
 
+    Args:
+        loaded: the recipe.
+        accelerator: the run's engine.
+    """
 
-def _bytes(plan: Plan, rows: int, half: bool, judged: int | None) -> int:
-    return plan.memory_bytes(rows, half=half, judged=judged)
+    def __init__(self, loaded: LoadedRecipe, accelerator: Accelerator) -> None:
+        self._loaded, self._accelerator = loaded, accelerator
+        train, processes = loaded.recipe.train, accelerator.num_processes
+        plan = make_plan(loaded)
+        parameters = sum(plan.parameters.values())
+        # Several processes send gradients from buckets that hold them a second time.
+        self._state = plan.state_bytes + (4 * parameters if processes > 1 else 0)
+        self._judged = train.batch_size // processes if train.searched == "micro_batch" else None
+        self._base, self._slope = 0.0, UNKNOWN
+
+    def __call__(self, rows: int) -> float:
+        """Return the bytes of a step of so many clips at a time."""
+        if self._judged is None or rows >= self._judged:
+            kept = kept_bytes(self._loaded, rows).together
+        else:
+            encoder, whole = kept_bytes(self._loaded, rows).encoder, kept_bytes(self._loaded, self._judged)
+            kept = Kept(encoder, whole.objectives, whole.read).cached
+        return self._state + self._base + self._slope * self._half(kept)
+
+    def _planned(self, rows: int) -> float:
+        """Return the bytes that a rehearsal of so many clips will hardly reach."""
+        return self._state + MARGIN * self._half(kept_bytes(self._loaded, rows).together)
+
+    def _half(self, kept: int) -> int:
+        return kept // 2 if self._accelerator.mixed_precision != "no" else kept
+
+    def rehearse(self, sizes: Sequence[int], room: float) -> None:
+        """Do steps of few clips, as far as they fit, and learn what they take beside and beyond the plan.
+
+        Their passes meet in no loss: what a loss keeps of a whole batch is counted, and half an hour is no rehearsal.
+
+        Args:
+            sizes: numbers of clips that divide the batch.
+            room: bytes that may be taken.
+        """
+        train = self._loaded.recipe.train
+        took: dict[int, float] = {}
+        peak = PeakMemory(self._accelerator.device)  # one for all: what is freed is not given back
+        for limit in SMALL:
+            rows = largest_that_fits([size for size in sizes if size <= limit], lambda rows: self._planned(rows) < room)
+            if rows is None or rows in took:
+                continue
+            section = train.model_copy(update={"micro_batch": None, "accumulate": 1, "batch_size": rows})
+            rehearse(self._loaded, self._accelerator, section, 1)
+            took[rows] = float(peak.read() or 0)
+            gc.collect()
+        if took:
+            self._slope = 1.0
+        kept = {rows: self._half(kept_bytes(self._loaded, rows).together) for rows in took}
+        if len(took) > 1:
+            (few, less), (many, more) = sorted(took.items())
+            # Never below the plan: memory freed earlier is used again, and the peak does not show it.
+            self._slope = max(1.0, (more - less) / (kept[many] - kept[few]))
+        for rows, bytes_taken in took.items():
+            self._base = max(self._base, bytes_taken - self._state - self._slope * kept[rows])

@@ -10,8 +10,8 @@ import torch
 __all__ = ["PeakMemory", "free_bytes"]
 
 _STATUS = Path("/proc/self/status")
-#: What a container may have, and has, in bytes (cgroup v2); "max" for as much as there is.
-_LIMIT, _TAKEN = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+#: Where a container is told what it may have, and has, in bytes (cgroup v2).
+_GROUP = Path("/sys/fs/cgroup")
 _KIBIBYTE = 1024
 
 
@@ -30,7 +30,10 @@ def free_bytes(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     free = _proc_bytes(Path("/proc/meminfo"), "MemAvailable")
     try:
-        left = int(_LIMIT.read_text(encoding="ascii")) - int(_TAKEN.read_text(encoding="ascii"))
+        limit, taken = (int((_GROUP / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
+        # Files read lately are in what is taken, and go when room is wanted.
+        spare = re.search(r"^inactive_file (\d+)$", (_GROUP / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
+        left = limit - taken + (int(spare.group(1)) if spare else 0)
     except (OSError, ValueError):  # no container, or one without a limit
         return free
     return left if free is None else min(free, max(0, left))

@@ -24,7 +24,12 @@ _ENOUGH = 2
 
 
 def noise_batches(
-    loaded: LoadedRecipe, model: PretextModel, rows: int | None = None, count: int | None = None
+    loaded: LoadedRecipe,
+    model: PretextModel,
+    rows: int | None = None,
+    count: int | None = None,
+    *,
+    pinned: bool = True,
 ) -> list[Batch]:
     """Return this process' micro-batches of white noise of crop length, with captions of unit length where wanted.
 
@@ -33,6 +38,7 @@ def noise_batches(
         model: its model, which says how many readings and captions it wants.
         rows: clips of each; those of one pass unless given.
         count: how many; those of one step unless given.
+        pinned: lay them where a GPU can fetch them by itself, as a loader does; torch never gives such memory back.
     """
     train, (rank, world) = loaded.recipe.train, process_place()
     count = count or train.passes(world)
@@ -45,7 +51,7 @@ def noise_batches(
     for number in range(count):
         waveform = 0.1 * torch.randn(rows, views, samples, generator=random)  # [b, V, S]
         captions = torch.randn(rows, model.shapes.caption_dim, generator=random)  # [b, C]
-        if torch.cuda.is_available():
+        if pinned and torch.cuda.is_available():
             waveform, captions = waveform.pin_memory(), captions.pin_memory()
         made.append(
             Batch(
@@ -81,8 +87,9 @@ def rehearse(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection
         model.to(device).train()
         front_end = FrontEnd(loaded.recipe.front_end, 0.0, 1.0).to(device)
         optimizer = build_optimizer(loaded.recipe.optimizer, model)
+        _fill(optimizer)
         together = train.micro_batch is not None and passes > 1
-        batches = noise_batches(loaded, model, rows, passes if together else min(passes, _ENOUGH))
+        batches = noise_batches(loaded, model, rows, passes if together else min(passes, _ENOUGH), pinned=False)
         clips = rows * passes
         if together:
             cache = GradientCache(model, accelerator, lambda batch: spectrogram_of(batch, front_end), clips)
@@ -92,6 +99,17 @@ def rehearse(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection
                 _backward(model, accelerator, front_end, batch, clips)
         optimizer.step()
         model.after_step(1)
+    if train.compile:
+        torch.compiler.reset()  # kernels of other shapes count towards the few that torch makes of one function
+
+
+def _fill(optimizer: torch.optim.Optimizer) -> None:
+    """Let the optimiser make its averages, which every step of a run but the first has in memory from the start."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def _backward(model: PretextModel, accelerator: Accelerator, front_end: FrontEnd, batch: Batch, clips: int) -> None:
