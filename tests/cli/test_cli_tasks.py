@@ -59,6 +59,12 @@ def test_show(capsys):
     text = capsys.readouterr().out
     for part in ("2.5 s", "7,442", "AudioWAV/*.wav", "path, label, fold", "no official split"):
         assert part in text
+    assert "2.5 s in the published protocol; the workbench embeds clips whole, at any length" in text
+
+
+def test_show_says_what_a_manifest_takes_of_long_tracks(capsys):
+    assert run(["tasks", "show", "mtg-jamendo-genre"]) == 0
+    assert "30 s, which the manifest takes of each file (start, duration)" in capsys.readouterr().out
 
 
 def test_show_as_json(capsys):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from ssl_wb.api import Evaluator
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import AudioError
-from ssl_wb.evaluate import embeddings
+from ssl_wb.evaluate import cache, embeddings
 from ssl_wb.evaluate.baselines import LogMelSegments, LogMelStatistics
 from ssl_wb.evaluate.cache import EmbeddingCache, clips_digest, encoder_digest, user_folder
 from ssl_wb.evaluate.runner import probe
@@ -103,6 +106,75 @@ def test_an_encoder_is_told_from_every_other():
     assert len(digests | {plain}) == 7
     assert encoder_digest(LogMelStatistics()) != encoder_digest(LogMelSegments())
     assert encoder_digest(LogMelStatistics()) == encoder_digest(LogMelStatistics())
+
+
+BASE = "import torch\n\nclass Base(torch.nn.Module):\n    sample_rate = 16000\n"
+PACKAGE = {
+    "backbone_kit/__init__.py": "",
+    "backbone_kit/shape.py": "from alone_base import Base\nfrom backbone_kit.parts import deep\nclass Net(Base): ...\n",
+    "backbone_kit/parts/__init__.py": "",
+    "backbone_kit/parts/deep.py": "GAIN = 1\n",
+    "alone_base.py": BASE,
+    "bystander.py": "",
+}
+
+
+@pytest.fixture
+def kit(tmp_path, monkeypatch):
+    """A backbone whose class is one file of a package, with its base class in a module of its own."""
+    for name, content in PACKAGE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("backbone_kit.shape").Net
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("backbone_kit", "alone_base")]:
+        del sys.modules[name]
+
+
+def digest_anew(one):
+    """The digest in a process that begins now."""
+    cache._code.cache_clear()
+    cache._versions.cache_clear()
+    return encoder_digest(one)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("backbone_kit/shape.py", True),
+        ("backbone_kit/parts/deep.py", True),
+        ("backbone_kit/__init__.py", True),
+        ("alone_base.py", True),
+        ("bystander.py", False),
+    ],
+)
+def test_all_of_a_backbones_package_and_its_base_classes_are_in_the_key(kit, tmp_path, name, counts):
+    before = digest_anew(kit())
+    assert digest_anew(kit()) == before
+    with (tmp_path / name).open("a") as file:
+        file.write("# changed\n")
+    assert encoder_digest(kit()) == before  # read once per process
+    assert (digest_anew(kit()) != before) is counts
+
+
+def test_of_the_workbench_only_what_embeds_is_in_the_key(monkeypatch):
+    """A new table or verb embeds nothing anew."""
+    read = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or b"")
+    digest_anew(LogMelStatistics())
+    cache._code.cache_clear()
+    inside = {path.relative_to(Path(cache.__file__).parents[1]).parts[0] for path in read if "ssl_wb" in path.parts}
+    assert inside == {"audio", "contracts", "encoder", "evaluate", "layers"}
+    assert {path.name for path in read if path.parent.name == "evaluate"} == {"baselines.py", "embeddings.py"}
+
+
+@pytest.mark.parametrize("library", ["torchaudio", "soundfile"])
+def test_versions_of_what_decodes_and_makes_spectrograms_are_in_the_key(library, monkeypatch, request):
+    request.addfinalizer(cache._versions.cache_clear)
+    before = digest_anew(LogMelStatistics())
+    original = cache.version
+    monkeypatch.setattr(cache, "version", lambda name: "0.0.0" if name == library else original(name))
+    assert digest_anew(LogMelStatistics()) != before
 
 
 def test_clips_are_told_from_others(tmp_path):

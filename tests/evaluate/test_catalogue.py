@@ -84,6 +84,15 @@ def test_a_manifest_is_a_task(name, multi_label, sizes, root, tmp_path):
     assert [len(part) for part in (split.train, split.validation, split.test)] == sizes
 
 
+def test_a_made_manifest_is_reported_in_its_own_metric_wherever_it_lies(root, tmp_path):
+    TREES["envsdd"](root)
+    out = tmp_path / "anything.csv"
+    make_manifest(described("envsdd"), root, out)
+    # Equal error rate, though accuracy is what such labels are reported in otherwise.
+    assert load_task(out).measure.name == "EER"
+    assert load_task(out, metric="accuracy").measure.name == "accuracy"
+
+
 def test_stretches_of_long_tracks(root, tmp_path):
     TREES["mtg-jamendo-top50"](root)
     make_manifest(described("mtg-jamendo-top50"), root, tmp_path / "task.csv")
@@ -214,7 +223,7 @@ def test_an_output_that_is_there_is_kept(root, tmp_path):
         make_manifest(described("esc50"), root, out)
     assert out.read_text() == "precious"
     make_manifest(described("esc50"), root, out, overwrite=True)
-    assert out.read_text().startswith("path,label,fold,domain\n")
+    assert out.read_text().startswith("path,label,fold,domain,metric\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["download", "task.csv"]
 
 

@@ -8,22 +8,25 @@ import pytest
 from task_fakes import labelled, write_manifest
 from task_trees import TREES
 
+from ssl_wb.evaluate.about import about
 from ssl_wb.evaluate.catalogue import CATALOGUE
 from ssl_wb.evaluate.catalogue.make import make_manifest
-from ssl_wb.evaluate.domains import domain_of, in_order
+from ssl_wb.evaluate.domains import in_order
 from ssl_wb.evaluate.tasks import load_task
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_a_made_manifest_carries_its_domain_whatever_the_file_is_called(name, tmp_path):
+def test_a_made_manifest_carries_its_domain_and_metric_whatever_the_file_is_called(name, tmp_path):
     root = tmp_path / "download"
     root.mkdir()
     TREES[name](root)
     out = tmp_path / "anything.csv"
     make_manifest(CATALOGUE[name], root, out, allow_missing=True)
     with out.open(newline="") as file:
-        assert {row["domain"] for row in csv.DictReader(file)} == {CATALOGUE[name].domain}
-    assert domain_of(out) == CATALOGUE[name].domain
+        told = {(row["domain"], row["metric"]) for row in csv.DictReader(file)}
+    assert told == {(CATALOGUE[name].domain, CATALOGUE[name].metric)}
+    assert about(out).domain == CATALOGUE[name].domain
+    assert about(out).metric == CATALOGUE[name].metric
 
 
 def test_a_file_named_as_a_shipped_task_is_known_and_another_is_not(tmp_path):

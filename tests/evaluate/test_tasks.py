@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from task_fakes import labelled, write_manifest
 
 from ssl_wb.errors import DataError
+from ssl_wb.evaluate.selection import selection
 from ssl_wb.evaluate.splits import draw
 from ssl_wb.evaluate.tasks import load_task
+from ssl_wb.scoring.chance import chance_of
+from ssl_wb.scoring.metrics import METRICS
 
 PARTS = ["train", "train", "train", "val", "test"]
 
@@ -81,8 +84,19 @@ def test_without_columns_clips_are_drawn_evenly_and_said_so(tmp_path):
     (split,) = task.splits
     assert rows_of(split) == list(range(80))
     assert (len(split.train), len(split.validation), len(split.test)) == (48, 12, 20)
+    assert split.held_out  # the manifest names no validation part: these clips may train once they have chosen
     assert np.bincount(task.labels[split.test]).tolist() == [10, 10]
     assert task.notes == ("no split: a stratified draw, 60 % train, 15 % validation, 25 % test",)
+
+
+def test_what_is_selected_of_a_drawn_task_is_a_third_of_all_but_its_test_clips(tmp_path):
+    task = load_task(write_manifest(tmp_path, labelled(80)))
+    chosen = selection(task, 2000)
+    (split,) = chosen.splits
+    assert len(chosen.clips) == 60
+    assert len(split.test) == 20
+    tested = {task.clips[int(row)].path for row in task.splits[0].test}
+    assert not tested & {clip.path for clip in chosen.clips}
 
 
 def test_the_draw_is_the_same_every_time(tmp_path):
@@ -101,7 +115,7 @@ def test_several_labels_on_one_line_make_a_multi_label_task(tmp_path):
     assert task.labels.dtype == np.float32
     assert task.labels[:4].tolist() == [[1, 1], [0, 1], [0, 0], [1, 0]]
     assert task.notes == ("10 clips without any label count as negative for all",)
-    assert task.chance == 0.5
+    assert task.measure.name == "mAP"
 
 
 def test_chance_is_the_most_frequent_class(tmp_path):
@@ -240,9 +254,49 @@ def test_words_are_no_numbers(tmp_path):
         load_task(write_manifest(tmp_path / "more", [*labelled(6), {"label": "1;2", "path": "x.wav"}]), metric="R2")
 
 
-@pytest.mark.parametrize(
-    ("metric", "chance"), [("macro F1", 2 / 3 / 2), ("macro AUC", 0.5), ("EER", 0.5), ("d-prime", 0.0)]
-)
+@pytest.mark.parametrize(("metric", "chance"), [("accuracy", 0.5), ("macro AUC", 0.5), ("EER", 0.5), ("d-prime", 0.0)])
 def test_chance_is_that_of_the_metric(tmp_path, metric, chance):
     task = load_task(write_manifest(tmp_path, labelled(40)), metric=metric)
     assert task.chance == pytest.approx(chance)
+
+
+def test_chance_is_the_mean_over_folds_of_their_own_test_clips(tmp_path):
+    rows = labelled(60, classes="aaab", fold=lambda n: "1" if n < 40 else "2")
+    task = load_task(write_manifest(tmp_path, rows), metric="macro f1")
+    parts = [chance_of(METRICS["macro F1"], task.labels[split.test]) for split in task.splits]
+    assert parts[0] != parts[1]
+    assert task.chance == pytest.approx(np.mean(parts))
+
+
+def test_a_manifest_tells_its_metric_by_a_column_or_its_name(tmp_path):
+    plain = write_manifest(tmp_path, labelled(20))
+    assert load_task(plain).metric is None
+    shipped = plain.rename(tmp_path / "envsdd.csv")
+    assert load_task(shipped).measure.name == "EER"
+    assert load_task(shipped, metric="accuracy").measure.name == "accuracy"
+    told = write_manifest(tmp_path / "told", labelled(20, Metric=" macro f1 ")).rename(tmp_path / "told" / "envsdd.csv")
+    assert load_task(told).metric == "macro F1"
+    several = write_manifest(tmp_path / "several", labelled(20, metric=lambda n: ["EER", "mAP"][n % 2]))
+    assert load_task(several).metric is None
+
+
+def test_a_manifest_may_tell_a_metric_of_numbers(tmp_path):
+    manifest = write_manifest(tmp_path, [{"label": f"{n % 12 + 0.5}", "metric": "MAE"} for n in range(48)])
+    task = load_task(manifest)
+    assert task.labels.dtype == np.float64
+    assert task.measure.name == "MAE"
+    assert load_task(manifest, metric="accuracy").labels.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ("mAP", "metric 'mAP' is not for labels of one class per clip"),
+        ("metres", "metric 'metres' is not known"),
+    ],
+)
+def test_a_told_metric_that_does_not_fit_is_noted_and_not_used(tmp_path, column, reason):
+    task = load_task(write_manifest(tmp_path, labelled(20, split=lambda n: PARTS[n // 2 % 5], metric=column)))
+    assert task.measure.name == "accuracy"
+    (note,) = task.notes
+    assert note.startswith(f"reported is accuracy: {reason}")

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
-from ssl_wb.api import DataError
+from ssl_wb.api import DataError, ProbeTask, Split
 from ssl_wb.evaluate.baselines import baselines
 from ssl_wb.evaluate.embeddings import embed_task
 from ssl_wb.evaluate.tasks import load_task
@@ -267,3 +267,20 @@ def test_log_mel_statistics_of_real_clips_reach_the_floors(real_audio, name, bas
     clip = 1 / sum(len(split.test) for split in task.splits)
     assert mean == pytest.approx(floor, abs=0.02 + clip)
     assert mean == pytest.approx(logistic_regression(embedded), abs=0.02 + clip)
+
+
+def test_the_metric_that_is_reported_chooses():
+    """Of two decays one answers more clips right, the other more classes: a task of rare classes reports macro F1."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [360, 40])
+    embeddings = (labels[:, None] * 1.2 + random.normal(size=(400, 3))).astype(np.float32)
+    order = random.permutation(400)
+    split = Split("one", order[:200], order[200:300], order[300:])
+    task = ProbeTask("rare", embeddings, labels, ["often", "rarely"], [split])
+    values = {}
+    for metric in (None, "macro F1", "EER"):
+        chosen = linear(replace(task, metric=metric), lr=1e-2, weight_decay=[1e-3, 3e-1], refit="never")
+        values[metric] = chosen.settings["chosen"]["one"]["validation"]
+    assert values[None] > 0.85  # accuracy
+    assert 0.4 < values["macro F1"] < values[None]
+    assert -0.5 < values["EER"] < 0  # less is better

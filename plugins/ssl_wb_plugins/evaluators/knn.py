@@ -83,7 +83,7 @@ class KnnProbe(Evaluator):
         grid = sorted(set(k)) if isinstance(k, list) else [k]
         votes = self._votes(task, split.train, split.validation, grid)
         truth = task.labels[split.validation]
-        scores = np.nan_to_num([score(truth, votes[count]) for count in grid])
+        scores = np.nan_to_num([score(truth, votes[count], task.metric) for count in grid])
         best = int(np.argmax(scores))  # the first of equals
         refit = self.options.refit == "always" or (self.options.refit == "held-out" and split.held_out)
         voters = np.concatenate([split.train, split.validation]) if refit else split.train

@@ -56,7 +56,7 @@ class Scaling:
             self.mean = self._average(task, rows, lambda inputs: inputs)
             self.std = np.sqrt(self._average(task, rows, lambda inputs: (inputs - self.mean) ** 2))
             self.std[self.std <= 1e-6 * np.abs(self.mean) + 1e-12] = 1.0  # a constant dimension stays as it is
-        self.kind = kind_of(task.labels)
+        self.kind, self.metric = kind_of(task.labels), task.metric
         self.classes = 1 if self.kind == "number" else len(task.classes)
         numbers = task.labels[rows].astype(np.float64) if self.kind == "number" else np.zeros(1)
         self.centre, self.spread = float(numbers.mean()), float(numbers.std())
@@ -105,12 +105,12 @@ class Scaling:
         return values * np.float32(self.spread) + np.float32(self.centre) if self.kind == "number" else values
 
     def merit(self, logits: Tensor, part: Part) -> tuple[float, float]:
-        """Return score and loss of logits ``[n, C]`` of validation clips; what diverged is worse than all else."""
+        """Return score and loss of logits ``[n, C]`` of validation clips; what diverged is worst. The score is a merit."""
         loss = float(self.loss(logits, part.targets))
         if not np.isfinite(loss):
             return float("-inf"), float("inf")
         # A validation part without any positive has no mAP; then the loss alone chooses.
-        return float(np.nan_to_num(score(part.labels, self.scores(logits)), nan=0.0)), loss
+        return float(np.nan_to_num(score(part.labels, self.scores(logits), self.metric), nan=0.0)), loss
 
     def answers(self, logits: Tensor) -> Tensor:
         """Turn logits ``[..., C]`` into what is compared with targets: probabilities, or the number itself."""

@@ -27,13 +27,16 @@ def _without_a_word(context: typer.Context, as_json: Annotated[bool, JsonFlag] =
 
 @app.command("list")
 def list_tasks(as_json: Annotated[bool, JsonFlag] = False) -> None:
-    """List the tasks that ship."""
+    """List the tasks that ship; SECONDS is the published protocol's clip length, but clips are embedded whole."""
     _list(as_json)
 
 
 @app.command("show")
 def show(name: Name, as_json: Annotated[bool, JsonFlag] = False) -> None:
-    """Show a task: metric, division, where to get it, what its manifest needs, and what is doubtful."""
+    """Show a task: metric, division, where to get it, what its manifest needs, and what is doubtful.
+
+    The clip length is that of the published protocol; the workbench embeds clips whole.
+    """
     from ssl_wb.evaluate.catalogue import find_task
 
     task = find_task(name)
@@ -45,7 +48,7 @@ def show(name: Name, as_json: Annotated[bool, JsonFlag] = False) -> None:
         ("metric", task.metric),
         ("labels", "several per clip" if task.multi_label else "one per clip"),
         ("classes", str(task.classes) if task.classes else "not stated"),
-        ("clip length", f"{task.clip_seconds:g} s"),
+        ("clip length", task.length),
         ("division", task.division),
         ("counts", known or "not stated"),
         ("get it at", task.homepage),

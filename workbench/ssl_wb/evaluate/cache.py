@@ -4,7 +4,9 @@ The key is a digest of everything an embedding depends on:
 
 - the encoder: every parameter and buffer, byte by byte (the data's statistics and the mel filter bank are buffers),
   the settings of front end and backbone, the length of a chunk, the kind of device;
-- the code: the workbench's modules that decode, make spectrograms and encode, the backbone's module, torch's version;
+- the code: the workbench's modules that decode, make spectrograms and encode; the whole package that the backbone's
+  class comes from (its module, where it is in none) and the modules of its base classes; the versions of torch,
+  torchaudio, soundfile and libsndfile. Other packages that a backbone imports are not in it;
 - the clips: path, start, duration, and each file's size and time of change (of a saved data set, all its files').
   Labels and splits are not in it, so clips that are labelled anew are not embedded anew. A file rewritten within its
   size and time goes unnoticed.
@@ -17,14 +19,17 @@ import inspect
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -68,9 +73,9 @@ def encoder_digest(encoder: Encoder) -> str | None:
     if not isinstance(encoder, nn.Module) and not isinstance(settings, dict):
         return None
     kind: type = type(encoder)
-    digest = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__}\0{torch.__version__}\0".encode())
+    digest = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__}\0{_versions()}\0".encode())
     backbone: type = type(getattr(encoder, "backbone", encoder))
-    digest.update(_code(_source(backbone)).encode())
+    digest.update(_code(backbone).encode())
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     if isinstance(encoder, nn.Module):
         for name, part in encoder.named_modules():
@@ -106,18 +111,39 @@ def _source(kind: type) -> str | None:
 
 
 @cache
-def _code(own: str | None) -> str:
-    """Digest the source of what decodes and encodes, and ``own``, the file that an encoder's backbone comes from."""
+def _versions() -> str:
+    """Return the versions of the libraries that decode, make spectrograms and compute."""
+    found = [torch.__version__, soundfile.__libsndfile_version__]
+    for name in ("torchaudio", "soundfile"):
+        try:
+            found.append(version(name))
+        except PackageNotFoundError:  # built without metadata, as some distributors do
+            found.append("unknown")
+    return " ".join(found)
+
+
+def _package(kind: type) -> list[Path]:
+    """Return all modules of the package a class comes from; none of the workbench's own, which ``CODE`` chooses."""
+    top = kind.__module__.partition(".")[0]
+    if top == __name__.partition(".")[0]:
+        return []
+    folders = getattr(sys.modules.get(top), "__path__", ())
+    return [path for folder in folders for path in sorted(Path(folder).rglob("*.py"))]
+
+
+@cache  # once per class: what is imported does not change any more
+def _code(backbone: type) -> str:
+    """Digest the source of what decodes and encodes, and of what an encoder's backbone comes from."""
     root = Path(__file__).parents[1]
     files = [path for pattern in CODE for path in sorted(root.glob(pattern))]
-    if own is not None:
-        files.append(Path(own))
+    files += _package(backbone)
+    files += [Path(own) for base in backbone.__mro__ if (own := _source(base)) is not None]
     digest = hashlib.sha256()
-    for path in files:
-        try:
-            digest.update(path.read_bytes())
-        except OSError:  # an installation without sources; the version has to do
-            digest.update(path.name.encode())
+    for path in dict.fromkeys(files):
+        digest.update(f"{path.name}\0".encode())
+        # An installation without sources has no bytes; the version has to do.
+        with suppress(OSError):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

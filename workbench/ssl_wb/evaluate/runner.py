@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ssl_wb.contracts.evaluator import Encoder, Evaluator, Level, ProbeTask
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluate.cache import EmbeddingCache
+from ssl_wb.evaluate.chosen import with_choice_noted
 from ssl_wb.evaluate.embeddings import embed_task, read_clip, seconds_of, token_counts
 from ssl_wb.evaluate.encoders import compared, encoder_names
 from ssl_wb.evaluate.rows import Role, Row, Seconds
@@ -194,7 +195,7 @@ def evaluate_runs(
         with_untrained: whether the weights a run started from are probed too; once where several started from the same.
         with_baselines: whether log-mel statistics are probed too, once for all runs.
         wanted: name of a row that is probed in any case, to compare the others with.
-        checkpoint: ``last`` or ``best``.
+        checkpoint: ``last`` or ``best``; results of the latter note where its choice saw test clips.
         device: where encoders compute.
         keep: whether embeddings are kept and used.
         progress: as in :func:`probe`.
@@ -208,5 +209,7 @@ def evaluate_runs(
     for name, encoder, role, folder in compared(
         names, checkpoint, device, untrained=with_untrained, plain=with_baselines, wanted=wanted
     ):
-        rows += probe({name: encoder}, tasks, evaluators, seeds, progress, {name: role}, folder if keep else None)
+        source = names[name] if role == "encoder" and checkpoint == "best" else None
+        noted = with_choice_noted(source, name, tasks) if isinstance(source, Path) else tasks
+        rows += probe({name: encoder}, noted, evaluators, seeds, progress, {name: role}, folder if keep else None)
     return rows

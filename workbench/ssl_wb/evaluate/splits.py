@@ -151,7 +151,7 @@ def _drawn(labels: NDArray[Any], where: str) -> Split:
     tested = draw(labels, test, np.random.default_rng([SEED, 0]))
     rest = np.delete(rows, tested)
     held = draw(labels[rest], validation / (1 - test), np.random.default_rng([SEED, 1]))
-    return Split("test", np.delete(rest, held), rest[held], rows[tested])
+    return Split("test", np.delete(rest, held), rest[held], rows[tested], held_out=True)
 
 
 def strata(labels: NDArray[Any]) -> NDArray[Any]:

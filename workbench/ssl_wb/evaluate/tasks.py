@@ -14,9 +14,10 @@ from ssl_wb.contracts.evaluator import Encoder, ProbeTask, Split
 from ssl_wb.data.arrow import is_dataset
 from ssl_wb.data.clips import Clip, ClipSet, load_clips
 from ssl_wb.errors import DataError
-from ssl_wb.evaluate.domains import domain_of
+from ssl_wb.evaluate.about import about
 from ssl_wb.evaluate.splits import divide
-from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, kind_of
+from ssl_wb.scoring.chance import chance_of
+from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, kind_of, metric_of
 
 __all__ = ["LoadedTask", "check_training", "load_task"]
 
@@ -65,25 +66,9 @@ class LoadedTask:
     def chance(self) -> float:
         """What a probe without any knowledge reaches, over splits.
 
-        Always the most frequent test class (accuracy, macro F1), random scores (mAP: the mean share of positive test
-        clips; macro AUC, d-prime, EER), always the mean (R2) or the median (MAE) of the test clips.
+        As :func:`ssl_wb.scoring.chance.chance_of` has it for the test clips of each split.
         """
-        return float(np.mean([self._chance(self.labels[split.test]) for split in self.splits]))
-
-    def _chance(self, labels: NDArray[Any]) -> float:
-        """Return what no knowledge reaches on test labels ``[n]`` or ``[n, classes]``."""
-        kind, metric = kind_of(labels), self.measure
-        if metric.name == "mAP":
-            shares = labels.mean(axis=0)  # [classes]
-            return float(shares[shares > 0].mean()) if shares.any() else float("nan")
-        if metric.sorts:
-            return {"macro AUC": 0.5, "EER": 0.5}.get(metric.name, 0.0)
-        if kind == "single":
-            answer = np.eye(len(self.classes))[np.full(len(labels), np.bincount(labels).argmax())]  # [n, classes]
-        else:
-            centre = np.median(labels) if metric.name == "MAE" else labels.mean()
-            answer = np.full((len(labels), 1), centre)
-        return float(metric.value(labels, answer, None)[0])
+        return float(np.mean([chance_of(self.measure, self.labels[split.test]) for split in self.splits]))
 
     def embedded(
         self,
@@ -126,8 +111,9 @@ def load_task(
     Args:
         source: a manifest CSV, or the folder of a saved data set, with the column ``label``.
         name: name in tables; the file's, without its ending, unless given.
-        metric: what results shall report; accuracy, or mAP for several labels, unless given. R2 and MAE read labels as
-            numbers.
+        metric: what results shall report; unless given, what the column ``metric`` says on all lines, or else that of
+            the shipped task whose name the file has, where it fits the labels; or else accuracy, or mAP for several
+            labels. R2 and MAE read labels as numbers.
         domain: its group in tables, "" for none; unless given, what the column ``domain`` says on all lines, or else
             that of the shipped task whose name the file has.
 
@@ -143,8 +129,10 @@ def load_task(
         )
     clips = load_clips(path)
     multi_label, notes = _check_labels(clips.clips, str(path))
+    told = about(path)
+    wanted = metric if metric is not None else told.metric
     classes: tuple[str, ...] = ("value",)
-    if metric is not None and _is_for_numbers(metric):
+    if wanted is not None and _is_for_numbers(wanted):
         labels: NDArray[Any] = _numbers(clips.clips, str(path), multi_label=multi_label)
     else:
         classes = tuple(sorted({label for clip in clips for label in clip.labels}))
@@ -153,16 +141,33 @@ def load_task(
                 f"{path}: all clips have the label {classes[0]!r}", hint="A task needs at least two classes."
             )
         labels = _labels(clips.clips, classes, multi_label=multi_label)
-    chosen = choose_metric(metric, labels).name if metric is not None else None
+    if metric is not None:
+        chosen: str | None = choose_metric(metric, labels).name
+    else:
+        chosen, unfit = _own_metric(told.metric, labels)
+        notes += unfit
     splits, more = divide(clips.clips, labels, str(path))
     check_training(splits, labels, classes, str(path))
-    group = (domain_of(path) if domain is None else domain) or None
+    group = (told.domain if domain is None else domain) or None
     return LoadedTask(name or path.stem, clips, labels, classes, tuple(splits), (*notes, *more), chosen, group)
 
 
 def _is_for_numbers(metric: str) -> bool:
     """Whether a metric, as a user writes it, is one of numbers."""
     return metric.strip().lower() in {one.name.lower() for one in METRICS.values() if one.kinds == ("number",)}
+
+
+def _own_metric(told: str | None, labels: NDArray[Any]) -> tuple[str | None, list[str]]:
+    """Return the metric that a manifest tells, and a note in its place where the labels are not made for it.
+
+    A part of a multi-label set may hold clips of one label only; that is no reason to refuse it.
+    """
+    if told is None:
+        return None, []
+    try:
+        return choose_metric(told, labels).name, []
+    except DataError as error:
+        return None, [f"reported is {metric_of(labels)}: {error.message}"]
 
 
 def _numbers(clips: Sequence[Clip], where: str, *, multi_label: bool) -> NDArray[np.float64]:

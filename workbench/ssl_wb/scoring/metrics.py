@@ -278,11 +278,16 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def score(labels: NDArray[Any], scores: NDArray[Any]) -> float:
-    """Return the labels' own metric, more being better: accuracy, macro mAP or R2.
+def score(labels: NDArray[Any], scores: NDArray[Any], metric: str | None = None) -> float:
+    """Return a metric as a merit: more is better, and a metric of which less is better has its sign changed.
 
     Args:
         labels: int ``[n]`` (one class), 0 and 1 ``[n, classes]`` (no class without positives counts), floats ``[n]``.
         scores: ``[n, classes]``, or ``[n, 1]`` for numbers.
+        metric: its name; the labels' own unless given: accuracy, macro mAP or R2.
+
+    Raises:
+        DataError: the metric does not fit the labels.
     """
-    return float(metrics_for(labels)[0].value(labels, scores, None)[0])
+    chosen = metrics_for(labels)[0] if metric is None else choose_metric(metric, labels)
+    return float(chosen.value(labels, scores, None)[0]) * (1.0 if chosen.higher else -1.0)

@@ -43,9 +43,11 @@ class TaskDescription:
         name: on the command line.
         title: the data set, and what is told apart.
         domain: group in tables.
-        metric: what papers report.
+        metric: what papers report, and results of a manifest that ``tasks make`` wrote.
         multi_label: whether a clip may carry several labels.
-        clip_seconds: length a clip is cut or padded to (METHODS F.1 where EVAR has the task; else see ``notes``).
+        clip_seconds: length that published evaluations cut or pad a clip to (EVAR's, where it has the task; else see
+            ``notes``); of ``stretches``, the most that the manifest takes of a file. The workbench cuts and pads
+            nothing: it embeds clips whole.
         division: folds or split, and whether they are official.
         homepage: where to get it.
         licence: of annotations and audio, as far as it is known for certain.
@@ -79,7 +81,14 @@ class TaskDescription:
     def columns(self) -> tuple[str, ...]:
         """Columns of the manifest that ``tasks make`` writes."""
         stretch = ("start", "duration") if self.stretches else ()
-        return ("path", "label", "fold" if self.folds else "split", *stretch, "domain")
+        return ("path", "label", "fold" if self.folds else "split", *stretch, "domain", "metric")
+
+    @property
+    def length(self) -> str:
+        """Say whose length ``clip_seconds`` is."""
+        if self.stretches:
+            return f"{self.clip_seconds:g} s, which the manifest takes of each file (start, duration); embedded whole"
+        return f"{self.clip_seconds:g} s in the published protocol; the workbench embeds clips whole, at any length"
 
     def as_json(self) -> dict[str, Any]:
         """Return everything but the reader, for ``--json``."""

@@ -179,6 +179,7 @@ def _table(task: TaskDescription, rows: Sequence[Row], folder: Path) -> str:
             "start": None if row.start is None else f"{row.start:g}",
             "duration": None if row.duration is None else f"{row.duration:g}",
             "domain": task.domain,
+            "metric": task.metric,
         }
         writer.writerow([cells[column] for column in task.columns])
     return text.getvalue()
