@@ -105,7 +105,7 @@ class Scaling:
         return values * np.float32(self.spread) + np.float32(self.centre) if self.kind == "number" else values
 
     def merit(self, logits: Tensor, part: Part) -> tuple[float, float]:
-        """Return score and loss of logits ``[n, C]`` of validation clips; what diverged is worst. The score is a merit."""
+        """Return score (more is better) and loss of logits ``[n, C]`` of validation clips; what diverged is worst."""
         loss = float(self.loss(logits, part.targets))
         if not np.isfinite(loss):
             return float("-inf"), float("inf")
