@@ -23,37 +23,8 @@ from ssl_wb.train.speed import _check_compiler
 
 CPU = torch.device("cpu")
 
-RECIPE = """
-title = "tiny"
-[data]
-clip_seconds = 0.8
-workers = 0
-[masker]
-name = "random"
-ratio = 0.6
-[backbone]
-name = "vit"
-dim = 32
-depth = 1
-heads = 2
-[predictor]
-dim = 16
-depth = 1
-heads = 2
-[[objective]]
-name = "reconstruction"
-[train]
-steps = 12
-batch_size = 8
-precision = "fp32"
-"""
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    path = tmp_path_factory.mktemp("bench") / "tiny.toml"
-    path.write_text(RECIPE)
-    return path
+#: A batch that two processes share.
+EIGHT = "train.batch_size=8"
 
 
 def test_group_sizes():
@@ -70,7 +41,7 @@ def test_groups_share_the_batch_and_take_turns(recipe, monkeypatch, tmp_path, ca
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(module, "threads_each", lambda processes: 2 // processes)
     chart, figures = tmp_path / "p.png", tmp_path / "p.json"
-    words = ["bench", str(recipe), "--device", "cpu", "--repeats", "2", "--scale", "processes"]
+    words = ["bench", str(recipe), "--set", EIGHT, "--device", "cpu", "--repeats", "2", "--scale", "processes"]
     assert run([*words, "--chart", str(chart), "--json", str(figures)]) == 0
     table = capsys.readouterr().out
     assert "OF IDEAL" in table
@@ -88,7 +59,7 @@ def test_groups_share_the_batch_and_take_turns(recipe, monkeypatch, tmp_path, ca
 
 
 def test_noise_of_two_processes_is_two_halves_of_a_batch(recipe, monkeypatch):
-    loaded = recipe_entry(recipe, ["train.micro_batch=2"]).loaded
+    loaded = recipe_entry(recipe, [EIGHT, "train.micro_batch=2"]).loaded
     model = SimpleNamespace(
         masker=SimpleNamespace(views=1), backbone=SimpleNamespace(patch=(16, 16)), needs=frozenset(),
         shapes=SimpleNamespace(caption_dim=4),
@@ -104,7 +75,7 @@ def test_noise_of_two_processes_is_two_halves_of_a_batch(recipe, monkeypatch):
 
 
 def test_what_cannot_be_measured_is_told(recipe, monkeypatch, tmp_path, capsys):
-    entry = recipe_entry(recipe)
+    entry = recipe_entry(recipe, [EIGHT])
     monkeypatch.setattr(module, "threads_each", lambda processes: 1)
     with pytest.raises(UsageError, match="one core"):
         bench_processes(entry, device=CPU, repeats=1, warmup=1)
@@ -127,7 +98,7 @@ def test_a_process_that_ends_is_told_by_its_last_words(recipe, monkeypatch, tmp_
     monkeypatch.setattr(module, "threads_each", lambda processes: 2 // processes)
     monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(WorkbenchError, match="no such thing"):
-        bench_processes(recipe_entry(recipe), device=CPU, repeats=1, warmup=1)
+        bench_processes(recipe_entry(recipe, [EIGHT]), device=CPU, repeats=1, warmup=1)
 
 
 @pytest.mark.slow

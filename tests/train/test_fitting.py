@@ -50,6 +50,10 @@ def room_for(monkeypatch, path, settings, clips, factor=1.0):
     return took
 
 
+def passes_of(loaded, accelerator):
+    return find_passes(loaded, make_plan(loaded), accelerator)
+
+
 def numbers(run):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [(row["loss"], row["gradient_norm"]) for row in rows]
@@ -90,9 +94,9 @@ def test_without_room_for_a_clip_nothing_is_written(recipe, tmp_path, monkeypatc
 def test_a_batch_that_fits_whole_goes_in_one_pass(recipe):
     loaded = load_recipe(recipe, ["train.micro_batch='auto'"])
     assert loaded.recipe.train.passes() == 1
-    found = find_passes(loaded, Accelerator(cpu=True)).recipe.train
+    found = passes_of(loaded, Accelerator(cpu=True)).recipe.train
     assert found.micro_batch == found.batch_size
-    assert find_passes(load_recipe(recipe), Accelerator(cpu=True)).recipe.train.micro_batch is None
+    assert passes_of(load_recipe(recipe), Accelerator(cpu=True)).recipe.train.micro_batch is None
 
 
 def test_a_step_that_takes_more_than_the_plan_says_leaves_room_for_fewer(recipe, monkeypatch):
@@ -100,7 +104,7 @@ def test_a_step_that_takes_more_than_the_plan_says_leaves_room_for_fewer(recipe,
     found = {}
     for factor in (1.0, 2.0):
         took = room_for(monkeypatch, recipe, settings, 32, factor)
-        found[factor] = find_passes(load_recipe(recipe, settings), Accelerator(cpu=True)).recipe.train.accumulate
+        found[factor] = passes_of(load_recipe(recipe, settings), Accelerator(cpu=True)).recipe.train.accumulate
         assert took
     assert found == {1.0: 2, 2.0: 4}
 
@@ -109,14 +113,14 @@ def test_what_is_rehearsed_on_the_cpu_fits(recipe, monkeypatch):
     """The system would end the process, not say so."""
     settings = ["train.batch_size=64", "train.accumulate='auto'"]
     took = room_for(monkeypatch, recipe, settings, 64)
-    find_passes(load_recipe(recipe, settings), Accelerator(cpu=True))
+    passes_of(load_recipe(recipe, settings), Accelerator(cpu=True))
     assert len(took) == 2
     room = TAKEN * fitting.free_bytes(None)
     assert max(took) < room
     monkeypatch.setattr(fitting, "free_bytes", lambda device: 1000)
     took.clear()
     with pytest.raises(UsageError, match="not even 1 clip"):
-        find_passes(load_recipe(recipe, settings), Accelerator(cpu=True))
+        passes_of(load_recipe(recipe, settings), Accelerator(cpu=True))
     assert not took
 
 
@@ -139,11 +143,11 @@ def test_a_gpu_that_runs_out_of_memory_says_what_fits(recipe, monkeypatch):
         device=torch.device("cuda"), num_processes=2, distributed_type=DistributedType.MULTI_GPU, is_main_process=False
     )
     loaded = load_recipe(recipe, ["train.batch_size=64", "train.micro_batch='auto'"])
-    assert find_passes(loaded, gpu).recipe.train.micro_batch == 4
+    assert passes_of(loaded, gpu).recipe.train.micro_batch == 4
     assert sorted(tried) == [4, 8, 16]
     gpu.distributed_type = DistributedType.FSDP
     with pytest.raises(UsageError, match="FSDP shards it"):
-        find_passes(loaded, gpu)
+        passes_of(loaded, gpu)
 
 
 @pytest.mark.parametrize("key", ["micro_batch", "accumulate"])

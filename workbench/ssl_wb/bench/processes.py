@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, Queue
 from types import TracebackType
@@ -18,13 +17,12 @@ from typing import IO, Any
 
 import torch
 
-from ssl_wb.bench.contestant import PROGRESS, Entry
+from ssl_wb.bench.contestant import Entry
 from ssl_wb.bench.entries import check_memory
-from ssl_wb.bench.figures import exponent, ratio, spread
+from ssl_wb.bench.figures import ratio, spread
+from ssl_wb.bench.report import environment_of, head_of, scaling_of
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.recipe.snapshot import resolved, to_toml
-from ssl_wb.registry import load_registry
-from ssl_wb.train.environment import describe_environment
 from ssl_wb.train.launch import threads_each
 from ssl_wb.train.precision import mixed_precision
 
@@ -240,22 +238,7 @@ def _report(
         )
     sizes = [float(group.size) for group in groups]
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "repeats": repeats,
-        "warmup_steps": warmup,
-        "progress": PROGRESS,
-        "contestants": contestants,
-        "scale": {
-            "over": "processes",
-            "unit": "processes",
-            "sizes": sizes,
-            **exponent(sizes, [group.seconds for group in groups]),
-        },
-        "environment": describe_environment(
-            device=device,
-            processes=groups[-1].size,
-            precision=precision,
-            seed=recipe.seed,
-            registry=load_registry(),
-        ),
+        **head_of(contestants, repeats=repeats, warmup=warmup),
+        "scale": scaling_of("processes", "processes", sizes, [group.seconds for group in groups]),
+        "environment": environment_of(device, precision, recipe.seed, groups[-1].size),
     }

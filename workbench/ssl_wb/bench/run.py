@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ import numpy as np
 import torch
 
 from ssl_wb.bench.clock import PARTS, REST
-from ssl_wb.bench.contestant import PROGRESS, Contestant, Entry
+from ssl_wb.bench.contestant import Contestant, Entry
 from ssl_wb.bench.entries import SCALES, Scale, check_memory
-from ssl_wb.bench.figures import exponent, ratio, spread
+from ssl_wb.bench.figures import ratio, spread
 from ssl_wb.bench.inputs import NOISE
 from ssl_wb.bench.profile import profile_step
-from ssl_wb.registry import load_registry
-from ssl_wb.train.environment import describe_environment
+from ssl_wb.bench.report import environment_of, head_of, scaling_of
 
 __all__ = ["bench"]
 
@@ -58,25 +56,15 @@ def bench(
     check_memory(entries, device)
     contestants = _take_turns(entries, device, repeats, warmup, progress)
     first = contestants[0]
-    report: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "repeats": repeats,
-        "warmup_steps": warmup,
-        "progress": PROGRESS,
-        "contestants": [_figures(one, first, number) for number, one in enumerate(contestants)],
-    }
+    figures = [_figures(one, first, number) for number, one in enumerate(contestants)]
+    report = head_of(figures, repeats=repeats, warmup=warmup)
     if scale is not None:
-        report["scale"] = _scaling(contestants, scale)
+        sizes = [float(one.entry.size or 0.0) for one in contestants]
+        report["scale"] = scaling_of(scale, SCALES[scale], sizes, [one.step_seconds for one in contestants])
     if trace is not None:
         progress("profiling", 1, 1)
         report["profile"] = profile_step(first, trace)
-    report["environment"] = describe_environment(
-        device=device,
-        processes=1,
-        precision=first.precision,
-        seed=first.entry.loaded.recipe.seed,
-        registry=load_registry(),
-    )
+    report["environment"] = environment_of(device, first.precision, first.entry.loaded.recipe.seed)
     return report
 
 
@@ -147,14 +135,3 @@ def _part(one: Contestant, part: str) -> dict[str, float]:
     seconds = np.array([parts.get(part, 0.0) for parts in one.parts_seconds])
     share = seconds / np.array(one.split_seconds)
     return {"seconds": float(np.median(seconds)), "share": float(np.median(share))}
-
-
-def _scaling(contestants: Sequence[Contestant], scale: Scale) -> dict[str, Any]:
-    """Fit how step time grows."""
-    sizes = [float(one.entry.size or 0.0) for one in contestants]
-    return {
-        "over": scale,
-        "unit": SCALES[scale],
-        "sizes": sizes,
-        **exponent(sizes, [one.step_seconds for one in contestants]),
-    }

@@ -13,6 +13,7 @@ from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.contracts.backbone import Backbone
 from ssl_wb.contracts.evaluator import Assigned
 from ssl_wb.contracts.masker import Grid, Mask, visible_count
+from ssl_wb.encoder.waveforms import checked_waveform
 from ssl_wb.errors import UsageError
 from ssl_wb.layers.patches import patchify
 
@@ -199,24 +200,7 @@ class FrozenEncoder(nn.Module):
 
     def _checked(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Bring ``[S]`` or ``[B, S]`` and optional lengths to ``[B, S]`` and ``[B]`` on the encoder's device."""
-        if waveform.dim() == 1:
-            waveform = waveform[None]
-        if waveform.dim() != 2 or waveform.numel() == 0:
-            raise UsageError(
-                f"a waveform of shape {tuple(waveform.shape)} cannot be embedded",
-                hint="give [samples] or [clips, samples], one channel, at least one sample",
-            )
-        waveform = waveform.to(self.front_end.mean.device, torch.float32)
-        if not bool(waveform.isfinite().all()):
-            raise UsageError("the waveform holds values that are not finite", hint="repair or drop the recording")
-        if lengths is None:
-            lengths = torch.full((len(waveform),), waveform.shape[1])
-        if lengths.shape != (len(waveform),) or int(lengths.min()) < 1 or int(lengths.max()) > waveform.shape[1]:
-            raise UsageError(
-                f"lengths {lengths.tolist()[:8]} do not fit waveforms of shape {tuple(waveform.shape)}",
-                hint="give one length per clip, between 1 and the samples of the waveform",
-            )
-        return waveform, lengths.to(waveform.device)
+        return checked_waveform(waveform, lengths, self.front_end.mean.device)
 
     def _embed(
         self, waveform: Tensor, lengths: Tensor | None, encode: Callable[[Tensor], list[Tensor]]

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 
 from ssl_wb.errors import UsageError
-from ssl_wb.pretext.plan import Kept, kept_bytes, make_plan
+from ssl_wb.pretext.plan import Kept, Plan, kept_bytes
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import TrainSection
 from ssl_wb.train.memory import PeakMemory, free_bytes
@@ -63,10 +63,15 @@ def largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int 
     return sizes[low] if low >= 0 else None
 
 
-def find_passes(loaded: LoadedRecipe, accelerator: Accelerator) -> LoadedRecipe:
+def find_passes(loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator) -> LoadedRecipe:
     """Return the recipe with the number that ``train`` leaves to be found; as it is where there is none.
 
     All processes come to the same number: that of the one with the least room.
+
+    Args:
+        loaded: the recipe.
+        plan: its plan.
+        accelerator: the run's engine.
 
     Raises:
         UsageError: not even one clip fits, the free memory cannot be told, or the model is sharded.
@@ -85,7 +90,7 @@ def find_passes(loaded: LoadedRecipe, accelerator: Accelerator) -> LoadedRecipe:
     if accelerator.device.type == "cuda":
         rows = largest_that_fits(sizes, lambda rows: _fits(loaded, accelerator, rows, free))
     else:
-        need = _Need(loaded, accelerator)
+        need = _Need(loaded, plan, accelerator)
         need.rehearse(sizes, TAKEN * free)
         rows = largest_that_fits(sizes, lambda rows: _everywhere(accelerator, need(rows) <= TAKEN * free))
     if rows is None:
@@ -158,13 +163,14 @@ class _Need:
 
     Args:
         loaded: the recipe.
+        plan: its plan.
         accelerator: the run's engine.
     """
 
-    def __init__(self, loaded: LoadedRecipe, accelerator: Accelerator) -> None:
+    def __init__(self, loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator) -> None:
         self._loaded, self._accelerator = loaded, accelerator
         train, processes = loaded.recipe.train, accelerator.num_processes
-        plan = make_plan(loaded)
+        self._traced: dict[int, Kept] = {}
         parameters = sum(plan.parameters.values())
         # Several processes send gradients from buckets that hold them a second time.
         self._state = plan.state_bytes + (4 * parameters if processes > 1 else 0)
@@ -174,15 +180,21 @@ class _Need:
     def __call__(self, rows: int) -> float:
         """Return the bytes of a step of so many clips at a time."""
         if self._judged is None or rows >= self._judged:
-            kept = kept_bytes(self._loaded, rows).together
+            kept = self._kept(rows).together
         else:
-            encoder, whole = kept_bytes(self._loaded, rows).encoder, kept_bytes(self._loaded, self._judged)
-            kept = Kept(encoder, whole.objectives, whole.read).cached
+            whole = self._kept(self._judged)
+            kept = Kept(self._kept(rows).encoder, whole.objectives, whole.read).cached
         return self._state + self._base + self._slope * self._half(kept)
+
+    def _kept(self, rows: int) -> Kept:
+        """Trace so many clips, once: it builds the model anew."""
+        if rows not in self._traced:
+            self._traced[rows] = kept_bytes(self._loaded, rows)
+        return self._traced[rows]
 
     def _planned(self, rows: int) -> float:
         """Return the bytes that a rehearsal of so many clips will hardly reach."""
-        return self._state + MARGIN * self._half(kept_bytes(self._loaded, rows).together)
+        return self._state + MARGIN * self._half(self._kept(rows).together)
 
     def _half(self, kept: int) -> int:
         return kept // 2 if self._accelerator.mixed_precision != "no" else kept
@@ -209,7 +221,7 @@ class _Need:
             gc.collect()
         if took:
             self._slope = 1.0
-        kept = {rows: self._half(kept_bytes(self._loaded, rows).together) for rows in took}
+        kept = {rows: self._half(self._kept(rows).together) for rows in took}
         if len(took) > 1:
             (few, less), (many, more) = sorted(took.items())
             # Never below the plan: memory freed earlier is used again, and the peak does not show it.

@@ -90,10 +90,10 @@ def train(
     require_data(loaded)
     # Everything that can be wrong is found before anything is written, or thrown away.
     sources = check_sources(loaded)
-    make_plan(loaded)
+    plan = make_plan(loaded)
     accelerator = _accelerator(loaded, folder, cpu=cpu)
     _check_machine(loaded, accelerator, processes)
-    loaded = find_passes(loaded, accelerator)
+    loaded = find_passes(loaded, plan, accelerator)
     _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
     if loaded.recipe.train.trackers:
         accelerator.init_trackers("metrics")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_wb.encoder.foreign.imported import failure
+from ssl_wb.encoder.waveforms import checked_waveform
 from ssl_wb.errors import DataError, UsageError, WorkbenchError
 
 __all__ = ["ForeignEncoder", "rate_of"]
@@ -171,22 +172,7 @@ class ForeignEncoder(ABC):
 
 def _by_length(waveform: Tensor, lengths: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield rows ``[n]`` and clips ``[n, own length]`` of waveforms ``[B, S]``, one length after the other."""
-    if waveform.dim() == 1:
-        waveform = waveform[None]
-    if waveform.dim() != 2 or waveform.numel() == 0:
-        raise UsageError(
-            f"a waveform of shape {tuple(waveform.shape)} cannot be embedded",
-            hint="give [samples] or [clips, samples], one channel, at least one sample",
-        )
-    waveform = waveform.detach().to("cpu", torch.float32)
-    if not bool(waveform.isfinite().all()):
-        raise UsageError("the waveform holds values that are not finite", hint="repair or drop the recording")
-    own = torch.full((len(waveform),), waveform.shape[1]) if lengths is None else lengths.to("cpu")  # [B]
-    if own.shape != (len(waveform),) or int(own.min()) < 1 or int(own.max()) > waveform.shape[1]:
-        raise UsageError(
-            f"lengths {own.tolist()[:8]} do not fit waveforms of shape {tuple(waveform.shape)}",
-            hint="give one length per clip, between 1 and the samples of the waveform",
-        )
+    waveform, own = checked_waveform(waveform.detach(), lengths)
     for length in own.unique().tolist():
         rows = (own == length).nonzero().squeeze(1)
         yield rows, waveform[rows, :length]

@@ -1,0 +1,46 @@
+"""What every report of a measurement says, whatever took turns in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from ssl_wb.bench.contestant import PROGRESS
+from ssl_wb.bench.figures import exponent
+from ssl_wb.registry import load_registry
+from ssl_wb.train.environment import describe_environment
+
+__all__ = ["environment_of", "head_of", "scaling_of"]
+
+
+def head_of(contestants: list[dict[str, Any]], *, repeats: int, warmup: int) -> dict[str, Any]:
+    """Return when and how often contestants were measured, and what came of each."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "repeats": repeats,
+        "warmup_steps": warmup,
+        "progress": PROGRESS,
+        "contestants": contestants,
+    }
+
+
+def scaling_of(over: str, unit: str, sizes: Sequence[float], seconds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Fit how step time grows.
+
+    Args:
+        over: what grows.
+        unit: of the axis it is drawn on.
+        sizes: of the contestants.
+        seconds: of each contestant's steps.
+    """
+    return {"over": over, "unit": unit, "sizes": list(sizes), **exponent(sizes, seconds)}
+
+
+def environment_of(device: torch.device, precision: str, seed: int, processes: int = 1) -> dict[str, Any]:
+    """Describe what it was measured on."""
+    return describe_environment(
+        device=device, processes=processes, precision=precision, seed=seed, registry=load_registry()
+    )
