@@ -96,9 +96,6 @@ def main() -> NoReturn:
     # step takes up to ten times as long. Sleeping at once costs a third when nobody wants it. This is in between.
     # OpenMP reads it when torch is imported, which is after here.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # A large tensor on the CPU comes as fresh pages from the system every time. In pages of 2 MiB, where Linux gives
-    # them to who asks, a training step of base size spends a hundredth of its time on them; in those of 4 KiB a tenth.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     sys.exit(run())
 
 
