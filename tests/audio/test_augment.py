@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from ssl_wb.audio.augment import Augmenter
+from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.errors import RecipeError
 from ssl_wb.recipe import augmentations
 from ssl_wb.recipe.schema import AugmentSection
@@ -147,7 +147,7 @@ def test_options_that_cannot_be_are_all_told():
 
 
 def test_without_the_library_our_own_work_and_the_others_say_what_to_install(monkeypatch):
-    monkeypatch.setattr("ssl_wb.audio.augment.library", lambda: None)
+    monkeypatch.setattr("ssl_wb.data.augmenter.library", lambda: None)
     Augmenter([AugmentSection(name="roll"), AugmentSection(name="gain-beta")], RATE)
     with pytest.raises(RecipeError, match=r"pip install 'ssl-wb\[augment\]'"):
         Augmenter([AugmentSection(name="gain")], RATE)

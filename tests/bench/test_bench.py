@@ -12,11 +12,11 @@ import torch
 
 from ssl_wb.bench import entries as entries_module
 from ssl_wb.bench.clock import PARTS, REST, PartsClock
-from ssl_wb.bench.contestant import Contestant
 from ssl_wb.bench.entries import check_memory, masker_entries, parse_maskers, recipe_entry, scale_entries
 from ssl_wb.bench.figures import exponent, ratio, spread
 from ssl_wb.bench.profile import kind_of
 from ssl_wb.bench.run import bench
+from ssl_wb.bench.timed_trainer import Contestant
 from ssl_wb.cli.main import run
 from ssl_wb.errors import RecipeError, UsageError
 
@@ -283,7 +283,7 @@ def test_a_backbone_without_sizes(recipe):
 def _without_sizes(loaded):
     from dataclasses import replace
 
-    from ssl_wb.contracts.plugin import PluginOptions
+    from ssl_wb.plugin.base import PluginOptions
 
     class Bare:
         Options = PluginOptions

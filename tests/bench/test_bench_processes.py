@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from ssl_wb.bench import processes as module
-from ssl_wb.bench.contestant import Contestant
 from ssl_wb.bench.entries import recipe_entry
 from ssl_wb.bench.processes import bench_processes, group_sizes
 from ssl_wb.bench.run import bench
+from ssl_wb.bench.timed_trainer import Contestant
 from ssl_wb.cli.main import run
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.layers import processes
-from ssl_wb.train.rehearsal import noise_batches
-from ssl_wb.train.speed import _check_compiler
+from ssl_wb.training.dry_run import noise_batches
+from ssl_wb.training.kernels import _check_compiler
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def test_noise_of_two_processes_is_two_halves_of_a_batch(recipe, monkeypatch):
     )  # fmt: skip
     rows = {}
     for rank in (0, 1):
-        monkeypatch.setattr("ssl_wb.train.rehearsal.process_place", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("ssl_wb.training.dry_run.process_place", lambda rank=rank: (rank, 2))
         made = noise_batches(loaded, model)
         assert [len(batch.waveform) for batch in made] == [2, 2]
         rows[rank] = [batch.first_row + row for batch in made for row in range(2)]

@@ -15,7 +15,7 @@ import tomli
 from ssl_wb.api import Masker
 from ssl_wb.cli import doctor
 from ssl_wb.cli.main import run
-from ssl_wb.registry import PluginRecord, Registry
+from ssl_wb.plugin.registry import PluginRecord, Registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +32,7 @@ def plugins(monkeypatch):
     """Set the plugins at hand."""
 
     def use(*records):
-        monkeypatch.setattr("ssl_wb.registry._cached", Registry(records))
+        monkeypatch.setattr("ssl_wb.plugin.registry._cached", Registry(records))
 
     use(*WHOLE)
     return use
@@ -155,7 +155,7 @@ def test_strict_mode_is_reported_not_raised(report, monkeypatch):
     def strict():
         raise PluginError("plugin 'x' is broken", hint="do")
 
-    monkeypatch.setattr("ssl_wb.registry.load_registry", strict)
+    monkeypatch.setattr("ssl_wb.plugin.registry.load_registry", strict)
     code, answer = report()
     assert code == 4
     assert the_problem(answer, "plugin 'x' is broken")["hint"] == "do"

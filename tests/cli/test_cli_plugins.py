@@ -10,7 +10,7 @@ import pytest
 from ssl_wb.api import Duration, Field, Masker, Objective, PluginOptions
 from ssl_wb.cli import output
 from ssl_wb.cli.main import run
-from ssl_wb.registry import PluginRecord, Registry
+from ssl_wb.plugin.registry import PluginRecord, Registry
 
 
 class Options(PluginOptions):
@@ -60,7 +60,7 @@ def installed(monkeypatch):
         record("objective", "plain", summary="Has no options.", plugin=Plain),
         record(None, "wreck", "broken", error="RuntimeError: on purpose (wreck.py:3)", distribution="wrecks"),
     ]
-    monkeypatch.setattr("ssl_wb.registry._cached", Registry(records))
+    monkeypatch.setattr("ssl_wb.plugin.registry._cached", Registry(records))
 
 
 def test_list_as_json(capsys):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ssl_wb.cli.main import run
-from ssl_wb.registry import Registry
+from ssl_wb.plugin.registry import Registry
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +16,7 @@ def plugins(monkeypatch, tmp_path):
     recipe = tmp_path / "shipped" / "from-a-plugin.toml"
     recipe.parent.mkdir()
     recipe.write_text("# what it is\ntitle = 'From a plugin'\n", encoding="utf-8")
-    monkeypatch.setattr("ssl_wb.registry._cached", Registry([], [("samples", recipe)]))
+    monkeypatch.setattr("ssl_wb.plugin.registry._cached", Registry([], [("samples", recipe)]))
     return recipe
 
 

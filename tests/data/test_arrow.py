@@ -24,9 +24,9 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import CropDataset, batches
 from ssl_wb.data.pack import pack_clips
 from ssl_wb.errors import AudioError, DataError, ExitCode
-from ssl_wb.evaluate.cache import clips_digest
-from ssl_wb.evaluate.tasks import load_task
+from ssl_wb.evaluation.embedding_cache import clips_digest
 from ssl_wb.recipe.schema import CaptionsSection
+from ssl_wb.tasks.task import load_task
 
 RATE = 16000
 LENGTHS = (16000, 40000, 9000, 16000, 16001, 400)

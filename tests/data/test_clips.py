@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssl_wb.data.clips import Clip, load_clips
+from ssl_wb.audio.clip import Clip
+from ssl_wb.data.clips import load_clips
 from ssl_wb.errors import DataError, ExitCode
 
 

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_wb.audio.augment import Augmenter
 from ssl_wb.data import loading
+from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import CropDataset, batches, resolve_workers

@@ -11,14 +11,14 @@ import torch
 from torch.testing import assert_close
 
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.contracts.evaluator import AssigningEncoder
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.load import build_pretext, load_encoder, open_run, run_weights
 from ssl_wb.errors import RunFolderError
-from ssl_wb.evaluate.cache import encoder_digest
+from ssl_wb.evaluation.embedding_cache import encoder_digest
 from ssl_wb.layers.patches import patchify
+from ssl_wb.plugin.evaluator import AssigningEncoder
 from ssl_wb.recipe.schema import FrontEndSection
-from ssl_wb.train.run import train
+from ssl_wb.workflows.pretrain import train
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
 
 RECIPE = """

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.encoder.foreign import check_foreign, is_foreign, load_foreign
+from ssl_wb.encoder.external import check_foreign, is_foreign, load_foreign
 from ssl_wb.errors import DataError, UsageError
-from ssl_wb.evaluate.cache import EmbeddingCache, encoder_digest
+from ssl_wb.evaluation.embedding_cache import EmbeddingCache, encoder_digest
 
 HEAR = """
     import torch
@@ -204,7 +204,7 @@ def test_a_frozen_encoder_put_together_by_hand_stays_what_it_is(write):
         from ssl_wb.audio.front_end import FrontEnd
         from ssl_wb.encoder.encoder import FrozenEncoder
         from ssl_wb.recipe.schema import FrontEndSection
-        from ssl_wb.registry import load_registry
+        from ssl_wb.plugin.registry import load_registry
 
         def make():
             vit = load_registry().get("backbone", "vit")

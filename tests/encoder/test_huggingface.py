@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_wb.encoder.foreign import check_foreign, load_foreign
+from ssl_wb.encoder.external import check_foreign, load_foreign
 from ssl_wb.errors import UsageError
-from ssl_wb.evaluate.cache import encoder_digest
+from ssl_wb.evaluation.embedding_cache import encoder_digest
 
 transformers = pytest.importorskip("transformers", reason="needs ssl-wb[huggingface]")
 
@@ -186,7 +186,7 @@ def test_a_missing_library_is_named_with_what_installs_it(monkeypatch):
 
 
 def test_nothing_imports_transformers_before_it_is_asked_for():
-    code = "import sys, ssl_wb.encoder.foreign, ssl_wb.encoder.foreign.huggingface, ssl_wb.evaluate.runner; "
+    code = "import sys, ssl_wb.encoder.external, ssl_wb.encoder.external.huggingface, ssl_wb.evaluation.runner; "
     code += "sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

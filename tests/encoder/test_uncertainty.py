@@ -9,13 +9,13 @@ import torch
 from torch.testing import assert_close
 
 from ssl_wb.cli.main import run
-from ssl_wb.contracts.masker import Grid, visible_count
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.files import embed_clips, gather_clips
 from ssl_wb.encoder.load import load_encoder
 from ssl_wb.encoder.uncertainty import HeldOut, held_out_masks, load_held_out
 from ssl_wb.errors import UsageError
-from ssl_wb.train.run import train
+from ssl_wb.plugin.masker import Grid, visible_count
+from ssl_wb.workflows.pretrain import train
 
 RECIPE = """
 seed = 3

@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_wb.contracts.masker import Grid, Mask
 from ssl_wb.layers.attention import packed_attention, split_attention
 from ssl_wb.layers.transformer import Block
+from ssl_wb.plugin.masker import Grid, Mask
 from ssl_wb.pretext.predictor import Predictor
 from ssl_wb.recipe.schema import PredictorSection
 

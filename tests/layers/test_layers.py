@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from ssl_wb.contracts.masker import Grid, Mask, visible_count
-from ssl_wb.contracts.plugin import steps_of
 from ssl_wb.layers.attention import attention
 from ssl_wb.layers.ema import ema_update, linear_schedule
 from ssl_wb.layers.health import direction_std, effective_rank, feature_std
 from ssl_wb.layers.patches import gather_rows, patchify
 from ssl_wb.layers.positions import sincos_2d
+from ssl_wb.plugin.base import steps_of
+from ssl_wb.plugin.masker import Grid, Mask, visible_count
 
 
 def test_patches_are_frequency_major_with_rows_first():

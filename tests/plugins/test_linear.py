@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
 from ssl_wb.api import DataError, ProbeTask, Split
-from ssl_wb.evaluate.baselines import baselines
-from ssl_wb.evaluate.embeddings import embed_task
-from ssl_wb.evaluate.tasks import load_task
+from ssl_wb.evaluation.baselines import baselines
+from ssl_wb.evaluation.embeddings import embed_task
+from ssl_wb.tasks.task import load_task
 from ssl_wb_plugins.evaluators import heads
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
 from ssl_wb_plugins.evaluators.scaling import Scaling

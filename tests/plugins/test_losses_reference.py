@@ -7,8 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from ssl_wb.api import Grid, ModelShapes, StepState, linear_schedule
-from ssl_wb.contracts.masker import Mask
-from ssl_wb.contracts.objective import View
+from ssl_wb.plugin.masker import Mask
+from ssl_wb.plugin.objective import View
 from ssl_wb_plugins.objectives.dino import Dino, DinoHead, DinoOptions
 from ssl_wb_plugins.objectives.malap import Malap, MalapOptions, latent_distance
 from ssl_wb_plugins.objectives.mcl import Mcl, MclOptions

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from ssl_wb.api import Grid, ModelShapes
-from ssl_wb.contracts.masker import Mask
+from ssl_wb.plugin.masker import Mask
 from ssl_wb.pretext.model import PretextModel, WeightedObjective
 from ssl_wb.pretext.predictor import Predictor
 from ssl_wb.recipe.schema import PredictorSection, TeacherSection

@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from ssl_wb.api import Grid, ModelShapes
-from ssl_wb.contracts.masker import Mask, Masker
 from ssl_wb.layers.patches import patchify
 from ssl_wb.layers.transformer import Attention
+from ssl_wb.plugin.masker import Mask, Masker
 from ssl_wb.pretext.model import PretextModel, WeightedObjective
 from ssl_wb.pretext.predictor import ConvPredictor, Predictor
 from ssl_wb.recipe.schema import PredictorSection, TeacherSection
@@ -227,7 +227,7 @@ def test_a_bias_of_the_keys_changes_nothing():
 
 def test_trained_positions_are_not_decayed_and_an_unused_norm_is_not_trained():
     from ssl_wb.recipe.schema import OptimizerSection
-    from ssl_wb.train.optimizer import build_optimizer
+    from ssl_wb.training.optimizer import build_optimizer
 
     vit = {"positions": "trainable", "pool_norm": True}
     model = build(RandomMasker(RandomOptions(ratio=0.5)), Malap(MalapOptions(), shapes(1)), vit=vit)

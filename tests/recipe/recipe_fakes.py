@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from ssl_wb.contracts.plugin import Duration, Plugin, PluginOptions
-from ssl_wb.registry import PluginRecord, Registry
+from ssl_wb.plugin.base import Duration, Plugin, PluginOptions
+from ssl_wb.plugin.registry import PluginRecord, Registry
 
 
 class RandomMasker(Plugin):

@@ -66,5 +66,5 @@ def test_what_is_not_there(write, tmp_path):
 
 
 def test_bundled_names_do_not_ask_plugins(write, monkeypatch):
-    monkeypatch.setattr("ssl_wb.registry.load_registry", lambda: pytest.fail("plugins were loaded"))
+    monkeypatch.setattr("ssl_wb.plugin.registry.load_registry", lambda: pytest.fail("plugins were loaded"))
     assert find_recipe("quickstart").is_file()

@@ -8,8 +8,8 @@ from pydantic import Field
 from recipe_fakes import GOOD, PLUGINS, REGISTRY, registry_of
 from schema_checker import is_valid
 
-from ssl_wb.contracts.plugin import Plugin, PluginOptions
 from ssl_wb.errors import RecipeError
+from ssl_wb.plugin.base import Plugin, PluginOptions
 from ssl_wb.recipe import augmentations
 from ssl_wb.recipe.jsonschema import recipe_schema
 from ssl_wb.recipe.load import load_recipe

@@ -11,11 +11,11 @@ from pydantic import Field
 from recipe_fakes import GOOD, PLUGINS, REGISTRY, RandomMasker, registry_of
 from schema_checker import is_valid, resolve
 
-from ssl_wb.contracts.plugin import Plugin, PluginOptions
+from ssl_wb.plugin.base import Plugin, PluginOptions
+from ssl_wb.plugin.registry import PluginRecord, Registry
 from ssl_wb.recipe.jsonschema import recipe_schema
 from ssl_wb.recipe.load import load_recipe
 from ssl_wb.recipe.snapshot import resolved
-from ssl_wb.registry import PluginRecord, Registry
 
 SCHEMA = recipe_schema(REGISTRY)
 

@@ -9,11 +9,11 @@ import pytest
 import tomli
 from schema_checker import is_valid
 
+from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.jsonschema import recipe_schema
 from ssl_wb.recipe.load import load_recipe
 from ssl_wb.recipe.locate import bundled_recipes
 from ssl_wb.recipe.snapshot import resolved, to_toml
-from ssl_wb.registry import load_registry
 
 
 @pytest.fixture(scope="module")

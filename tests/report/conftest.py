@@ -57,7 +57,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_run(small):
     """Run folder of the small recipe, after two steps."""
-    from ssl_wb.train.run import train
+    from ssl_wb.workflows.pretrain import train
 
     data = small / "data"
     data.mkdir()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ssl_wb.contracts.evaluator import ProbeTask, Result, Split, SplitScores
-from ssl_wb.evaluate.compare import AVERAGE, average, average_name, averaged, compare
-from ssl_wb.evaluate.rows import Row
+from ssl_wb.evaluation.compare import AVERAGE, average, average_name, averaged, compare
+from ssl_wb.evaluation.results import Row
+from ssl_wb.plugin.evaluator import ProbeTask, Result, Split, SplitScores
 from ssl_wb.report.tables import as_csv, lay_out, lay_out_differences, markdown, print_table
 from ssl_wb.scoring.summary import summarise
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_wb.audio.augment import Augmenter
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.contracts.masker import Grid, MaskRequest
+from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import CropDataset
 from ssl_wb.errors import AudioError, RecipeError, RunFolderError, UsageError
 from ssl_wb.layers.patches import patchify
+from ssl_wb.plugin.masker import Grid, MaskRequest
 from ssl_wb.recipe.load import load_recipe
 from ssl_wb.report.maskers import maskers_of
 from ssl_wb.report.masks import prepare_masks

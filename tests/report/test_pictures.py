@@ -7,8 +7,8 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from ssl_wb.contracts.masker import Grid
 from ssl_wb.errors import UsageError
+from ssl_wb.plugin.masker import Grid
 from ssl_wb.report.masks import Cell, MaskColumn, MaskPreview, MaskRow, MaskView
 from ssl_wb.report.pictures import DPI, MOST_LINES, SPECTRUM, WIDTH, check_picture, draw_preview, save_picture
 

@@ -8,9 +8,9 @@ import soundfile
 from PIL import Image
 
 from ssl_wb.cli.main import run as ssl_wb
-from ssl_wb.contracts.evaluator import Result
 from ssl_wb.errors import UsageError
-from ssl_wb.evaluate.rows import Row
+from ssl_wb.evaluation.results import Row
+from ssl_wb.plugin.evaluator import Result
 from ssl_wb.report.probes import check_chart_folder, draw_layers, draw_probes, draw_spectrum
 
 

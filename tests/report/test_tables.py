@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ssl_wb.contracts.evaluator import ProbeTask, Result, Split, SplitScores
-from ssl_wb.evaluate.runner import Row, Seconds
+from ssl_wb.evaluation.runner import Row, Seconds
+from ssl_wb.plugin.evaluator import ProbeTask, Result, Split, SplitScores
 from ssl_wb.report.details import lay_out_details
 from ssl_wb.report.tables import as_csv, lay_out, lay_out_differences, lay_out_seconds, markdown, print_table
 from ssl_wb.scoring.summary import summarise

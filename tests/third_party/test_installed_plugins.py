@@ -100,7 +100,7 @@ MASK = """
 import sys
 import torch
 from ssl_wb.api import Grid, MaskRequest
-from ssl_wb.registry import load_registry
+from ssl_wb.plugin.registry import load_registry
 
 plugin = load_registry().get("masker", "checkerboard")
 for phase in (0, 1):

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
     from ssl_wb.encoder.load import load_encoder
-    from ssl_wb.train.run import train
+    from ssl_wb.workflows.pretrain import train
 
 __all__ = ["__version__", "load_encoder", "train"]
 
+#: The public calls and where they are. They are imported on first use, so that ``import ssl_wb`` does not import torch.
+#: No room has one of these names: importing a package would put the module in the place of the function.
+_CALLS = {"load_encoder": "ssl_wb.encoder.load", "train": "ssl_wb.workflows.pretrain"}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the two public calls on first use, so that ``import ssl_wb`` does not import torch."""
-    if name == "load_encoder":
-        from ssl_wb.encoder.load import load_encoder
-
-        return load_encoder
-    if name == "train":
-        from ssl_wb.train.run import train
-
-        return train
+    """Import a public call on first use."""
+    if name in _CALLS:
+        return getattr(import_module(_CALLS[name]), name)
     raise AttributeError(f"module 'ssl_wb' has no attribute {name!r}")

@@ -25,31 +25,6 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from ssl_wb.contracts.backbone import Backbone, Trunk
-from ssl_wb.contracts.evaluator import (
-    Assigned,
-    AssigningEncoder,
-    Encoder,
-    Evaluator,
-    Level,
-    MaskingEncoder,
-    ProbeTask,
-    Result,
-    Split,
-    SplitScores,
-)
-from ssl_wb.contracts.hints import HintOptions, exchange_hints, highest_cells
-from ssl_wb.contracts.masker import Grid, Latents, Mask, Masker, MaskRequest, visible_count
-from ssl_wb.contracts.objective import (
-    HealthRule,
-    ModelShapes,
-    Need,
-    Objective,
-    ObjectiveOutput,
-    StepState,
-    View,
-)
-from ssl_wb.contracts.plugin import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, steps_of
 from ssl_wb.errors import AudioError, DataError, UsageError, WorkbenchError
 from ssl_wb.layers.attention import attention
 from ssl_wb.layers.autocast import full_precision
@@ -64,6 +39,31 @@ from ssl_wb.layers.positions import sincos_2d
 from ssl_wb.layers.processes import gather_with_gradient, mean_over_processes, process_place
 from ssl_wb.layers.schedules import warmup_cosine
 from ssl_wb.layers.transformer import Block
+from ssl_wb.plugin.backbone import Backbone, Trunk
+from ssl_wb.plugin.base import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, steps_of
+from ssl_wb.plugin.evaluator import (
+    Assigned,
+    AssigningEncoder,
+    Encoder,
+    Evaluator,
+    Level,
+    MaskingEncoder,
+    ProbeTask,
+    Result,
+    Split,
+    SplitScores,
+)
+from ssl_wb.plugin.hints import HintOptions, exchange_hints, highest_cells
+from ssl_wb.plugin.masker import Grid, Latents, Mask, Masker, MaskRequest, visible_count
+from ssl_wb.plugin.objective import (
+    HealthRule,
+    ModelShapes,
+    Need,
+    Objective,
+    ObjectiveOutput,
+    StepState,
+    View,
+)
 from ssl_wb.scoring.metrics import average_precision, choose_metric, correct, kind_of, metric_of, score
 from ssl_wb.scoring.summary import bootstrap, interval_of, summarise
 

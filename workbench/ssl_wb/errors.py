@@ -6,7 +6,8 @@ with its code. Anything else is a defect of the workbench and ends with code 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 from enum import IntEnum
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "RunFolderError",
     "UsageError",
     "WorkbenchError",
+    "did_you_mean",
+    "nearest",
 ]
 
 
@@ -93,3 +96,41 @@ class InterruptedRunError(WorkbenchError):
     """The run was asked to stop, wrote a checkpoint and can be resumed."""
 
     exit_code = ExitCode.RESUMABLE
+
+
+#: Least similarity (twice the characters in common over all characters) at which a guess helps, not puzzles.
+_CUTOFF = 0.6
+
+
+def _plain(word: str) -> str:
+    """Return ``word`` as people confuse it: without case, with one kind of dash."""
+    return word.casefold().replace("_", "-").strip()
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """Return the choice most like ``word``, or None when none is close.
+
+    Case and the difference of ``-`` and ``_`` do not count. A choice that begins with ``word`` is close from
+    three characters on; of equally close choices the first in alphabetical order is returned.
+
+    Args:
+        word: what was written.
+        choices: what could have been meant.
+    """
+    plain = _plain(word)
+    if not plain:
+        return None
+    best, best_score = None, 0.0
+    for choice in sorted(set(choices)):
+        score = SequenceMatcher(None, plain, _plain(choice), autojunk=False).ratio()
+        if len(plain) >= 3 and _plain(choice).startswith(plain):
+            score = max(score, _CUTOFF)
+        if score >= _CUTOFF and score > best_score:
+            best, best_score = choice, score
+    return best
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"``, or nothing when no choice is close to ``word``."""
+    close = nearest(word, choices)
+    return f"; did you mean {close!r}?" if close else ""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ssl_wb.contracts.masker import Mask, Masker, MaskRequest
+from ssl_wb.plugin.masker import Mask, Masker, MaskRequest
 
 __all__ = ["PARTS", "REST", "PartsClock", "TimedMasker", "wait_for_device"]
 

@@ -9,12 +9,12 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from ssl_wb.bench.contestant import Entry
+from ssl_wb.bench.timed_trainer import Entry
 from ssl_wb.errors import UsageError
+from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
-from ssl_wb.registry import load_registry
-from ssl_wb.train.memory import free_bytes
-from ssl_wb.train.precision import mixed_precision
+from ssl_wb.runs.device import mixed_precision
+from ssl_wb.training.memory import free_bytes
 
 __all__ = ["SCALES", "Scale", "check_memory", "masker_entries", "parse_maskers", "recipe_entry", "scale_entries"]
 

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ssl_wb.audio.augment import Augmenter
 from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import Batch, CropDataset, batches, check_batch, resolve_workers
@@ -16,7 +16,7 @@ from ssl_wb.pretext.build import crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import SYNTHETIC
-from ssl_wb.train.rehearsal import noise_batches
+from ssl_wb.training.dry_run import noise_batches
 
 __all__ = ["NOISE", "Inputs", "build_inputs"]
 

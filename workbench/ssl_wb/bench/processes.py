@@ -17,14 +17,14 @@ from typing import IO, Any
 
 import torch
 
-from ssl_wb.bench.contestant import Entry
 from ssl_wb.bench.entries import check_memory
 from ssl_wb.bench.figures import ratio, spread
 from ssl_wb.bench.report import environment_of, head_of, scaling_of
+from ssl_wb.bench.timed_trainer import Entry
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.recipe.snapshot import resolved, to_toml
-from ssl_wb.train.launch import threads_each
-from ssl_wb.train.precision import mixed_precision
+from ssl_wb.runs.device import mixed_precision
+from ssl_wb.training.launch import threads_each
 
 __all__ = ["READY", "bench_processes", "group_sizes"]
 

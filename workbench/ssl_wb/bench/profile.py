@@ -9,7 +9,7 @@ from typing import Any
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from ssl_wb.bench.contestant import Contestant
+from ssl_wb.bench.timed_trainer import Contestant
 
 __all__ = ["KINDS", "kind_of", "profile_step"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ssl_wb.bench.contestant import PROGRESS
 from ssl_wb.bench.figures import exponent
-from ssl_wb.registry import load_registry
-from ssl_wb.train.environment import describe_environment
+from ssl_wb.bench.timed_trainer import PROGRESS
+from ssl_wb.plugin.registry import load_registry
+from ssl_wb.runs.environment import describe_environment
 
 __all__ = ["environment_of", "head_of", "scaling_of"]
 

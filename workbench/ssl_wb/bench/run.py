@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from ssl_wb.bench.clock import PARTS, REST
-from ssl_wb.bench.contestant import Contestant, Entry
 from ssl_wb.bench.entries import SCALES, Scale, check_memory
 from ssl_wb.bench.figures import ratio, spread
 from ssl_wb.bench.inputs import NOISE
 from ssl_wb.bench.profile import profile_step
 from ssl_wb.bench.report import environment_of, head_of, scaling_of
+from ssl_wb.bench.timed_trainer import Contestant, Entry
 
 __all__ = ["bench"]
 

@@ -13,12 +13,12 @@ from typing import TextIO
 
 from torch import distributed as dist
 
-from ssl_wb.bench.contestant import Contestant, Entry
 from ssl_wb.bench.processes import READY
+from ssl_wb.bench.timed_trainer import Contestant, Entry
 from ssl_wb.errors import WorkbenchError
 from ssl_wb.layers.processes import process_place
 from ssl_wb.recipe.load import load_recipe
-from ssl_wb.train.precision import best_device
+from ssl_wb.runs.device import best_device
 
 __all__ = ["main"]
 

@@ -15,8 +15,8 @@ from ssl_wb.cli.output import echo_json, echo_table
 if TYPE_CHECKING:
     import torch
 
-    from ssl_wb.bench.contestant import Entry
     from ssl_wb.bench.entries import Scale
+    from ssl_wb.bench.timed_trainer import Entry
 
 __all__ = ["bench"]
 
@@ -142,7 +142,7 @@ def _device(name: str | None) -> torch.device:
         UsageError: it is not there.
     """
     from ssl_wb.errors import UsageError
-    from ssl_wb.train.precision import best_device
+    from ssl_wb.runs.device import best_device
 
     best = best_device(cpu=name == "cpu")
     if name is not None and name not in ("cpu", best.type):

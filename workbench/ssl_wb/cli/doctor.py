@@ -18,7 +18,7 @@ from ssl_wb.cli.plugins import plugin_json
 from ssl_wb.errors import ExitCode, WorkbenchError
 
 if TYPE_CHECKING:
-    from ssl_wb.registry import PluginRecord
+    from ssl_wb.plugin.registry import PluginRecord
 
 __all__ = ["doctor"]
 
@@ -161,7 +161,7 @@ def _devices() -> list[dict[str, Any]]:
     import torch
 
     from ssl_wb.layers.attention import attention_name
-    from ssl_wb.train.precision import bf16_is_native
+    from ssl_wb.runs.device import bf16_is_native
 
     names = {f"cuda:{index}": torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
     if torch.backends.mps.is_available():
@@ -181,7 +181,7 @@ def _devices() -> list[dict[str, Any]]:
 
 def _check_plugins(problems: list[Problem]) -> list[PluginRecord]:
     """Return the plugins, after noting those that do not work and those that are missing."""
-    from ssl_wb.registry import load_registry, remedy
+    from ssl_wb.plugin.registry import load_registry, remedy
 
     try:
         records = list(load_registry().records)

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ssl_wb.encoder.encoder import FrozenEncoder
-    from ssl_wb.encoder.foreign.base import ForeignEncoder
+    from ssl_wb.encoder.external.base import ForeignEncoder
 
 __all__ = ["embed"]
 
@@ -45,12 +45,12 @@ def embed(
     from rich.console import Console
     from rich.progress import Progress
 
+    from ssl_wb.encoder.external import is_foreign, load_foreign
     from ssl_wb.encoder.files import check_ending, embed_clips, gather_clips, write_embeddings
-    from ssl_wb.encoder.foreign import is_foreign, load_foreign
     from ssl_wb.encoder.load import load_encoder
     from ssl_wb.encoder.uncertainty import load_held_out
     from ssl_wb.errors import UsageError
-    from ssl_wb.train.precision import best_device
+    from ssl_wb.runs.device import best_device
 
     check_ending(out)
     if out.exists() and not overwrite:

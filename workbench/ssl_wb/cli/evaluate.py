@@ -10,7 +10,7 @@ import typer
 from ssl_wb.cli.output import JsonFlag, echo_json
 
 if TYPE_CHECKING:
-    from ssl_wb.evaluate.rows import Row
+    from ssl_wb.evaluation.results import Row
 
 __all__ = ["evaluate"]
 
@@ -66,10 +66,10 @@ def evaluate(
     from rich.progress import Progress
 
     from ssl_wb.cli.evaluate_inputs import baseline_row, read_tasks, with_options
-    from ssl_wb.evaluate.encoders import encoder_names
-    from ssl_wb.evaluate.runner import evaluate_runs
+    from ssl_wb.evaluation.encoders import encoder_names
+    from ssl_wb.evaluation.runner import evaluate_runs
     from ssl_wb.report.probes import check_chart_folder
-    from ssl_wb.train.precision import best_device
+    from ssl_wb.runs.device import best_device
 
     if chart is not None:
         check_chart_folder(chart)
@@ -119,7 +119,7 @@ def _draw(rows: list[Row], folder: Path) -> None:
 
 def _print(rows: list[Row], reference: str | None, *, form: str, details: bool, timing: bool) -> None:
     """Print results on stdout."""
-    from ssl_wb.evaluate.compare import compare
+    from ssl_wb.evaluation.compare import compare
     from ssl_wb.report.tables import as_csv, markdown, print_table
 
     if form == "json":

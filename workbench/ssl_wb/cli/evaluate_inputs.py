@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ssl_wb.contracts.evaluator import Evaluator
-    from ssl_wb.evaluate.tasks import LoadedTask
+    from ssl_wb.plugin.evaluator import Evaluator
     from ssl_wb.recipe.origins import Location, Origin
+    from ssl_wb.tasks.task import LoadedTask
 
 __all__ = ["baseline_row", "read_tasks", "with_options"]
 
@@ -23,9 +23,8 @@ def baseline_row(baseline: str, names: Mapping[str, str | Path], *, untrained: b
     Raises:
         UsageError: there will be no such row.
     """
-    from ssl_wb.errors import UsageError
-    from ssl_wb.evaluate.baselines import baselines
-    from ssl_wb.suggest import did_you_mean
+    from ssl_wb.errors import UsageError, did_you_mean
+    from ssl_wb.evaluation.baselines import baselines
 
     runs = {name: source for name, source in names.items() if isinstance(source, Path)}
     rows = [*names, *(f"{name}, untrained" for name in runs if untrained), *(baselines() if plain else {})]
@@ -54,8 +53,8 @@ def read_tasks(
     Raises:
         UsageError: a ``--metric`` or ``--domain`` is not so or names no task, or there are no scenes without a run.
     """
-    from ssl_wb.evaluate.tasks import load_task
     from ssl_wb.recipe.schema import SYNTHETIC
+    from ssl_wb.tasks.task import load_task
 
     names = [source.stem for source in sources if str(source) != SYNTHETIC]
     metric = _by_task("--metric", "METRIC", metrics, names)
@@ -70,8 +69,7 @@ def read_tasks(
 
 def _by_task(flag: str, value: str, given: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """Read several ``TASK=VALUE``."""
-    from ssl_wb.errors import UsageError
-    from ssl_wb.suggest import did_you_mean
+    from ssl_wb.errors import UsageError, did_you_mean
 
     wanted: dict[str, str] = {}
     for one in given:
@@ -90,8 +88,8 @@ def _scenes_of(encoders: Mapping[str, str | Path]) -> LoadedTask:
     from ssl_wb.errors import UsageError
     from ssl_wb.recipe.load import load_recipe
     from ssl_wb.recipe.schema import SYNTHETIC
-    from ssl_wb.train.run_folder import RunFolder
-    from ssl_wb.train.sources import scenes_task
+    from ssl_wb.runs.folder import RunFolder
+    from ssl_wb.workflows.preflight import scenes_task
 
     runs = [source for source in encoders.values() if isinstance(source, Path)]
     if not runs:
@@ -112,11 +110,11 @@ def with_options(names: Sequence[str], settings: Sequence[str]) -> list[tuple[st
         PluginError: no such evaluator.
     """
     from ssl_wb.errors import UsageError
+    from ssl_wb.plugin.registry import load_registry
     from ssl_wb.recipe.origins import Origin
     from ssl_wb.recipe.overrides import parse_value
     from ssl_wb.recipe.problems import check_model
     from ssl_wb.recipe.tree import Tree
-    from ssl_wb.registry import load_registry
 
     names = list(dict.fromkeys(names))
     tree = Tree(Path())

@@ -9,14 +9,13 @@ import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json, echo_table
 from ssl_wb.cli.quick import without_collector
-from ssl_wb.errors import UsageError
-from ssl_wb.suggest import did_you_mean
+from ssl_wb.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ssl_wb.contracts.plugin import Kind
-    from ssl_wb.registry import PluginRecord
+    from ssl_wb.plugin.base import Kind
+    from ssl_wb.plugin.registry import PluginRecord
 
 __all__ = ["describe", "list_plugins", "plugin_json"]
 
@@ -27,7 +26,7 @@ def _kind(word: str) -> Kind:
     Raises:
         UsageError: there is no such kind.
     """
-    from ssl_wb.contracts.plugin import KINDS
+    from ssl_wb.plugin.base import KINDS
 
     if word not in KINDS:
         raise UsageError(
@@ -57,7 +56,7 @@ def list_plugins(
     """List the installed plugins, those that do not work too."""
     wanted = _kind(kind) if kind else None
     with without_collector():
-        from ssl_wb.registry import load_registry
+        from ssl_wb.plugin.registry import load_registry
 
         registry = load_registry()
     # A plugin that failed before it could name its kind may be of any: it is shown with every one.
@@ -84,7 +83,7 @@ def describe(
 ) -> None:
     """Say what a plugin does, where it comes from and which options it takes."""
     wanted = _kind(kind)
-    from ssl_wb.registry import load_registry
+    from ssl_wb.plugin.registry import load_registry
 
     registry = load_registry()
     record, plugin = registry.record(wanted, name), registry.get(wanted, name)

@@ -9,7 +9,7 @@ __all__ = ["schema"]
 
 def schema() -> None:
     """Print the JSON Schema of a recipe with the options of all installed plugins, for editors."""
+    from ssl_wb.plugin.registry import load_registry
     from ssl_wb.recipe.jsonschema import recipe_schema
-    from ssl_wb.registry import load_registry
 
     echo_json(recipe_schema(load_registry()))

@@ -37,7 +37,7 @@ def show(name: Name, as_json: Annotated[bool, JsonFlag] = False) -> None:
 
     The clip length is that of the published protocol; the workbench embeds clips whole.
     """
-    from ssl_wb.evaluate.catalogue import find_task
+    from ssl_wb.tasks.catalogue import find_task
 
     task = find_task(name)
     if as_json:
@@ -78,8 +78,8 @@ def make(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a task's manifest from the files of its download, and say what is missing."""
-    from ssl_wb.evaluate.catalogue import find_task
-    from ssl_wb.evaluate.catalogue.make import make_manifest
+    from ssl_wb.tasks.catalogue import find_task
+    from ssl_wb.tasks.catalogue.make import make_manifest
 
     made = make_manifest(
         find_task(name), root.expanduser(), out.expanduser(), allow_missing=allow_missing, overwrite=overwrite
@@ -92,7 +92,7 @@ def make(
 
 
 def _list(as_json: bool) -> None:
-    from ssl_wb.evaluate.catalogue import CATALOGUE
+    from ssl_wb.tasks.catalogue import CATALOGUE
 
     if as_json:
         echo_json([task.as_json() for task in CATALOGUE.values()])

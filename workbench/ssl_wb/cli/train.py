@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ssl_wb.train.launch import Machines
+    from ssl_wb.training.launch import Machines
 
 __all__ = ["train"]
 
@@ -42,7 +42,7 @@ def train(
     With --processes the run is launched through Accelerate. `accelerate launch -m ssl_wb train ...` and
     `torchrun -m ssl_wb train ...` work too; --processes then says how many there have to be.
     """
-    from ssl_wb.train.launch import Machines, is_launched, launch, reporting_failure
+    from ssl_wb.training.launch import Machines, is_launched, launch, reporting_failure
 
     place = Machines(1 if processes is None else processes, machines, rank, main_address)
     if place.world > 1 and not is_launched():
@@ -53,8 +53,8 @@ def train(
     with reporting_failure():
         from accelerate import PartialState
 
-        from ssl_wb.cli.probes import run_recipe_probes
-        from ssl_wb.train.run import train as run
+        from ssl_wb.workflows.final_probes import run_recipe_probes
+        from ssl_wb.workflows.pretrain import train as run
 
         folder = run(
             recipe,

@@ -46,9 +46,9 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     from ssl_wb.data.captions import check_captions
     from ssl_wb.pretext.plan import make_plan
     from ssl_wb.recipe.schema import SYNTHETIC
-    from ssl_wb.train.precision import best_device, mixed_precision
-    from ssl_wb.train.schedule import total_steps
-    from ssl_wb.train.sources import check_sources
+    from ssl_wb.runs.device import best_device, mixed_precision
+    from ssl_wb.training.schedule import total_steps
+    from ssl_wb.workflows.preflight import check_sources
 
     sources = check_sources(loaded)
     clips, tasks = sources.clips, sources.tasks
@@ -96,8 +96,8 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
 def _attention(loaded: LoadedRecipe, device: torch.device, precision: str) -> str:
     """Return the attention a run here would use; a recipe for another machine is no mistake."""
     from ssl_wb.layers.attention import attention_name
-    from ssl_wb.train.precision import autocast_dtype
-    from ssl_wb.train.speed import attention_choice
+    from ssl_wb.runs.device import autocast_dtype
+    from ssl_wb.training.kernels import attention_choice
 
     choice = attention_choice(loaded.backbone.options)
     try:

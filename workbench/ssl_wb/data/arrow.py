@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ssl_wb.data.clips import Clip
+from ssl_wb.audio.clip import Clip
 from ssl_wb.errors import AudioError, DataError
 
 __all__ = ["ArrowColumn", "ArrowRow", "is_dataset", "missing_package", "read_dataset"]

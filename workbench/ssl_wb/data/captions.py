@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_wb.data.cache import cache_files, may_write
-from ssl_wb.data.clips import Clip, ClipSet
+from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.data.order import random_below
 from ssl_wb.errors import DataError
+from ssl_wb.files import cache_files, may_write
 from ssl_wb.recipe.schema import CaptionsSection
 
 __all__ = ["HASHING", "CaptionCounts", "CaptionTable", "check_captions"]

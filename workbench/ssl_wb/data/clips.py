@@ -4,82 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from ssl_wb.audio.decode import EXTENSIONS, StoredAudio, info
-from ssl_wb.errors import AudioError, DataError
+from ssl_wb.audio.clip import Clip, ClipSet
+from ssl_wb.audio.decode import EXTENSIONS
+from ssl_wb.errors import DataError
 
-__all__ = ["Clip", "ClipSet", "load_clips"]
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A file, or a stretch of one.
-
-    Attributes:
-        path: the audio file, or audio stored within something larger.
-        start: seconds into the file.
-        duration: seconds, or None up to the file's end.
-        labels: what the manifest says is heard.
-        split: part of a fixed split ("train", "val", "test"), where given.
-        fold: cross-validation fold, where given.
-        id: index within its set.
-        captions: sentences that say what is heard, each of them enough.
-        caption_embedding: file with embeddings of such sentences, float ``[C]`` or ``[k, C]``.
-    """
-
-    path: Path | StoredAudio
-    start: float = 0.0
-    duration: float | None = None
-    labels: tuple[str, ...] = ()
-    split: str | None = None
-    fold: str | None = None
-    id: int = 0
-    captions: tuple[str, ...] = ()
-    caption_embedding: Path | None = None
-
-
-@dataclass(frozen=True)
-class ClipSet:
-    """Clips in a fixed order.
-
-    Attributes:
-        clips: ``clips[i].id == i``.
-        source: the folder, manifest or file they come from.
-        digest: changes whenever the manifest's content does or, for a folder or a saved data set, any file's name,
-            size or time.
-    """
-
-    clips: tuple[Clip, ...]
-    source: Path
-    digest: str
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> Clip:
-        return self.clips[index]
-
-    def __iter__(self) -> Iterator[Clip]:
-        return iter(self.clips)
-
-    @cached_property
-    def _seconds(self) -> float:
-        total = 0.0
-        for clip in self.clips:
-            try:
-                left = max(0.0, info(clip.path).seconds - clip.start)
-            except AudioError:
-                continue
-            total += left if clip.duration is None else min(left, clip.duration)
-        return total
-
-    def seconds(self) -> float:
-        """Length of all clips in seconds; opens every file once, and leaves unreadable ones out."""
-        return self._seconds
+__all__ = ["load_clips"]
 
 
 def load_clips(source: str | Path) -> ClipSet:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ssl_wb.audio.augment import Augmenter
+from ssl_wb.audio.clip import ClipSet
 from ssl_wb.audio.decode import info, read_samples
+from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
-from ssl_wb.data.clips import ClipSet
 from ssl_wb.data.order import caption_random, clips_for, random_below, random_for, view_random
 from ssl_wb.errors import AudioError, UsageError, WorkbenchError
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ssl_wb.data.clips import Clip
+from ssl_wb.audio.clip import Clip
 from ssl_wb.errors import DataError
 
 __all__ = ["read_manifest"]

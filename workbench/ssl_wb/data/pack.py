@@ -19,9 +19,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import info, read
 from ssl_wb.data.arrow import INFO, STATE, missing_package, read_dataset
-from ssl_wb.data.clips import Clip, ClipSet
 from ssl_wb.errors import AudioError, DataError, UsageError
 
 __all__ = ["FORMATS", "Packed", "pack_clips"]

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ssl_wb.audio.clip import ClipSet
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.data.cache import cache_files, may_write
-from ssl_wb.data.clips import ClipSet
 from ssl_wb.data.loading import CropDataset
 from ssl_wb.data.order import clips_for
 from ssl_wb.errors import DataError
+from ssl_wb.files import cache_files, may_write
 from ssl_wb.recipe.schema import FrontEndSection
 
 __all__ = ["Statistics", "measure"]

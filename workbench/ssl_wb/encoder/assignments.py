@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.contracts.masker import Grid
-from ssl_wb.contracts.objective import Objective
+from ssl_wb.plugin.masker import Grid
+from ssl_wb.plugin.objective import Objective
 from ssl_wb.pretext.model import PretextModel
 
 __all__ = ["Assigner", "has_classes"]

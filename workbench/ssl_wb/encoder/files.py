@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ssl_wb.audio.clip import Clip
 from ssl_wb.audio.decode import read
-from ssl_wb.data.clips import Clip, load_clips
+from ssl_wb.data.clips import load_clips
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.encoder.foreign.base import ForeignEncoder
+from ssl_wb.encoder.external.base import ForeignEncoder
 from ssl_wb.encoder.uncertainty import HeldOut
 from ssl_wb.errors import AudioError, DataError, UsageError
 

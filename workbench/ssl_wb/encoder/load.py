@@ -17,8 +17,8 @@ from ssl_wb.errors import RunFolderError
 from ssl_wb.pretext.build import build_backbone, build_model, crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
-from ssl_wb.train.checkpoint import find_checkpoint, load_weights
-from ssl_wb.train.run_folder import RunFolder
+from ssl_wb.runs.checkpoint import find_checkpoint, load_weights
+from ssl_wb.runs.folder import RunFolder
 
 __all__ = ["build_pretext", "load_encoder", "open_run", "run_weights"]
 

@@ -1,10 +1,24 @@
-"""Spectrograms to patches, and rows of patches by index."""
+"""The patch grid; spectrograms to patches, and rows of patches by index."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 
-__all__ = ["gather_rows", "patchify"]
+__all__ = ["Grid", "gather_rows", "patchify"]
+
+
+class Grid(NamedTuple):
+    """Patch grid of a spectrogram; the patch index is frequency-major, ``f * time + t``."""
+
+    freq: int
+    time: int
+
+    @property
+    def cells(self) -> int:
+        """Number of patches ``N``."""
+        return self.freq * self.time
 
 
 def patchify(spectrogram: Tensor, patch: tuple[int, int]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_wb.contracts.masker import Grid
+from ssl_wb.layers.patches import Grid
 
 __all__ = ["sincos_2d"]
 

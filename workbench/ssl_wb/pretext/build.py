@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ssl_wb.contracts.backbone import Backbone
-from ssl_wb.contracts.objective import ModelShapes
 from ssl_wb.errors import RecipeError
+from ssl_wb.plugin.backbone import Backbone
+from ssl_wb.plugin.objective import ModelShapes
 from ssl_wb.pretext.model import TEACHER_NEEDS, PretextModel, WeightedObjective
 from ssl_wb.pretext.predictor import build_predictor
 from ssl_wb.recipe.load import LoadedRecipe

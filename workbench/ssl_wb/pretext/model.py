@@ -10,14 +10,14 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.contracts.backbone import Backbone, Trunk
-from ssl_wb.contracts.masker import Grid, Mask, Masker, MaskRequest
-from ssl_wb.contracts.objective import HealthRule, ModelShapes, Need, Objective, StepState, View
-from ssl_wb.contracts.plugin import steps_of
 from ssl_wb.layers.ema import ema_update, linear_schedule
 from ssl_wb.layers.health import direction_std, effective_rank
 from ssl_wb.layers.noise import step_noise
 from ssl_wb.layers.patches import gather_rows, patchify
+from ssl_wb.plugin.backbone import Backbone, Trunk
+from ssl_wb.plugin.base import steps_of
+from ssl_wb.plugin.masker import Grid, Mask, Masker, MaskRequest
+from ssl_wb.plugin.objective import HealthRule, ModelShapes, Need, Objective, StepState, View
 from ssl_wb.recipe.schema import TeacherSection
 
 __all__ = ["TEACHER_NEEDS", "PretextModel", "PretextOutput", "WeightedObjective", "draw_masks"]

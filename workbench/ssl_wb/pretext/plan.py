@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_wb.contracts.masker import Mask, MaskRequest
-from ssl_wb.contracts.objective import StepState
 from ssl_wb.errors import RecipeError
+from ssl_wb.plugin.masker import Mask, MaskRequest
+from ssl_wb.plugin.objective import StepState
 from ssl_wb.pretext.build import build_model, crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_wb.contracts.masker import Grid, Mask
 from ssl_wb.layers.initialise import initialise
 from ssl_wb.layers.patches import gather_rows
 from ssl_wb.layers.positions import sincos_2d
 from ssl_wb.layers.transformer import Block
+from ssl_wb.plugin.masker import Grid, Mask
 from ssl_wb.recipe.schema import PredictorSection
 
 __all__ = ["ConvPredictor", "Predictor", "build_predictor"]

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from ssl_wb.contracts.plugin import PluginOptions
+from ssl_wb.errors import did_you_mean
+from ssl_wb.plugin.base import PluginOptions
 from ssl_wb.recipe.problems import Problem, check_model, key_text
 from ssl_wb.recipe.schema import AugmentSection
 from ssl_wb.recipe.tree import Tree
-from ssl_wb.suggest import did_you_mean
 
 __all__ = ["OWN", "GainBetaOptions", "RollOptions", "check_augmentations", "library", "options_model"]
 

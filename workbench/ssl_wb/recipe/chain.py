@@ -15,7 +15,7 @@ from ssl_wb.recipe.paths import absolute, absolute_paths
 from ssl_wb.recipe.problems import Problem
 
 if TYPE_CHECKING:
-    from ssl_wb.registry import Registry
+    from ssl_wb.plugin.registry import Registry
 
 __all__ = ["Chain", "Layer", "read_chain"]
 

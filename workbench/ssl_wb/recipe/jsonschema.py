@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from ssl_wb.contracts.plugin import Kind, Plugin
+from ssl_wb.plugin.base import Kind, Plugin
 from ssl_wb.recipe.schema import (
     BackboneSection,
     EvaluateSection,
@@ -15,7 +15,7 @@ from ssl_wb.recipe.schema import (
 )
 
 if TYPE_CHECKING:
-    from ssl_wb.registry import PluginRecord, Registry
+    from ssl_wb.plugin.registry import PluginRecord, Registry
 
 __all__ = ["recipe_schema"]
 

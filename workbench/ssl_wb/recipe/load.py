@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel
 
-from ssl_wb.contracts.plugin import Kind
-from ssl_wb.errors import RecipeError
+from ssl_wb.errors import RecipeError, did_you_mean
+from ssl_wb.plugin.base import Kind
 from ssl_wb.recipe.augmentations import check_augmentations
 from ssl_wb.recipe.chain import Chain, read_chain
-from ssl_wb.recipe.chosen import (
+from ssl_wb.recipe.locate import find_recipe
+from ssl_wb.recipe.origins import Location, shown_path
+from ssl_wb.recipe.overrides import apply_override, parse_override
+from ssl_wb.recipe.paths import is_path
+from ssl_wb.recipe.plugin_selection import (
     Choice,
     Chosen,
     ChosenEvaluator,
@@ -23,19 +27,14 @@ from ssl_wb.recipe.chosen import (
     cascade_problems,
     choose,
 )
-from ssl_wb.recipe.locate import find_recipe
-from ssl_wb.recipe.origins import Location, shown_path
-from ssl_wb.recipe.overrides import apply_override, parse_override
-from ssl_wb.recipe.paths import is_path
 from ssl_wb.recipe.problems import Problem, check_model, found, key_text
 from ssl_wb.recipe.schema import SYNTHETIC, AugmentSection, PluginSection, Recipe
 from ssl_wb.recipe.tree import LIST_SECTIONS, Tree
-from ssl_wb.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from ssl_wb.contracts.backbone import Backbone
-    from ssl_wb.contracts.masker import Masker
-    from ssl_wb.registry import Registry
+    from ssl_wb.plugin.backbone import Backbone
+    from ssl_wb.plugin.masker import Masker
+    from ssl_wb.plugin.registry import Registry
 
 __all__ = ["Chosen", "ChosenEvaluator", "ChosenObjective", "LoadedRecipe", "load_recipe", "require_data"]
 
@@ -86,7 +85,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Re
         PluginError: a plugin crashed while checking its options.
     """
     if registry is None:
-        from ssl_wb.registry import load_registry
+        from ssl_wb.plugin.registry import load_registry
 
         registry = load_registry()
     file = find_recipe(path, registry=registry)

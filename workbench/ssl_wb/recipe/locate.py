@@ -7,11 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_wb.errors import UsageError
-from ssl_wb.suggest import did_you_mean
+from ssl_wb.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from ssl_wb.registry import Registry
+    from ssl_wb.plugin.registry import Registry
 
 __all__ = ["bundled_recipes", "find_recipe", "find_shipped", "shipped_recipes"]
 
@@ -46,7 +45,7 @@ def shipped_recipes(registry: Registry | None = None) -> dict[str, Path]:
         registry: the plugins; the installed ones unless given.
     """
     if registry is None:
-        from ssl_wb.registry import load_registry
+        from ssl_wb.plugin.registry import load_registry
 
         registry = load_registry()
     found = bundled_recipes()

@@ -9,11 +9,11 @@ from typing import Any
 
 import tomli
 
+from ssl_wb.errors import did_you_mean
 from ssl_wb.recipe.origins import Location, Origin
 from ssl_wb.recipe.paths import absolute_paths
 from ssl_wb.recipe.problems import Problem
 from ssl_wb.recipe.tree import NAMED_LISTS, Tree, item_names
-from ssl_wb.suggest import did_you_mean
 
 __all__ = ["Override", "apply_override", "parse_override", "parse_value"]
 

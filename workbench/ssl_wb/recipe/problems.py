@@ -11,9 +11,9 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ssl_wb.errors import did_you_mean
 from ssl_wb.recipe.origins import Location, Origin
 from ssl_wb.recipe.tree import LIST_SECTIONS, NAMED_LISTS, Tree, item_names
-from ssl_wb.suggest import did_you_mean
 
 __all__ = ["Problem", "check_model", "found", "key_text", "known_keys"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ssl_wb.contracts.plugin import Duration
+from ssl_wb.plugin.base import Duration
 
 __all__ = [
     "SYNTHETIC",

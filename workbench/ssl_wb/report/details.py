@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ssl_wb.evaluate.rows import Row
+from ssl_wb.evaluation.results import Row
 from ssl_wb.report.layout import Layout
 
 __all__ = ["further_figures", "lay_out_details"]

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ssl_wb.contracts.masker import Masker
 from ssl_wb.errors import PluginError, RecipeError
-from ssl_wb.recipe.chosen import choose
+from ssl_wb.plugin.masker import Masker
+from ssl_wb.plugin.registry import Registry, load_registry
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.origins import Origin
 from ssl_wb.recipe.overrides import parse_value
+from ssl_wb.recipe.plugin_selection import choose
 from ssl_wb.recipe.problems import Problem
 from ssl_wb.recipe.tree import Tree
-from ssl_wb.registry import Registry, load_registry
 
 __all__ = ["LabelledMasker", "maskers_of"]
 

@@ -11,19 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_wb.audio.augment import Augmenter
+from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import info
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.contracts.masker import Grid
-from ssl_wb.data.clips import Clip, ClipSet
+from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.loading import CropDataset
 from ssl_wb.encoder.load import open_run, run_weights
 from ssl_wb.errors import AudioError, RunFolderError, UsageError
+from ssl_wb.plugin.masker import Grid
 from ssl_wb.pretext.build import build_model, crop_frames
 from ssl_wb.pretext.model import PretextModel, draw_masks
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
 from ssl_wb.report.maskers import LabelledMasker, maskers_of
-from ssl_wb.train.run_folder import RunFolder
+from ssl_wb.runs.folder import RunFolder
 
 __all__ = ["Cell", "MaskColumn", "MaskPreview", "MaskRow", "MaskView", "prepare_masks"]
 

@@ -1,7 +1,7 @@
 """Pictures of what evaluators leave in ``detail``: scores layer by layer, and spectra of singular values.
 
 One picture for each task and evaluator, with every encoder in it. Which one follows from what is there (see
-:class:`ssl_wb.contracts.evaluator.Result`), not from the evaluator's name, so a plugin's own results are drawn too.
+:class:`ssl_wb.plugin.evaluator.Result`), not from the evaluator's name, so a plugin's own results are drawn too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_wb.errors import UsageError
-from ssl_wb.evaluate.rows import Row
+from ssl_wb.evaluation.results import Row
 from ssl_wb.report.pictures import FAINT, INK, save_picture
 
 if TYPE_CHECKING:

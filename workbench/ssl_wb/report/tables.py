@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ssl_wb.evaluate.compare import AVERAGE, Difference, average, average_name, averaged, compare
-from ssl_wb.evaluate.domains import in_order
-from ssl_wb.evaluate.rows import Row
+from ssl_wb.evaluation.compare import AVERAGE, Difference, average, average_name, averaged, compare
+from ssl_wb.evaluation.domains import in_order
+from ssl_wb.evaluation.results import Row
 from ssl_wb.report.details import further_figures, lay_out_details
 from ssl_wb.report.layout import Layout
 

@@ -13,8 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_wb.errors import DataError
-from ssl_wb.suggest import did_you_mean
+from ssl_wb.errors import DataError, did_you_mean
 
 __all__ = [
     "METRICS",

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_wb.contracts.evaluator import ProbeTask, Result, SplitScores
 from ssl_wb.errors import DataError
+from ssl_wb.plugin.evaluator import ProbeTask, Result, SplitScores
 from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, correct, metrics_for
 
 __all__ = ["bootstrap", "interval_of", "paired_draws", "summarise"]

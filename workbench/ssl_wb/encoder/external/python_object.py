@@ -1,0 +1,100 @@
+"""Encoders made by a function of the user's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.encoder.external.base import ForeignEncoder, rate_of
+from ssl_wb.encoder.external.module_import import failure, import_module
+from ssl_wb.errors import UsageError, did_you_mean
+
+__all__ = ["LayeredOwnEncoder", "OwnEncoder", "load_own"]
+
+
+class OwnEncoder(ForeignEncoder):
+    """An object with ``sample_rate``, ``embed_clip`` and ``embed_frames``, asked with clips of one length at a time.
+
+    Args:
+        source: what the user named it by.
+        encoder: the object; ``hop_seconds`` is believed where it has it.
+    """
+
+    def __init__(self, source: str, encoder: Any) -> None:
+        super().__init__(source, rate_of(encoder, "sample_rate", source))
+        self._encoder = encoder
+        hop = getattr(encoder, "hop_seconds", None)
+        if isinstance(hop, (int, float)) and hop > 0:
+            self.hop_seconds = float(hop)
+
+    def whole_clips(self, waveform: Tensor) -> Tensor:
+        """Embed clips of one length, ``[n, S]``, as ``[n, D]``."""
+        return self._embed("embed_clip", waveform, "n D")
+
+    def whole_frames(self, waveform: Tensor) -> Tensor:
+        """Embed clips of one length, ``[n, S]``, as ``[n, T, D]``."""
+        return self._embed("embed_frames", waveform, "n T D")
+
+    def _embed(self, method: str, waveform: Tensor, axes: str) -> Tensor:
+        lengths = torch.full((len(waveform),), waveform.shape[1])
+        what = f"{method} on clips of shape {tuple(waveform.shape)}"
+        values = self.ask(what, lambda: getattr(self._encoder, method)(waveform, lengths))
+        return self.checked(values, method, len(waveform), axes)
+
+
+class LayeredOwnEncoder(OwnEncoder):
+    """The same of an object that has ``layers``, too."""
+
+    @torch.no_grad()
+    def layers(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embed waveforms ``[B, S]`` with every layer: ``[B, L, T, D]``, 0 past a clip's end.
+
+        Raises:
+            UsageError: as :meth:`embed_clip`.
+            DataError: as :meth:`embed_clip`.
+        """
+        return self._placed(waveform, lengths, lambda clips: self._embed("layers", clips, "n L T D"), time=2)
+
+
+def load_own(source: str, module: str, function: str) -> OwnEncoder | FrozenEncoder:
+    """Load an encoder by calling a function without arguments.
+
+    Args:
+        source: what the user named it by, for messages and tables.
+        module: its name, or a file of Python.
+        function: in the module; returns an object of the :class:`ssl_wb.api.Encoder` protocol.
+
+    Raises:
+        UsageError: it cannot be loaded, or the object lacks a method or attribute.
+        DataError: it embeds a plain tone in a wrong shape, or as values that are not finite.
+    """
+    loaded = import_module(module, source)
+    make = getattr(loaded, function, None)
+    if not callable(make):
+        names = [name for name, value in vars(loaded).items() if callable(value)]
+        raise UsageError(
+            f"{source}: no function {function!r} in the module{did_you_mean(function, names)}",
+            hint="python:MODULE:FUNCTION names a function that returns an encoder.",
+        )
+    try:
+        made = make()
+    except Exception as error:  # whatever somebody else's code raises
+        raise UsageError(
+            f"{source}: {function}() fails: {failure(error)}", hint="It is called without arguments."
+        ) from error
+    if type(made) is FrozenEncoder:  # ours, put together by hand: nothing to adapt, and it can be kept and fine-tuned
+        return made
+    if missing := [name for name in ("embed_clip", "embed_frames") if not callable(getattr(made, name, None))]:
+        raise UsageError(
+            f"{source}: the {type(made).__name__} that {function}() returns has no {', no '.join(missing)}",
+            hint="An encoder has sample_rate, embed_clip(waveform, lengths) and embed_frames(waveform, lengths).",
+        )
+    layered = callable(getattr(made, "layers", None))
+    encoder = (LayeredOwnEncoder if layered else OwnEncoder)(source, made)
+    if isinstance(made, torch.nn.Module):
+        made.eval()
+    encoder.try_out()
+    return encoder

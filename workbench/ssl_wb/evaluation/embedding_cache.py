@@ -1,0 +1,234 @@
+"""Embeddings kept between probes, under a key that cannot go stale.
+
+The key is a digest of everything an embedding depends on:
+
+- the encoder: every parameter and buffer, byte by byte (the data's statistics and the mel filter bank are buffers),
+  the settings of front end and backbone, the length of a chunk, the kind of device;
+- the code: the workbench's modules that decode, make spectrograms and encode; the whole package that the backbone's
+  class comes from (its module, where it is in none) and the modules of its base classes; the versions of torch,
+  torchaudio, soundfile and libsndfile. Other packages that a backbone imports are not in it;
+- the clips: path, start, duration, and each file's size and time of change (of a saved data set, all its files').
+  Labels and splits are not in it, so clips that are labelled anew are not embedded anew. A file rewritten within its
+  size and time goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ssl_wb.audio.clip import Clip, ClipSet
+from ssl_wb.audio.decode import StoredAudio
+from ssl_wb.files import may_write
+from ssl_wb.plugin.evaluator import Encoder, Level
+
+__all__ = ["EmbeddingCache", "clips_digest", "encoder_digest", "user_folder"]
+
+log = logging.getLogger("ssl_wb")
+
+#: Code of the workbench that an embedding depends on.
+CODE = ("audio/*.py", "plugin/backbone.py", "encoder/**/*.py", "evaluation/embeddings.py", "layers/*.py")
+#: What every module has and its own settings are not.
+MODULE = frozenset(vars(nn.Module()))
+#: Characters of each digest in a file's name: 80 bits.
+SHOWN = 20
+
+
+def user_folder() -> Path | None:
+    """Return where embeddings of encoders without a run folder are kept, None where there is no home folder."""
+    try:
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # no home folder, as in some containers
+        return None
+    return Path(root) / "ssl-wb" / "embeddings"
+
+
+def encoder_digest(encoder: Encoder) -> str | None:
+    """Digest everything about an encoder that its embeddings depend on.
+
+    Args:
+        encoder: a torch module, or anything with ``settings``: a dictionary that says all there is to say about it.
+
+    Returns:
+        64 hex digits; None for an encoder that cannot be told from another, whose embeddings are not kept.
+    """
+    settings = getattr(encoder, "settings", None)
+    if not isinstance(encoder, nn.Module) and not isinstance(settings, dict):
+        return None
+    kind: type = type(encoder)
+    digest = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__}\0{_versions()}\0".encode())
+    backbone: type = type(getattr(encoder, "backbone", encoder))
+    digest.update(_code(backbone).encode())
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    if isinstance(encoder, nn.Module):
+        for name, part in encoder.named_modules():
+            digest.update(f"{name}\0{type(part).__qualname__}\0{_plain_settings(part)}\0".encode())
+        for name, tensor in [*encoder.named_parameters(), *encoder.named_buffers()]:
+            digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0{tensor.device.type}\0".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _plain_settings(part: nn.Module) -> str:
+    """Return a module's attributes of plain type, options models and dataclasses included, as JSON."""
+    plain: dict[str, Any] = {}
+    for name, value in vars(part).items():
+        if name in MODULE:
+            continue
+        if isinstance(value, (str, int, float, bool, tuple, list, type(None))):
+            plain[name] = repr(value)
+        elif hasattr(value, "model_dump"):
+            plain[name] = value.model_dump()
+        elif is_dataclass(value) and not isinstance(value, type):
+            plain[name] = asdict(value)
+    return json.dumps(plain, sort_keys=True, default=repr)
+
+
+def _source(kind: type) -> str | None:
+    """Return the file a class comes from, None where there is none."""
+    try:
+        return inspect.getsourcefile(kind)
+    except TypeError:  # built in, or typed at a prompt
+        return None
+
+
+@cache
+def _versions() -> str:
+    """Return the versions of the libraries that decode, make spectrograms and compute."""
+    found = [torch.__version__, soundfile.__libsndfile_version__]
+    for name in ("torchaudio", "soundfile"):
+        try:
+            found.append(version(name))
+        except PackageNotFoundError:  # built without metadata, as some distributors do
+            found.append("unknown")
+    return " ".join(found)
+
+
+def _package(kind: type) -> list[Path]:
+    """Return all modules of the package a class comes from; none of the workbench's own, which ``CODE`` chooses."""
+    top = kind.__module__.partition(".")[0]
+    if top == __name__.partition(".")[0]:
+        return []
+    folders = getattr(sys.modules.get(top), "__path__", ())
+    return [path for folder in folders for path in sorted(Path(folder).rglob("*.py"))]
+
+
+@cache  # once per class: what is imported does not change any more
+def _code(backbone: type) -> str:
+    """Digest the source of what decodes and encodes, and of what an encoder's backbone comes from."""
+    root = Path(__file__).parents[1]
+    files = [path for pattern in CODE for path in sorted(root.glob(pattern))]
+    files += _package(backbone)
+    files += [Path(own) for base in backbone.__mro__ if (own := _source(base)) is not None]
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(files):
+        digest.update(f"{path.name}\0".encode())
+        # An installation without sources has no bytes; the version has to do.
+        with suppress(OSError):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def clips_digest(clips: ClipSet) -> str:
+    """Digest the clips: path, start, duration, size and time of change of every file."""
+    digest = hashlib.sha256()
+    stamps: dict[Path | StoredAudio, str] = {}
+    for clip in clips:
+        if clip.path not in stamps:
+            stamps[clip.path] = _stamp(clip)
+        line = f"{stamps[clip.path]}\0{clip.start!r}\0{clip.duration!r}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _stamp(clip: Clip) -> str:
+    if not isinstance(clip.path, Path):
+        return clip.path.stamp
+    path = os.path.realpath(clip.path)
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path per clip would double the time
+    except OSError:
+        return f"{path}\0missing"
+    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
+class EmbeddingCache:
+    """Embeddings of one encoder in one folder: ``CLIPS-ENCODER-LEVEL.npy``, read memory-mapped.
+
+    Args:
+        folder: where; None keeps nothing.
+        encoder: whose.
+    """
+
+    def __init__(self, folder: Path | None, encoder: Encoder) -> None:
+        self._digest = encoder_digest(encoder) if folder is not None else None
+        self._folder = folder if self._digest is not None else None
+
+    def file(self, clips: ClipSet, level: Level) -> Path | None:
+        """Return where the embeddings of some clips are or would be; None where nothing is kept."""
+        if self._folder is None or self._digest is None:
+            return None
+        return self._folder / f"{clips_digest(clips)[:SHOWN]}-{self._digest[:SHOWN]}-{level}.npy"
+
+    def get(
+        self, clips: ClipSet, level: Level, compute: Callable[[], NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], bool]:
+        """Return embeddings and whether they were there already; what had to be computed is kept.
+
+        Args:
+            clips: whose.
+            level: of the embeddings.
+            compute: called where there are none; returns float32 ``[clips, ...]``.
+        """
+        path = self.file(clips, level)  # before computing: a file changed meanwhile is embedded anew next time
+        if path is not None and (known := _load(path, len(clips))) is not None:
+            return known, True
+        values = compute()
+        if path is not None:
+            _keep(path, values)
+        return values, False
+
+
+def _load(path: Path, clips: int) -> NDArray[np.float32] | None:
+    """Map a file of embeddings; None where it is absent or not what it should be."""
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        log.warning("%s: cannot be read (%s); embedding anew", path, error)
+        return None
+    return values if values.dtype == np.float32 and len(values) == clips else None
+
+
+def _keep(path: Path, values: NDArray[np.float32]) -> None:
+    """Write embeddings, whole or not at all; a folder that cannot be written costs time only."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if not may_write(path.parent):
+            return
+        with aside.open("wb") as file:
+            np.save(file, values, allow_pickle=False)
+        aside.replace(path)
+    except OSError as error:
+        log.warning("%s: embeddings could not be kept (%s)", path, error)
+        with suppress(OSError):
+            aside.unlink()

@@ -1,0 +1,245 @@
+"""Embedding the clips of a task: decoded in threads, in batches of similar length."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ssl_wb.audio.clip import Clip
+from ssl_wb.audio.decode import info, read
+from ssl_wb.errors import DataError
+from ssl_wb.plugin.evaluator import Encoder, Level
+from ssl_wb.tasks.task import LoadedTask
+
+__all__ = [
+    "Decoded",
+    "Progress",
+    "decode_task",
+    "embed_task",
+    "frames_of",
+    "read_clip",
+    "seconds_of",
+    "token_counts",
+]
+
+#: Called with the clips done and the clips there are.
+Progress = Callable[[int, int], None]
+#: Clips of one batch by their index, and their waveforms, float32 ``[S]`` each.
+Decoded = tuple[list[int], list[NDArray[np.float32]]]
+
+#: Audio in a batch, in seconds.
+BATCH_SECONDS = 60.0
+#: Batches decoded ahead of the encoder.
+AHEAD = 2
+#: Batches encoded side by side on the CPU, at most.
+WORKERS = 4
+#: Threads that decode; libsndfile works outside Python's lock.
+THREADS = 2
+
+
+@torch.no_grad()
+def embed_task(
+    encoder: Encoder,
+    task: LoadedTask,
+    *,
+    level: Level = "clip",
+    batch_seconds: float = BATCH_SECONDS,
+    progress: Progress | None = None,
+    decoded: Sequence[Decoded] | None = None,
+) -> NDArray[np.float32]:
+    """Embed every clip of a task, whole.
+
+    Args:
+        encoder: what embeds; its result must not depend on what a clip is padded or batched with.
+        task: the clips.
+        level: ``clip``, one embedding each; ``layers``, one per layer, each the mean over the clip's frames;
+            ``tokens``, one per frame; ``audio``, none.
+        batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
+        progress: told after every batch.
+        decoded: the clips from :func:`decode_task`; read from their files when None.
+
+    Returns:
+        float32 ``[clips, D]``, ``[clips, L, D]``, ``[clips, T, D]`` (0 past a clip's end) or ``[clips, 0]``, in the
+        task's order.
+
+    Raises:
+        AudioError: a clip cannot be read.
+        DataError: the encoder gives a clip an embedding that is not finite, or gives no layers.
+    """
+    clips = task.clips.clips
+    if level == "audio":
+        return np.zeros((len(clips), 0), dtype=np.float32)
+    result: NDArray[np.float32] | None = None
+    done = 0
+    batches = _decoded(clips, encoder.sample_rate, batch_seconds) if decoded is None else iter(decoded)
+    for rows, embedded in _encoded(encoder, batches, level):  # [B, ...]
+        _check_finite(embedded, [clips[row] for row in rows])
+        if result is None:
+            result = np.zeros((len(clips), *embedded.shape[1:]), dtype=np.float32)
+        elif level == "tokens" and embedded.shape[1] > result.shape[1]:  # longer clips come later
+            more = embedded.shape[1] - result.shape[1]
+            result = np.pad(result, ((0, 0), (0, more), (0, 0)))
+        if level == "tokens":
+            result[rows, : embedded.shape[1]] = embedded
+        else:
+            result[rows] = embedded
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(clips))
+    if result is None:
+        raise DataError(f"task {task.name!r} has no clips", hint="Check its manifest.")
+    return result
+
+
+def _encoded(
+    encoder: Encoder, batches: Iterator[Decoded], level: Level
+) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    """Yield indices and embeddings of batches.
+
+    On the CPU a small encoder gains little from several threads within one batch, so batches are encoded side by side.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, WORKERS) if _side_by_side(encoder) else 1
+    if workers == 1:
+        yield from (_encode(encoder, level, batch) for batch in batches)
+        return
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    waiting: deque[Future[tuple[list[int], NDArray[np.float32]]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(_encode, encoder, level, batch))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # MKL knows one number for all threads
+
+
+def _side_by_side(encoder: Encoder) -> bool:
+    """Whether several threads may ask the encoder at once: a torch module on the CPU in evaluation mode."""
+    if not isinstance(encoder, nn.Module) or encoder.training:
+        return False
+    return all(tensor.device.type == "cpu" for tensor in encoder.parameters())
+
+
+@torch.no_grad()
+def _encode(encoder: Encoder, level: Level, batch: Decoded) -> tuple[list[int], NDArray[np.float32]]:
+    """Pad the waveforms of a batch and embed them as float32 ``[B, ...]``."""
+    rows, waveforms = batch
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])  # [B]
+    padded = torch.zeros(len(waveforms), int(lengths.max()))  # [B, S]
+    for row, waveform in enumerate(waveforms):
+        padded[row, : len(waveform)] = torch.from_numpy(waveform)
+    return rows, _embed(encoder, padded, lengths, level).float().cpu().numpy()
+
+
+def _embed(encoder: Encoder, waveform: Tensor, lengths: Tensor, level: Level) -> Tensor:
+    """Embed waveforms ``[B, S]`` as ``[B, D]`` (clip), ``[B, L, D]`` (layers) or ``[B, T, D]`` (tokens)."""
+    if level == "clip":
+        return encoder.embed_clip(waveform, lengths)
+    if level == "tokens":
+        return encoder.embed_frames(waveform, lengths)
+    layers = getattr(encoder, "layers", None)
+    if not callable(layers):
+        raise DataError(
+            f"{type(encoder).__name__}: this encoder gives no layers",
+            hint="Leave this evaluator out, or this encoder.",
+        )
+    latents = layers(waveform, lengths)  # [B, L, T, D], 0 past a clip's end
+    counts = frames_of(latents[:, -1]).to(latents.device)  # [B]
+    return latents.sum(dim=2) / counts[:, None, None]
+
+
+def frames_of(frames: Tensor) -> Tensor:
+    """Return how many frames each clip of ``[B, T, D]`` has, ``[B]``: past its end all is 0."""
+    told = (frames != 0).any(dim=-1)  # [B, T]
+    places = torch.arange(1, frames.shape[1] + 1, device=frames.device)
+    return (told * places).amax(dim=1).clamp(min=1)
+
+
+def token_counts(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return how many frames each clip of ``[clips, T, D]`` has, ``[clips]``."""
+    # Clip by clip: the whole of a mapped file may not fit into memory.
+    return np.array([int(frames_of(torch.tensor(one[None]))[0]) for one in embeddings], dtype=np.int64)
+
+
+def decode_task(task: LoadedTask, sample_rate: int, batch_seconds: float = BATCH_SECONDS) -> list[Decoded]:
+    """Decode every clip of a task, for several calls of :func:`embed_task`.
+
+    Args:
+        task: the clips.
+        sample_rate: samples per second wanted.
+        batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
+
+    Raises:
+        AudioError: a clip cannot be read.
+    """
+    return list(_decoded(task.clips.clips, sample_rate, batch_seconds))
+
+
+def _check_finite(embedded: NDArray[np.float32], clips: Sequence[Clip]) -> None:
+    """Raise DataError naming the first clip whose embedding ``[B, ...]`` is not finite."""
+    finite = np.isfinite(embedded).reshape(len(clips), -1).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"{clips[int(np.flatnonzero(~finite)[0])].path}: the encoder gives an embedding that is not finite",
+            hint="If the recording is sound, the encoder's weights are not: did its training diverge?",
+        )
+
+
+def seconds_of(task: LoadedTask) -> float:
+    """Return how much audio a task's clips hold, in seconds; opens files whose length the manifest does not tell."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(_seconds, task.clips.clips))
+
+
+def read_clip(clip: Clip, sample_rate: int) -> NDArray[np.float32]:
+    """Decode a clip to float32 ``[S]``.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    return read(clip.path, sample_rate, start=clip.start, duration=clip.duration)
+
+
+def _decoded(clips: Sequence[Clip], sample_rate: int, batch_seconds: float) -> Iterator[Decoded]:
+    """Yield indices and waveforms of batches, decoding a few batches ahead."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        seconds = list(pool.map(_seconds, clips))
+        waiting: deque[tuple[list[int], list[Future[NDArray[np.float32]]]]] = deque()
+        try:
+            for rows in _batches(seconds, batch_seconds):
+                waiting.append((rows, [pool.submit(read_clip, clips[row], sample_rate) for row in rows]))
+                if len(waiting) > AHEAD:
+                    ready, futures = waiting.popleft()
+                    yield ready, [future.result() for future in futures]
+            while waiting:
+                ready, futures = waiting.popleft()
+                yield ready, [future.result() for future in futures]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _batches(seconds: Sequence[float], batch_seconds: float) -> Iterator[list[int]]:
+    """Group clips of similar length so that a batch, padded to its longest, is no longer than asked."""
+    batch: list[int] = []
+    for row in sorted(range(len(seconds)), key=lambda index: (seconds[index], index)):
+        if batch and seconds[row] * (len(batch) + 1) > batch_seconds:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _seconds(clip: Clip) -> float:
+    """Length of a clip, from the manifest or the file's header."""
+    return clip.duration if clip.duration is not None else info(clip.path).seconds - clip.start

@@ -1,0 +1,87 @@
+"""What a probe tells of one encoder on one task, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from ssl_wb.plugin.evaluator import Result
+
+__all__ = ["Role", "Row", "Seconds"]
+
+#: What a row is for: the encoder in question, its untrained self, or plain statistics.
+Role = Literal["encoder", "untrained", "baseline"]
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a row cost.
+
+    Attributes:
+        audio: length of the task's clips; NaN where nothing was embedded.
+        embedding: wall clock of embedding them, or of finding them; shared by the evaluators of one level.
+        probe: wall clock of the evaluator.
+        cached: whether the embeddings were there already.
+    """
+
+    audio: float = float("nan")
+    embedding: float = float("nan")
+    probe: float = float("nan")
+    cached: bool = False
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio embedded per second; NaN where embeddings were there already."""
+        return float("nan") if self.cached else self.audio / self.embedding
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; None where there is nothing to tell."""
+        values = {"audio": self.audio, "embedding": self.embedding, "probe": self.probe, "speed": self.speed}
+        known = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}
+        return {**known, "cached": self.cached}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoder on one task by one evaluator.
+
+    Attributes:
+        encoder: name in tables.
+        task: the task's name.
+        evaluator: name of the probe.
+        result: what it found.
+        role: what the encoder is in this comparison.
+        chance: score of knowing nothing on this task; NaN where the evaluator has a measure of its own.
+        seconds: what it cost.
+        domain: the task's group in tables; None where it has none.
+    """
+
+    encoder: str
+    task: str
+    evaluator: str
+    result: Result
+    role: Role = "encoder"
+    chance: float = float("nan")
+    seconds: Seconds = field(default_factory=Seconds)
+    domain: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, for ``--json`` and ``results.json``."""
+        values = self.result.as_json()
+        for key in ("task", "evaluator"):
+            values.pop(key)
+        head = {"encoder": self.encoder, "role": self.role, "task": self.task, "domain": self.domain}
+        return _plain(
+            {**head, "evaluator": self.evaluator, "chance": self.chance, **values, "seconds": self.seconds.as_json()}
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Put None for numbers that are not finite, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,348 @@
+"""Plugins from entry points: each module imported alone, each hook called alone, each class checked alone.
+
+So a fault stays where it is: it becomes a :class:`PluginRecord` with status and error, and the rest works.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.metadata
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from ssl_wb.errors import PluginError, did_you_mean
+from ssl_wb.plugin.base import API_VERSION, Kind, Plugin, PluginOptions
+
+__all__ = ["BLOCK_VARIABLE", "HOOKS", "Discovery", "PluginRecord", "Status", "canonical", "discover"]
+
+BLOCK_VARIABLE = "SSL_WB_BLOCK_PLUGINS"
+
+Status = Literal["active", "broken", "blocked", "incompatible"]
+
+#: Hooks that return classes, and the kind of each.
+HOOKS: dict[str, Kind] = {
+    "ssl_wb_maskers": "masker",
+    "ssl_wb_objectives": "objective",
+    "ssl_wb_backbones": "backbone",
+    "ssl_wb_evaluators": "evaluator",
+}
+
+#: Keys of a recipe's section that are the workbench's: an option of that name would never reach the plugin.
+RESERVED_OPTIONS: dict[Kind, frozenset[str]] = {
+    "masker": frozenset({"name"}),
+    "objective": frozenset({"name", "weight"}),
+    "backbone": frozenset({"name"}),
+    "evaluator": frozenset({"name", "task", "metric", "every", "every_clips"}),
+}
+
+_KEBAB_CASE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """What is known of one plugin, working or not.
+
+    Attributes:
+        kind: None where the plugin failed before it could say.
+        name: name in recipes; the entry point's name where the plugin failed before it could say.
+        distribution: installed package that brings it.
+        version: that package's version.
+        status: ``active``, or why it cannot be used.
+        summary: first paragraph of its docstring.
+        error: what is wrong, in one line; empty for active plugins.
+        entry_point: name of the entry point in group ``ssl_wb``.
+        module: module the entry point names.
+        plugin: the class of an active plugin.
+    """
+
+    kind: Kind | None
+    name: str
+    distribution: str
+    version: str
+    status: Status
+    summary: str = ""
+    error: str = ""
+    entry_point: str = ""
+    module: str = ""
+    plugin: type[Plugin] | None = None
+
+    @property
+    def qualified(self) -> str:
+        """``distribution/name``, which selects this plugin whatever others are called."""
+        return f"{self.distribution}/{self.name}"
+
+    @property
+    def provider(self) -> str:
+        """The entry point and its package, as ``'masker-x' (some-package 1.0)``."""
+        return f"{self.entry_point!r} ({self.distribution} {self.version})".replace(" )", ")")
+
+
+@dataclass
+class Discovery:
+    """What was found: plugins of every status, and (distribution, path) of recipes."""
+
+    records: list[PluginRecord] = field(default_factory=list)
+    recipes: list[tuple[str, Path]] = field(default_factory=list)
+
+
+class _FaultError(Exception):
+    """A broken contract, in words for the plugin's author."""
+
+
+class _TooNewError(Exception):
+    """A plugin written for a later contract than this one."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a plugin comes from."""
+
+    entry_point: str
+    module: str
+    distribution: str
+    version: str
+
+    @classmethod
+    def of(cls, entry_point: EntryPoint) -> _Source:
+        dist = entry_point.dist
+        return cls(
+            entry_point=entry_point.name,
+            module=entry_point.value,
+            distribution=(dist.name if dist else None) or "unknown",
+            version=(dist.version if dist else None) or "",
+        )
+
+    @property
+    def aliases(self) -> frozenset[str]:
+        """Names by which a user may block it."""
+        entry_point, distribution = canonical(self.entry_point), canonical(self.distribution)
+        return frozenset({entry_point, distribution, f"{distribution}/{entry_point}"})
+
+    def record(self, status: Status, *, kind: Kind | None = None, name: str = "", **more: Any) -> PluginRecord:
+        return PluginRecord(
+            kind=kind,
+            name=name or self.entry_point,
+            distribution=self.distribution,
+            version=self.version,
+            status=status,
+            entry_point=self.entry_point,
+            module=self.module,
+            **more,
+        )
+
+
+def canonical(name: str) -> str:
+    """Return a name as package tools compare it: lower case, ``-`` for any run of ``-``, ``_`` and ``.``."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def discover(entry_points: Iterable[EntryPoint], *, blocked: Iterable[str] = (), strict: bool = False) -> Discovery:
+    """Load plugins and say of each what it is or why it is not.
+
+    Args:
+        entry_points: those of group ``ssl_wb``; each value names a module.
+        blocked: names of entry points or distributions that are not even imported.
+        strict: raise at the first plugin that is broken or incompatible.
+
+    Raises:
+        PluginError: in strict mode, with the plugin's own exception as its cause.
+    """
+    shut = {canonical(name) for name in blocked}
+    sources = [(_Source.of(entry_point), entry_point) for entry_point in entry_points]
+    reader = _Reader(strict=strict)
+    for source, entry_point in sorted(sources, key=lambda pair: (pair[0].distribution, pair[0].entry_point)):
+        if source.aliases & shut:
+            reader.found.records.append(source.record("blocked", error=f"blocked by {BLOCK_VARIABLE}"))
+            continue
+        # stdout is the command line's data; a plugin that prints must not spoil it.
+        with contextlib.redirect_stdout(sys.stderr):
+            reader.read(source, entry_point)
+    return reader.found
+
+
+class _Reader:
+    """Reads plugins one after the other into a :class:`Discovery`."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self.strict = strict
+        self.found = Discovery()
+
+    def read(self, source: _Source, entry_point: EntryPoint) -> None:
+        """Import one plugin and take what its hooks offer."""
+        try:
+            module = _import(entry_point)
+            manager = _manager_of(module)
+        except (Exception, SystemExit) as failure:
+            self._fail(source, failure)
+            return
+        for hook, kind in HOOKS.items():
+            for offer in self._call(manager, hook, source, kind):
+                self._take(offer, hook, source, kind)
+        for offer in self._call(manager, "ssl_wb_recipes", source, None):
+            try:
+                self.found.recipes.append((source.distribution, _checked_recipe(offer)))
+            except (Exception, SystemExit) as failure:
+                self._fail(source, failure)
+
+    def _call(self, manager: pluggy.PluginManager, hook: str, source: _Source, kind: Kind | None) -> list[object]:
+        """Call a plugin's implementation of ``hook``, if it has one."""
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            try:
+                offers = implementation.function()
+                if isinstance(offers, str | type) or not isinstance(offers, Iterable):
+                    wanted = "classes" if kind else "paths"
+                    raise _FaultError(f"{hook} returned {offers!r}, not a list of {wanted}")
+                return list(offers)
+            except (Exception, SystemExit) as failure:
+                self._fail(source, failure, kind=kind)
+        return []
+
+    def _take(self, offer: object, hook: str, source: _Source, kind: Kind) -> None:
+        """Record one class that a hook returned."""
+        name = getattr(offer, "name", None)
+        shown = name if isinstance(name, str) and name else getattr(offer, "__name__", "")
+        try:
+            plugin = _checked_class(offer, hook, kind)
+            for other in self.found.records:
+                if (other.kind, other.name, other.distribution) == (kind, plugin.name, source.distribution):
+                    raise _FaultError(f"{source.distribution} offers {kind} {plugin.name!r} twice")
+        except (Exception, SystemExit) as failure:
+            self._fail(source, failure, kind=kind, name=shown)
+            return
+        summary = " ".join((inspect.getdoc(plugin) or "").split("\n\n")[0].split())
+        self.found.records.append(source.record("active", kind=kind, name=plugin.name, summary=summary, plugin=plugin))
+
+    def _fail(self, source: _Source, failure: BaseException, *, kind: Kind | None = None, name: str = "") -> None:
+        """Record what went wrong; raise it in strict mode."""
+        status: Status = "incompatible" if isinstance(failure, _TooNewError) else "broken"
+        record = source.record(status, kind=kind, name=name, error=_one_line(failure))
+        if self.strict:
+            raise PluginError(
+                f"plugin {record.provider} is {status}: {record.error}",
+                hint="SSL_WB_STRICT_PLUGINS is set; without it the plugin is left out and the rest works",
+            ) from failure
+        self.found.records.append(record)
+
+
+def _import(entry_point: EntryPoint) -> ModuleType:
+    """Import a plugin's module and check the contract it was written for."""
+    try:
+        module = entry_point.load()
+    except ImportError:
+        # A plugin for a later contract may fail on a name that only that one has: then that is the reason.
+        _check_version(_written_version(entry_point.module))
+        raise
+    if not isinstance(module, ModuleType):
+        raise _FaultError(f"entry point value {entry_point.value!r} names no module; drop the part after ':'")
+    _check_version(getattr(module, "API_VERSION", API_VERSION))
+    return module
+
+
+def _written_version(module: str) -> object:
+    """Read ``API_VERSION = <number>`` from a module's source, not importing it; ours where there is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+        statements = ast.parse(Path((spec and spec.origin) or "").read_text(encoding="utf-8")).body
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return API_VERSION
+    for statement in statements:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+            names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+            if "API_VERSION" in names:
+                return statement.value.value
+    return API_VERSION
+
+
+def _check_version(declared: object) -> None:
+    if not isinstance(declared, int) or isinstance(declared, bool):
+        raise _FaultError(f"API_VERSION is {declared!r}; it must be a whole number such as {API_VERSION}")
+    if declared > API_VERSION:
+        raise _TooNewError(
+            f"needs plugin API {declared}, this ssl-wb has {API_VERSION}: upgrade it, or use an older plugin"
+        )
+
+
+def _manager_of(module: ModuleType) -> pluggy.PluginManager:
+    """Register one plugin with a manager of its own, so that no fault of one can reach another."""
+    # Imported here: the contracts import torch, which the command line's help must not.
+    from ssl_wb.plugin.hooks import SslWbSpecs
+
+    manager = pluggy.PluginManager("ssl_wb")
+    manager.add_hookspecs(SslWbSpecs)
+    manager.register(module)
+    known = [*HOOKS, "ssl_wb_recipes"]
+    callers = manager.get_hookcallers(module) or []
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as failure:
+        wrong = next(caller.name for caller in callers if not caller.has_spec())
+        guess = did_you_mean(wrong, known) or f"; hooks: {', '.join(known)}"
+        raise _FaultError(f"unknown hook {wrong!r}{guess}") from failure
+    if not callers:
+        raise _FaultError("implements no hook; mark a function such as ssl_wb_maskers with @hookimpl from ssl_wb.api")
+    return manager
+
+
+def _checked_class(offer: object, hook: str, kind: Kind) -> type[Plugin]:
+    """Return ``offer`` if it is a plugin of ``kind``, whole enough to be selected."""
+    from ssl_wb.plugin.backbone import Backbone
+    from ssl_wb.plugin.evaluator import Evaluator
+    from ssl_wb.plugin.masker import Masker
+    from ssl_wb.plugin.objective import Objective
+
+    base = {"masker": Masker, "objective": Objective, "backbone": Backbone, "evaluator": Evaluator}[kind]
+    if not isinstance(offer, type):
+        raise _FaultError(f"{hook} returned {offer!r}, which is not a class")
+    where = offer.__qualname__
+    if not issubclass(offer, base):
+        raise _FaultError(f"{hook} returned {where}, which is not a subclass of ssl_wb.api.{base.__name__}")
+    missing = sorted(getattr(offer, "__abstractmethods__", ()))
+    if missing:
+        raise _FaultError(f"{where} does not implement {', '.join(missing)}")
+    name = getattr(offer, "name", None)
+    if not isinstance(name, str) or not _KEBAB_CASE.fullmatch(name):
+        raise _FaultError(f"{where}.name is {name!r}; it must be a kebab-case string such as 'my-{kind}'")
+    if not (offer.__doc__ or "").strip():
+        raise _FaultError(f"{where} has no docstring; its first paragraph is the summary in list-plugins")
+    options = getattr(offer, "Options", None)
+    if not isinstance(options, type) or not issubclass(options, PluginOptions):
+        raise _FaultError(f"{where}.Options must be a subclass of ssl_wb.api.PluginOptions, not {options!r}")
+    taken = sorted(RESERVED_OPTIONS[kind] & options.model_fields.keys())
+    if taken:
+        raise _FaultError(f"{where}.Options has {taken[0]!r}, a key of the recipe's own; rename the option")
+    return offer
+
+
+def _checked_recipe(offer: object) -> Path:
+    """Return the absolute path of a recipe that a plugin ships."""
+    if not isinstance(offer, str | Path):
+        raise _FaultError(f"ssl_wb_recipes returned {offer!r}, which is not a path")
+    path = Path(offer)
+    if path.suffix != ".toml" or not path.is_file():
+        raise _FaultError(f"ssl_wb_recipes returned {path}, which is not a .toml file on disk")
+    return path.absolute()
+
+
+def _one_line(failure: BaseException) -> str:
+    """Say what went wrong in one line, and where when the plugin's own code raised."""
+    text = " ".join(str(failure).split())
+    if isinstance(failure, _FaultError | _TooNewError | pluggy.PluginValidationError):
+        return text
+    frames = traceback.extract_tb(failure.__traceback__)
+    # The frames before the plugin's say nothing: this module's and the import machinery's.
+    hosts = (__file__, importlib.__file__, importlib.metadata.__file__)
+    own = [frame for frame in frames if not frame.filename.startswith("<") and frame.filename not in hosts]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"{type(failure).__name__}: {text or 'no message'}{place}"[:400]

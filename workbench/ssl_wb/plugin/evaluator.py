@@ -1,0 +1,221 @@
+"""The evaluator contract: how good are a frozen encoder's embeddings at a task?"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
+
+__all__ = [
+    "Assigned",
+    "AssigningEncoder",
+    "Encoder",
+    "Evaluator",
+    "Level",
+    "MaskingEncoder",
+    "ProbeTask",
+    "Result",
+    "Split",
+    "SplitScores",
+]
+
+#: What an evaluator reads: one embedding per clip, one per clip and layer, one per clip and frame, or no embedding but
+#: the encoder itself and the clips' audio.
+Level = Literal["clip", "layers", "tokens", "audio"]
+
+
+class Encoder(Protocol):
+    """What an evaluator may ask of a frozen encoder."""
+
+    sample_rate: int
+
+    def embed_clip(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embed waveforms ``[B, S]`` (``lengths [B]`` samples each) as ``[B, D]``."""
+        ...
+
+    def embed_frames(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embed waveforms ``[B, S]`` as ``[B, T, D]``; frames past a clip's end are 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """To which of its classes an objective of the pretext task assigns clips.
+
+    Attributes:
+        clips: float32 ``[B, K]``, probabilities of K classes, mean over each clip's own patches.
+        patches: int64 ``[B, T, F]``, likeliest class of every patch; -1 past a clip's end.
+    """
+
+    clips: Tensor
+    patches: Tensor
+
+
+@runtime_checkable
+class AssigningEncoder(Protocol):
+    """An encoder that can ask the objectives it was trained with; an evaluator checks with ``isinstance``."""
+
+    def assign(self, waveform: Tensor, lengths: Tensor | None = None) -> dict[str, Assigned]:
+        """Assign waveforms ``[B, S]`` to classes, by objective; empty where no objective at hand has classes."""
+        ...
+
+
+@runtime_checkable
+class MaskingEncoder(Protocol):
+    """An encoder that can embed what is left when patches are hidden; an evaluator checks with ``isinstance``."""
+
+    def embed_masked(
+        self, waveform: Tensor, lengths: Tensor | None = None, *, ratios: Sequence[float], seeds: Sequence[int]
+    ) -> Tensor:
+        """Embed waveforms ``[B, S]`` as ``[R, B, D]`` with R shares of their patches hidden, drawn by B ``seeds``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """One way to divide a task: int64 indices of clips to train on, to choose with and to report on.
+
+    ``held_out`` says that the workbench took the validation clips out of the training part because the task names none:
+    once they have chosen, an evaluator may train on them.
+    """
+
+    name: str
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """What a probe says about the test clips of one split.
+
+    Attributes:
+        split: the split.
+        scores: float ``[seeds, test clips, classes]``, larger is likelier; ``[seeds, test clips, 1]``, the predicted
+            number, for regression.
+    """
+
+    split: Split
+    scores: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ProbeTask:
+    """A task with its clips embedded.
+
+    Attributes:
+        name: the task's name.
+        embeddings: float32, what the evaluator's ``level`` asks for: ``clip`` ``[clips, D]``; ``layers``
+            ``[clips, L, D]``, the last one normed; ``tokens`` ``[clips, T, D]``, 0 past a clip's own ``frames``;
+            ``audio`` ``[clips, 0]``. May be memory-mapped and is read-only: slice first, then compute.
+        labels: int64 ``[clips]`` (single label), float32 ``[clips, classes]`` of 0 and 1 (several labels) or float64
+            ``[clips]`` (a number to regress).
+        classes: class names in label order; of a regression the one name of the number.
+        splits: folds, or one fixed split.
+        notes: what the reader of a result should know, as "no validation part: 10 % of train held out".
+        metric: what the result shall report; None for the labels' own (accuracy, mAP, R2).
+        frames: int64 ``[clips]``, frames of each clip, for ``tokens``.
+        encoder: what embedded the clips, where the host has it at hand; never trained itself, only copies of it.
+        read: returns the float32 waveform ``[S]`` of a clip by its index, at the encoder's sample rate.
+    """
+
+    name: str
+    embeddings: NDArray[np.float32]
+    labels: NDArray[Any]
+    classes: Sequence[str]
+    splits: Sequence[Split]
+    notes: Sequence[str] = ()
+    metric: str | None = None
+    frames: NDArray[np.int64] | None = None
+    encoder: Encoder | None = None
+    read: Callable[[int], NDArray[np.float32]] | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may carry several labels."""
+        return self.labels.ndim == 2
+
+    @property
+    def regression(self) -> bool:
+        """Whether the labels are numbers to predict."""
+        return self.labels.ndim == 1 and bool(np.issubdtype(self.labels.dtype, np.floating))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluator found.
+
+    Attributes:
+        metric: ``accuracy``, ``mAP``, or another by name; its score is a share of 1 where ``percent`` says so.
+        mean: over folds and seeds.
+        interval: 95 % confidence interval of the mean, low and high; NaN where there is none.
+        per_fold: score of each fold, mean over seeds.
+        per_seed: score of each seed, mean over folds.
+        settings: options and choices made (learning rate per fold, epochs, ...).
+        notes: what the reader should know.
+        per_clip: float32 ``[clips]``: score of each test clip, mean over seeds, NaN where never tested (accuracy
+            only); lets two encoders be compared clip by clip.
+        table: further figures by name, as other metrics or a score per layer.
+        detail: what a plot needs, in plain values. ``evaluate --chart`` draws ``per layer``, scores ``[L]``, beside
+            ``all layers``, scores of all of them together by name, and any ``... weights``, ``[L]`` by split; and
+            ``singular values`` ``[k]``, falling from 1, beside ``hidden``, the ``effective rank`` by each ``share`` of
+            patches hidden.
+        percent: whether tables print 100 times the score.
+        higher: whether more is better.
+        scores: of the test clips of every split, for paired differences; not in JSON.
+        labels: of all clips, as in the task, for paired differences; not in JSON.
+    """
+
+    task: str
+    evaluator: str
+    metric: str
+    mean: float
+    interval: tuple[float, float]
+    per_fold: dict[str, float]
+    per_seed: list[float]
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    per_clip: NDArray[np.float32] | None = None
+    table: dict[str, float] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+    percent: bool = True
+    higher: bool = True
+    scores: tuple[SplitScores, ...] = ()
+    labels: NDArray[Any] | None = None
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over seeds (n - 1); NaN with one seed."""
+        return float(np.std(self.per_seed, ddof=1)) if len(self.per_seed) > 1 else float("nan")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for ``--json``, without what belongs to single clips."""
+        single = {"per_clip", "scores", "labels"}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in single}
+        return {**values, "std": self.std}
+
+
+class Evaluator(Plugin, ABC):
+    """Scores frozen embeddings on a task.
+
+    Attributes:
+        level: what ``ProbeTask.embeddings`` shall hold; the host computes and keeps each level once per encoder.
+    """
+
+    kind: ClassVar[Kind] = "evaluator"
+    level: ClassVar[Level] = "clip"
+
+    def __init__(self, options: PluginOptions) -> None:
+        self.options = options
+
+    @abstractmethod
+    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
+        """Probe the task once per seed and fold; choose on validation clips only, read test clips once."""

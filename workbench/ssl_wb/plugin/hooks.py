@@ -1,0 +1,46 @@
+"""The hooks a plugin module may implement. Each returns classes (or, for recipes, paths)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pluggy
+
+from ssl_wb.plugin.backbone import Backbone
+from ssl_wb.plugin.evaluator import Evaluator
+from ssl_wb.plugin.masker import Masker
+from ssl_wb.plugin.objective import Objective
+
+__all__ = ["SslWbSpecs", "hookspec"]
+
+hookspec = pluggy.HookspecMarker("ssl_wb")
+
+
+class SslWbSpecs:
+    """Hook specifications of the ``ssl_wb`` host."""
+
+    @hookspec
+    def ssl_wb_maskers(self) -> Iterable[type[Masker]]:
+        """Return masker classes."""
+        raise NotImplementedError
+
+    @hookspec
+    def ssl_wb_objectives(self) -> Iterable[type[Objective]]:
+        """Return objective classes."""
+        raise NotImplementedError
+
+    @hookspec
+    def ssl_wb_backbones(self) -> Iterable[type[Backbone]]:
+        """Return backbone classes."""
+        raise NotImplementedError
+
+    @hookspec
+    def ssl_wb_evaluators(self) -> Iterable[type[Evaluator]]:
+        """Return evaluator classes."""
+        raise NotImplementedError
+
+    @hookspec
+    def ssl_wb_recipes(self) -> Iterable[Path]:
+        """Return paths of recipe files the plugin ships."""
+        raise NotImplementedError

@@ -1,0 +1,118 @@
+"""The masker contract: which patches the student sees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ssl_wb.layers.patches import Grid
+from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
+
+__all__ = ["Grid", "Latents", "Mask", "MaskRequest", "Masker", "visible_count"]
+
+
+def visible_count(cells: int, ratio: float) -> int:
+    """Patches left visible by a mask ratio: ``int(N * (1 - ratio))`` (MAE).
+
+    The product is rounded to 9 decimals first, so that 10 patches at ratio 0.9 leave 1 and not 0.
+    """
+    return int(round(cells * (1.0 - ratio), 9))
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One masked reading of every clip of the batch.
+
+    Attributes:
+        visible: int64 ``[B, Nv]``, each row sorted.
+        masked: int64 ``[B, Nm]``, each row sorted; with ``visible`` a partition of ``0..N-1``.
+    """
+
+    visible: Tensor
+    masked: Tensor
+
+    @classmethod
+    def from_scores(cls, scores: Tensor, visible: int) -> Mask:
+        """Keep the ``visible`` patches of lowest score in each row.
+
+        Args:
+            scores: float ``[B, N]``, without ties to be exact in distribution.
+            visible: number of patches kept visible.
+        """
+        order = scores.argsort(dim=1, stable=True)  # [B, N]
+        return cls(order[:, :visible].sort(dim=1).values, order[:, visible:].sort(dim=1).values)
+
+
+class Latents(Protocol):
+    """Yields latents of all patches of the clips."""
+
+    def __call__(self, layer: int | None = None) -> Tensor:
+        """Return float ``[B, N, D]`` without gradient; ``layer`` counts blocks from 1, None is the last one, normed."""
+        ...
+
+
+@dataclass(frozen=True)
+class MaskRequest:
+    """What a masker may look at.
+
+    Attributes:
+        patches: float ``[B, N, P]``, pixels of the normalised spectrogram, ``P`` = patch height x width.
+        grid: the patch grid, ``grid.cells == N``.
+        progress: share of training done, 0 to 1.
+        generator: the only source of randomness, on the device of ``patches``, seeded from (seed, step).
+        first_row: index of this batch's first clip within the global batch of the step.
+        global_rows: clips in the global batch.
+        latents: for maskers with ``needs_latents``: ``latents(layer)`` yields float ``[B, N, D]`` of all patches of the
+            masker's ``latents_from``, without gradient.
+    """
+
+    patches: Tensor
+    grid: Grid
+    progress: float
+    generator: torch.Generator
+    first_row: int = 0
+    global_rows: int | None = None
+    latents: Latents | None = None
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Draw float32 ``[B, *shape]``, uniform in [0, 1).
+
+        The numbers are drawn for the whole global batch and this process keeps its rows: a step has the same masks on
+        one process as on eight, and whatever the gradient accumulation.
+        """
+        rows = self.patches.shape[0]
+        everyone = self.global_rows or rows
+        noise = torch.rand(everyone, *shape, generator=self.generator, device=self.patches.device)
+        return noise[self.first_row : self.first_row + rows]
+
+
+class Masker(Plugin, ABC):
+    """Chooses visible and masked patches, one :class:`Mask` per view.
+
+    Vectorised over the batch, on the patches' device; the only randomness is ``request``'s. Where each view hears the
+    clip augmented in its own way, the masker is called once per view, on what that view hears and with the same
+    randomness, and the mask of that view is used.
+    """
+
+    kind: ClassVar[Kind] = "masker"
+    #: Ask for ``request.latents``.
+    needs_latents: ClassVar[bool] = False
+    #: Whose latents: the student's, or those of its EMA teacher, where an objective has one built.
+    latents_from: Literal["student", "teacher"] = "student"
+    #: Number of masks returned, known before the model is built.
+    views: int = 1
+
+    def __init__(self, options: PluginOptions) -> None:
+        self.options = options
+
+    @abstractmethod
+    def __call__(self, request: MaskRequest) -> tuple[Mask, ...]:
+        """Return one mask per view."""
+
+    def importance(self, request: MaskRequest) -> Tensor | None:
+        """Return the weights by which patches are chosen, float ``[B, N]``, for pictures; None where all are alike."""
+        return None

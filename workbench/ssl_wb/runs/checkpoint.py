@@ -1,0 +1,147 @@
+"""Checkpoints in safetensors: written aside, renamed, pointed to."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ssl_wb.errors import RunFolderError
+from ssl_wb.runs.folder import write_atomically
+from ssl_wb.runs.sharding import shard_as, whole
+
+__all__ = ["find_checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Flatten an optimiser's state to ``parameter number/name -> tensor``."""
+    return {
+        f"{number}/{name}": whole(value.detach()).clone().contiguous()
+        for number, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put flattened tensors back, beside the optimiser's own parameter groups, sharded as its parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split("/", 1)
+        state.setdefault(int(number), {})[name] = shard_as(value, parameters[int(number)])
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or folder to disk, so that a rename never points at data that is not there yet."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    best: bool,
+    keep: int,
+    write: bool = True,
+) -> Path:
+    """Write ``folder/step-NNNNNNNN`` and move the pointers ``last`` and, when ``best``, ``best``.
+
+    A model that is sharded over processes is gathered first: all of them call this, and one writes.
+
+    Args:
+        folder: the run's checkpoints.
+        model: unwrapped module.
+        optimizer: its optimiser.
+        state: plain values, ``step`` among them.
+        best: whether this is the best one so far.
+        keep: newest checkpoints kept; the best one is kept besides.
+        write: whether this process writes; one that does not only lends its shards.
+    """
+    final = folder / f"step-{state['step']:08d}"
+    weights = {key: whole(value.detach()).cpu().contiguous() for key, value in model.state_dict().items()}
+    moments = _optimizer_tensors(optimizer)
+    if not write:
+        return final
+    aside = folder / f".{final.name}.part"
+    for left in folder.glob(".step-*.part"):  # by a run that was killed while it wrote
+        shutil.rmtree(left, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_file(weights, aside / MODEL)
+    save_file(moments, aside / OPTIMIZER)
+    (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
+    for name in (MODEL, OPTIMIZER, STATE):
+        _sync(aside / name)
+    if final.exists():
+        shutil.rmtree(final)
+    aside.replace(final)
+    _sync(folder)
+    if best:  # first: a resumed run starts from `last` and takes it that `best` is in place
+        write_atomically(folder / "best", final.name + "\n")
+    write_atomically(folder / "last", final.name + "\n")
+    _prune(folder, keep)
+    return final
+
+
+def _prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` checkpoints and the best one."""
+    pointer = folder / "best"
+    best = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
+    steps = sorted(path for path in folder.glob("step-*") if path.is_dir())
+    for path in steps[:-keep]:
+        if path.name != best:
+            shutil.rmtree(path)
+
+
+def find_checkpoint(folder: Path, which: str = "last") -> Path | None:
+    """Return the checkpoint a pointer names (``last`` or ``best``), or None when there is none yet."""
+    pointer = folder / which
+    if not pointer.is_file():
+        return None
+    path = folder / pointer.read_text(encoding="utf-8").strip()
+    if not path.is_dir():
+        raise RunFolderError(f"{pointer} names {path.name}, which is not there", hint="restore it or start a new run")
+    return path
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"{path}: cannot be read as safetensors ({error})", hint="the file is damaged") from error
+
+
+def load_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Return the model's tensors by name."""
+    return _read(checkpoint / MODEL)
+
+
+def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Load weights and optimiser in place and return the plain values saved with them."""
+    try:
+        own = model.state_dict()
+        weights = load_weights(checkpoint)
+        model.load_state_dict({key: shard_as(value, own.get(key, value)) for key, value in weights.items()})
+    except RuntimeError as error:
+        raise RunFolderError(
+            f"{checkpoint}: the weights do not fit the recipe's model ({error})",
+            hint="resume with the run's own recipe",
+        ) from error
+    _restore_optimizer(optimizer, _read(checkpoint / OPTIMIZER))
+    state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    return state

@@ -1,0 +1,1 @@
+"""Labelled clips and how they are divided into train, validation and test."""

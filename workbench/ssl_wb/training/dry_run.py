@@ -1,0 +1,128 @@
+"""A training step before training: one optimiser step on noise, by a model that is thrown away."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.data.loading import Batch
+from ssl_wb.layers.processes import alone, process_place
+from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.pretext.model import PretextModel
+from ssl_wb.recipe.load import LoadedRecipe
+from ssl_wb.recipe.schema import TrainSection
+from ssl_wb.training.gradient_cache import GradientCache, spectrogram_of
+from ssl_wb.training.kernels import prepare_speed
+from ssl_wb.training.optimizer import build_optimizer
+
+__all__ = ["noise_batches", "rehearse"]
+
+_TOTAL_STEPS = 1000
+#: Micro-batches that meet in no loss: the second finds the gradients of the first in memory, and so do all others.
+_ENOUGH = 2
+
+
+def noise_batches(
+    loaded: LoadedRecipe,
+    model: PretextModel,
+    rows: int | None = None,
+    count: int | None = None,
+    *,
+    pinned: bool = True,
+) -> list[Batch]:
+    """Return this process' micro-batches of white noise of crop length, with captions of unit length where wanted.
+
+    Args:
+        loaded: the recipe.
+        model: its model, which says how many readings and captions it wants.
+        rows: clips of each; those of one pass unless given.
+        count: how many; those of one step unless given.
+        pinned: lay them where a GPU can fetch them by itself, as a loader does; torch never gives such memory back.
+    """
+    train, (rank, world) = loaded.recipe.train, process_place()
+    count = count or train.passes(world)
+    rows = rows or train.batch_size // world // count
+    frames = crop_frames(loaded, model.backbone.patch[1])
+    samples = FrontEnd(loaded.recipe.front_end, 0.0, 1.0).samples_of(frames)
+    views = model.masker.views if loaded.recipe.data.augment else 1
+    random = torch.Generator().manual_seed(loaded.recipe.seed + rank)
+    made = []
+    for number in range(count):
+        waveform = 0.1 * torch.randn(rows, views, samples, generator=random)  # [b, V, S]
+        captions = torch.randn(rows, model.shapes.caption_dim, generator=random)  # [b, C]
+        if pinned and torch.cuda.is_available():
+            waveform, captions = waveform.pin_memory(), captions.pin_memory()
+        made.append(
+            Batch(
+                waveform,
+                torch.full((rows,), samples),
+                torch.arange(rows),
+                (number * world + rank) * rows,
+                torch.nn.functional.normalize(captions, dim=1) if "captions" in model.needs else None,
+            )
+        )
+    return made
+
+
+def rehearse(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection, processes: int) -> None:
+    """Do one optimiser step as this process would, as if it were alone, and keep nothing of it.
+
+    Losses over the clips of all processes are over this process' own here.
+
+    Args:
+        loaded: the recipe.
+        accelerator: the run's engine; nothing is prepared by it.
+        train: the recipe's section with the number of passes to try.
+        processes: those of the run, which share the batch.
+
+    Raises:
+        torch.OutOfMemoryError: the device has not enough memory.
+    """
+    device, passes = accelerator.device, train.passes(processes)
+    rows = train.batch_size // processes // passes
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), alone():
+        model = build_model(loaded, _TOTAL_STEPS)
+        prepare_speed(model, train, device, accelerator.mixed_precision)
+        model.to(device).train()
+        front_end = FrontEnd(loaded.recipe.front_end, 0.0, 1.0).to(device)
+        optimizer = build_optimizer(loaded.recipe.optimizer, model)
+        _fill(optimizer)
+        together = train.micro_batch is not None and passes > 1
+        batches = noise_batches(loaded, model, rows, passes if together else min(passes, _ENOUGH), pinned=False)
+        clips = rows * passes
+        if together:
+            cache = GradientCache(model, accelerator, lambda batch: spectrogram_of(batch, front_end), clips)
+            cache.backward(batches, step=0, measure=True)
+        else:
+            for batch in batches:
+                _backward(model, accelerator, front_end, batch, clips)
+        optimizer.step()
+        model.after_step(1)
+    if train.compile:
+        torch.compiler.reset()  # kernels of other shapes count towards the few that torch makes of one function
+
+
+def _fill(optimizer: torch.optim.Optimizer) -> None:
+    """Let the optimiser make its averages, which every step of a run but the first has in memory from the start."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _backward(model: PretextModel, accelerator: Accelerator, front_end: FrontEnd, batch: Batch, clips: int) -> None:
+    """Forward and backward of one micro-batch with a loss of its own."""
+    batch = batch.to(accelerator.device)
+    given = {} if batch.captions is None else {"captions": batch.captions}
+    with accelerator.autocast():
+        output = model(
+            spectrogram_of(batch, front_end),
+            **given,
+            step=0,
+            first_row=batch.first_row,
+            global_rows=clips,
+            measure=True,
+        )
+    accelerator.backward(output.loss)

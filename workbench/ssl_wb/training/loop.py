@@ -1,0 +1,362 @@
+"""The training loop: data, forward, backward, update, averages, figures, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.data.loading import Batch, CropDataset, batches, resolve_workers
+from ssl_wb.errors import DivergedError, InterruptedRunError, RunFolderError
+from ssl_wb.layers.processes import mean_over_processes
+from ssl_wb.plugin.base import steps_of
+from ssl_wb.pretext.model import PretextModel, PretextOutput
+from ssl_wb.recipe.schema import Recipe
+from ssl_wb.runs.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from ssl_wb.runs.folder import RunFolder
+from ssl_wb.runs.sharding import whole
+from ssl_wb.training.gradient_cache import GradientCache, spectrogram_of
+from ssl_wb.training.health import HealthMonitor
+from ssl_wb.training.kernels import prepare_speed
+from ssl_wb.training.optimizer import build_optimizer
+from ssl_wb.training.reporting import Reporter
+from ssl_wb.training.schedule import learning_rate
+from ssl_wb.training.signals import StopSignal
+
+__all__ = ["Trainer"]
+
+
+@dataclass
+class _Window:
+    """Sums since the last logged line and since the last checkpoint; a checkpoint carries them over a resume."""
+
+    loss: float = 0.0
+    steps: int = 0
+    checkpoint_loss: float = 0.0
+    checkpoint_steps: int = 0
+    best_loss: float = math.inf
+    best_probe: float = -math.inf
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a step came to; tensors on the device, which are looked at when somebody wants to know."""
+
+    step: int  # optimiser steps done, this one included
+    loss: Tensor
+    norm: Tensor
+
+
+class Probes(Protocol):
+    """Says how good an encoder is while it trains; only the first process asks."""
+
+    def due(self, step: int) -> bool:
+        """Whether to ask after ``step`` optimiser steps."""
+
+    def __call__(self, weights: Mapping[str, Tensor], step: int) -> tuple[dict[str, float], float | None]:
+        """Return scores by name, and what the best checkpoint has the most of, of a backbone's weights by name."""
+
+
+class Trainer:
+    """Trains a pretext model in a run folder.
+
+    Every number of a run follows from (recipe, data, number of processes): order and crops from (seed, samples seen),
+    masks from (seed, step). So a resumed run continues as if it had not stopped.
+    """
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        folder: RunFolder,
+        model: PretextModel,
+        front_end: FrontEnd,
+        dataset: CropDataset,
+        accelerator: Accelerator,
+        reporter: Reporter,
+        steps: int,
+        probes: Probes | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.accelerator = accelerator
+        self.reporter = reporter
+        self.dataset = dataset
+        self.steps = steps
+        self._probes = probes
+        self.front_end = front_end.to(accelerator.device)
+        prepare_speed(model, recipe.train, accelerator.device, accelerator.mixed_precision)
+        self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe.optimizer, model))
+        self.plain_model: PretextModel = accelerator.unwrap_model(self.model)
+        self.passes = recipe.train.passes(accelerator.num_processes)
+        self._cache: GradientCache | None = None
+        if recipe.train.micro_batch is not None and self.passes > 1:
+            self._cache = GradientCache(self.plain_model, accelerator, self._spectrogram, recipe.train.batch_size)
+        self.monitor = HealthMonitor(self.plain_model.health_rules())
+        self.step = 0
+        self._window = _Window()
+        # A look at a number on a GPU waits for all that is before it; on the CPU it is there already.
+        self._patient = accelerator.device.type == "cuda"
+        self._results: list[_Result] = []  # not looked at yet
+        self._waited = 0.0
+        self._timed = 0  # steps since the clock was read; of this process' life, unlike the window
+        self._since = time.perf_counter()
+        self._signal = StopSignal(accelerator.device, accelerator.num_processes)
+
+    def resume(self) -> None:
+        """Go back to the last checkpoint, or to the start when there is none yet."""
+        checkpoint = find_checkpoint(self.folder.checkpoints)
+        if checkpoint is not None:
+            state = load_checkpoint(checkpoint, model=self.plain_model, optimizer=self.optimizer.optimizer)
+            if state["data"] != self._data():
+                raise RunFolderError(
+                    f"{self.folder.path}: the data changed since the run began: {state['data']['clips']} clips then, "
+                    f"{len(self.dataset)} now",
+                    hint="restore the data, or start another run: the order of clips and the schedules depend on it",
+                )
+            self.step = state["step"]
+            self.monitor.counts = state["health_counts"]
+            self._window = _Window(**state["window"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.accelerator.is_main_process:
+            self.folder.cut_metrics(self.step)
+
+    def _data(self) -> dict[str, int]:
+        """What the order of clips and every schedule depend on."""
+        return {"clips": len(self.dataset), "steps": self.steps}
+
+    def fit(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            DivergedError: the loss is no longer finite; the last checkpoint is from before.
+            InterruptedRunError: SIGTERM came; a checkpoint was written.
+            KeyboardInterrupt: Ctrl-C came; a checkpoint was written.
+        """
+        train = self.recipe.train
+        every = max(1, steps_of(train.checkpoint_every, self.steps))
+        loader = batches(
+            self.dataset,
+            seed=self.recipe.seed,
+            first_sample=self.step * train.batch_size,
+            global_batch=train.batch_size,
+            steps=self.steps - self.step,
+            accumulate=self.passes,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            workers=resolve_workers(self.recipe.data.workers),
+        )
+        self.model.train()
+        self.reporter.start(self.step, self.steps)
+        self._since = time.perf_counter()
+        try:
+            with self._signal.caught():
+                if self.step == 0 and self._probe_due():
+                    self._probe()  # the untrained encoder: where the curve begins
+                while self.step < self.steps:
+                    self._update(loader)
+                    self.reporter.advance(self.step)
+                    stop = self._signal.asked()
+                    due = self.step % every == 0 or self.step == self.steps
+                    if stop or due or self._probe_due():
+                        self._checkpoint(due=due)
+                    if stop:
+                        self._leave()
+        finally:
+            self.reporter.close()
+
+    def _update(self, loader: Iterator[Batch]) -> None:
+        """Do one optimiser step and, when due, log it."""
+        train = self.recipe.train
+        done = self.step + 1
+        logged = done % train.log_every == 0 or done == self.steps or done == 1
+        rate = learning_rate(self.recipe.optimizer, train, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        outputs = self._backward_all(loader, measure=logged)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip)
+        if not self._patient:
+            self._check_norm(norm, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step = done
+        self.plain_model.after_step(done)
+        loss = torch.stack([output.loss.detach() for output in outputs]).mean()
+        self._results.append(_Result(done, mean_over_processes(loss), norm))
+        self._timed += 1
+        if logged or not self._patient:
+            self._look()
+        if logged:
+            metrics: dict[str, list[Tensor | float]] = {}
+            for output in outputs:
+                for name, value in output.metrics.items():
+                    metrics.setdefault(name, []).append(value)
+            figures = {name: float(sum(values) / len(values)) for name, values in metrics.items()}
+            self._log(figures, rate, float(norm))
+
+    def _next(self, loader: Iterator[Batch]) -> Batch:
+        """Wait for the next micro-batch and note how long it took."""
+        began = time.perf_counter()
+        batch = next(loader)
+        self._waited += time.perf_counter() - began
+        return batch
+
+    def _backward_all(self, loader: Iterator[Batch], measure: bool) -> list[PretextOutput]:
+        """Forward and backward of all micro-batches of a step, with one loss for each or one for all of them."""
+        if self._cache is not None:
+            batches = [self._next(loader) for _ in range(self.passes)]
+            return [self._cache.backward(batches, step=self.step, measure=measure)]
+        lasts = [False] * (self.passes - 1) + [True]
+        return [self._backward(self._next(loader), last, measure=measure and last) for last in lasts]
+
+    def _backward(self, batch: Batch, last: bool, measure: bool) -> PretextOutput:
+        """Forward and backward of one micro-batch; gradients meet over processes at the last one only."""
+        batch = batch.to(self.accelerator.device)
+        spectrogram = self._spectrogram(batch)  # [B, F, T] or [B, V, F, T]
+        given = {} if batch.captions is None else {"captions": batch.captions}
+        with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with self.accelerator.autocast():
+                output = self.model(
+                    spectrogram,
+                    **given,
+                    step=self.step,
+                    first_row=batch.first_row,
+                    global_rows=self.recipe.train.batch_size,
+                    measure=measure,
+                )
+            self.accelerator.backward(output.loss / self.passes)
+        # What is kept until all are done: numbers, not the graph.
+        return PretextOutput(output.loss.detach(), output.metrics)
+
+    def _spectrogram(self, batch: Batch) -> Tensor:
+        """Return the front end's ``[B, F, T]``, or ``[B, V, F, T]`` where clips have several readings."""
+        return spectrogram_of(batch, self.front_end)
+
+    def _look(self) -> None:
+        """Add the losses of the steps since the last look to the sums, and stop when one is not a number."""
+        for result in self._results:
+            self._check_norm(result.norm, result.step - 1)
+            value = float(result.loss)
+            self._check_finite("loss", value, result.step)
+            self._window.loss += value
+            self._window.steps += 1
+            self._window.checkpoint_loss += value
+            self._window.checkpoint_steps += 1
+        self._results.clear()
+
+    def _check_norm(self, norm: Tensor, step: int) -> None:
+        """Stop at a gradient that is no number; fp16 has a scale, which skips such a step and is lowered."""
+        if self.accelerator.scaler is None:
+            self._check_finite("gradient norm", float(norm), step)
+
+    def _check_finite(self, what: str, value: float, step: int) -> None:
+        """Stop before a number that is none reaches a checkpoint, and on the CPU the weights."""
+        if math.isfinite(value):
+            return
+        checkpoint = find_checkpoint(self.folder.checkpoints)
+        kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there was no checkpoint yet"
+        raise DivergedError(
+            f"{self.folder.path}: the {what} is {value} at step {step}; {kept}",
+            hint="lower optimizer.lr, lengthen train.warmup, or set train.precision = 'fp32'",
+        )
+
+    def _log(self, figures: dict[str, float], rate: float, norm: float) -> None:
+        """Write a line of metrics and hold it against the health rules."""
+        seconds = time.perf_counter() - self._since
+        batch_size = self.recipe.train.batch_size
+        row: dict[str, Any] = {
+            "step": self.step,
+            "samples_seen": self.step * batch_size,
+            "loss": self._window.loss / self._window.steps,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            **figures,
+        }
+        warnings = self.monitor.check(figures, self.step, self.steps)
+        row["health"] = {"ailing": self.monitor.ailing(), "warnings": warnings}
+        row["clips_per_second"] = self._timed * batch_size / max(seconds, 1e-9)
+        row["data_wait_share"] = min(1.0, self._waited / max(seconds, 1e-9))
+        if self.accelerator.is_main_process:
+            self.folder.append_metrics(row)
+            self.accelerator.log({k: v for k, v in row.items() if isinstance(v, float)}, step=self.step)
+        self.reporter.measured(self.step, {k: v for k, v in row.items() if isinstance(v, float)})
+        for warning in warnings:
+            self.reporter.say(f"step {self.step}: {warning}")
+        self._window.loss, self._window.steps = 0.0, 0
+        self._waited, self._timed, self._since = 0.0, 0, time.perf_counter()
+
+    def _checkpoint(self, *, due: bool) -> None:
+        """Write a checkpoint; the best is the one of the best probe so far.
+
+        Without probes a due one is the best when the mean loss since the last due one is the lowest so far. One that
+        nothing but a signal asked for leaves the window open, so that the resumed run goes on as if it had not stopped.
+        """
+        self._look()
+        window, best = self._window, False
+        if due:
+            mean = window.checkpoint_loss / window.checkpoint_steps
+            best = mean < window.best_loss and self._probes is None
+            window.best_loss = min(mean, window.best_loss)
+            window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
+        if self._probe_due():
+            best = self._probe()
+        # Every process under FSDP: each lends its shards, and the first writes.
+        if self.accelerator.is_main_process or self.recipe.train.strategy == "fsdp":
+            save_checkpoint(
+                self.folder.checkpoints,
+                model=self.plain_model,
+                optimizer=self.optimizer.optimizer,
+                state={
+                    "step": self.step,
+                    "samples_seen": self.step * self.recipe.train.batch_size,
+                    "data": self._data(),
+                    "health_counts": self.monitor.counts,
+                    "window": vars(window),
+                    "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
+                },
+                best=best,
+                keep=self.recipe.train.keep_checkpoints,
+                write=self.accelerator.is_main_process,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _probe_due(self) -> bool:
+        return self._probes is not None and self._probes.due(self.step)
+
+    def _probe(self) -> bool:
+        """Probe the encoder as it is, on the first process, and return whether it is the best so far."""
+        began = time.perf_counter()
+        backbone = self.plain_model.backbone.state_dict()
+        weights = {name: whole(value.detach()) for name, value in backbone.items()}  # every process under FSDP
+        best = False
+        if self._probes is not None and self.accelerator.is_main_process:
+            figures, merit = self._probes(weights, self.step)
+            best = self.step > 0 and merit is not None and merit > self._window.best_probe
+            if best and merit is not None:
+                self._window.best_probe = merit
+            seen = self.step * self.recipe.train.batch_size
+            self.folder.append_metrics({"step": self.step, "samples_seen": seen, "probe": figures, "best": best})
+            self.accelerator.log({f"probe/{name}": value for name, value in figures.items()}, step=self.step)
+            self.reporter.probed(self.step, figures, best=best)
+        self._since += time.perf_counter() - began  # no part of the time that training takes
+        return best
+
+    def _leave(self) -> None:
+        """End early, after a checkpoint."""
+        command = f"ssl-wb train '{self.folder.recipe}' --resume --out '{self.folder.path}'"
+        if self._signal.number == signal.SIGINT:
+            self.reporter.say(f"interrupted at step {self.step} of {self.steps}; to go on: {command}")
+            raise KeyboardInterrupt
+        raise InterruptedRunError(
+            f"{self.folder.path}: stopped at step {self.step} of {self.steps}", hint=f"to go on: {command}"
+        )

@@ -1,0 +1,1 @@
+"""What composes the rooms: pre-training with its probes, evaluation of runs."""

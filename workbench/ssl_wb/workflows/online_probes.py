@@ -1,0 +1,146 @@
+"""The probes of a run while it trains: the same clips, decoded once, embedded with the weights of the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.evaluation.embeddings import Decoded, decode_task, embed_task, token_counts
+from ssl_wb.plugin.base import steps_of
+from ssl_wb.plugin.evaluator import Evaluator, Level, Result
+from ssl_wb.pretext.build import build_backbone, crop_frames
+from ssl_wb.recipe.load import LoadedRecipe
+from ssl_wb.recipe.schema import SYNTHETIC
+from ssl_wb.runs.folder import RunFolder
+from ssl_wb.tasks.task import LoadedTask
+from ssl_wb.tasks.validation_subset import selection
+from ssl_wb.workflows.preflight import Sources, scenes_task
+
+__all__ = ["RunProbes", "probes_of"]
+
+#: One repetition: a curve of many points says how sure it is by itself.
+SEEDS = (0,)
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """An evaluator, its task without test clips, and the steps between two probes."""
+
+    name: str
+    evaluator: Evaluator
+    task: LoadedTask
+    every: int
+
+
+class RunProbes:
+    """The recipe's probes with ``every``.
+
+    Validation clips only, chosen by :func:`selection`: the checkpoint with the best probe has not seen a test clip.
+
+    Args:
+        loaded: the recipe.
+        probes: what is probed and how often.
+        front_end: with the data's statistics.
+        device: where the encoder computes.
+        steps: optimiser steps of the run.
+    """
+
+    def __init__(
+        self, loaded: LoadedRecipe, probes: list[_Probe], front_end: FrontEnd, device: torch.device, steps: int
+    ) -> None:
+        self._loaded, self._probes, self._steps = loaded, probes, steps
+        self._front_end, self._device = front_end, device
+        self._decoded: dict[int, list[Decoded]] = {}
+
+    @cached_property
+    def _encoder(self) -> FrozenEncoder:
+        """A frozen encoder of the run's shape; its weights are put in before each probe."""
+        backbone = build_backbone(self._loaded)
+        frames = crop_frames(self._loaded, backbone.patch[1])
+        return FrozenEncoder(self._front_end, backbone, frames).to(self._device)
+
+    def due(self, step: int) -> bool:
+        """Whether any probe runs at a step: one at 0, for the untrained encoder, and one at the end, always."""
+        return any(self._due(probe, step) for probe in self._probes)
+
+    def _due(self, probe: _Probe, step: int) -> bool:
+        return step % probe.every == 0 or step == self._steps
+
+    def __call__(self, weights: Mapping[str, Tensor], step: int) -> tuple[dict[str, float], float | None]:
+        """Probe an encoder.
+
+        Args:
+            weights: of the backbone, by name.
+            step: optimiser steps done.
+
+        Returns:
+            Scores by ``task/evaluator``, in the metric's own units; and what the best checkpoint has the most of: the
+            first probe's score, negative where less is better. None where the first probe is not due.
+        """
+        figures: dict[str, float] = {}
+        merit = None
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # training goes on as if nobody had asked
+            self._encoder.backbone.load_state_dict(weights)
+            embedded: dict[tuple[int, Level], NDArray[np.float32]] = {}
+            for probe in self._probes:
+                if not self._due(probe, step):
+                    continue
+                result = self._run(probe, embedded)
+                figures[f"{probe.task.name}/{probe.name}"] = result.mean
+                if probe is self._probes[0]:
+                    merit = result.mean if result.higher else -result.mean
+        return figures, merit
+
+    def _run(self, probe: _Probe, embedded: dict[tuple[int, Level], NDArray[np.float32]]) -> Result:
+        """Embed the probe's clips, unless another probe of this step had them ``embedded``, and probe them."""
+        task, level = probe.task, probe.evaluator.level
+        if id(task) not in self._decoded:
+            self._decoded[id(task)] = decode_task(task, self._encoder.sample_rate)
+        key = id(task), level
+        if key not in embedded:
+            embedded[key] = embed_task(self._encoder, task, level=level, decoded=self._decoded[id(task)])
+        frames = token_counts(embedded[key]) if level == "tokens" else None
+        return probe.evaluator(task.embedded(embedded[key], self._encoder, frames), SEEDS)
+
+
+def probes_of(
+    loaded: LoadedRecipe,
+    sources: Sources,
+    folder: RunFolder,
+    front_end: FrontEnd,
+    device: torch.device,
+    steps: int,
+) -> RunProbes | None:
+    """Build the recipe's probes with ``every``; None where it has none.
+
+    Args:
+        loaded: the recipe.
+        sources: its tasks, read.
+        folder: the run's, with the synthetic scenes where a probe is on them.
+        front_end: with the data's statistics.
+        device: where the encoder computes.
+        steps: optimiser steps of the run.
+    """
+    chosen = [one for one in loaded.evaluators if one.section.every is not None]
+    tasks: dict[tuple[str, str | None, int], LoadedTask] = {}
+    probes = []
+    for one in chosen:
+        section = one.section
+        assert section.every is not None
+        key = section.task, section.metric, section.every_clips
+        if key not in tasks:
+            scenes = section.task == SYNTHETIC
+            task = scenes_task(loaded, folder, section) if scenes else sources.tasks[section.task, section.metric]
+            tasks[key] = selection(task, section.every_clips)
+        every = max(1, steps_of(section.every, steps))
+        probes.append(_Probe(one.name, one.plugin(one.options), tasks[key], every))
+    return RunProbes(loaded, probes, front_end, device, steps) if probes else None

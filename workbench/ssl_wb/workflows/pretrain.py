@@ -1,0 +1,249 @@
+"""One run, from recipe to checkpoints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from ssl_wb.audio.clip import ClipSet
+from ssl_wb.audio.front_end import FrontEnd
+from ssl_wb.data.captions import CaptionTable
+from ssl_wb.data.clips import load_clips
+from ssl_wb.data.loading import CropDataset, check_batch
+from ssl_wb.data.statistics import measure
+from ssl_wb.errors import RunFolderError, UsageError
+from ssl_wb.plugin.registry import load_registry
+from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.pretext.plan import make_plan
+from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data
+from ssl_wb.recipe.schema import SYNTHETIC
+from ssl_wb.recipe.snapshot import resolved, to_toml
+from ssl_wb.runs.device import best_device, mixed_precision
+from ssl_wb.runs.environment import describe_environment
+from ssl_wb.runs.folder import RunFolder, write_atomically
+from ssl_wb.runs.sharding import check_strategy, sharding
+from ssl_wb.training.auto_micro_batch import find_passes
+from ssl_wb.training.kernels import attention_choice, check_speed
+from ssl_wb.training.launch import check_world
+from ssl_wb.training.loop import Trainer
+from ssl_wb.training.reporting import reporter_for
+from ssl_wb.training.schedule import total_steps
+from ssl_wb.workflows.online_probes import probes_of
+from ssl_wb.workflows.preflight import Sources, check_sources, scenes_of
+
+__all__ = ["default_run_folder", "train"]
+
+log = logging.getLogger("ssl_wb")
+
+
+def default_run_folder(recipe: str | Path) -> Path:
+    """Return ``runs/NAME`` below the working directory, NAME the recipe's file name."""
+    return Path("runs") / Path(recipe).stem
+
+
+def train(
+    recipe: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    cpu: bool = False,
+    processes: int | None = None,
+) -> Path:
+    """Pre-train an encoder.
+
+    Args:
+        recipe: a recipe file, or the name of a shipped one.
+        overrides: ``key.path=value`` settings, applied after the file.
+        out: the run folder; ``runs/NAME`` when None.
+        resume: go on with the run in the folder, with the recipe it was started with.
+        overwrite: throw away a run that is there.
+        quiet: no progress on stderr.
+        cpu: stay on the CPU where a GPU is at hand.
+        processes: how many processes there have to be on all machines; any number when None.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        RecipeError: mistakes in the recipe.
+        RunFolderError: the folder is taken, or there is nothing to resume.
+        UsageError: another number of processes than was asked for, a strategy that this machine cannot serve, or not
+            enough memory for a single clip.
+        DivergedError: the loss is no longer finite.
+        InterruptedRunError: the run was asked to stop and can be resumed.
+    """
+    folder = RunFolder(Path(out) if out is not None else default_run_folder(recipe))
+    if resume and overrides:
+        raise UsageError("--resume goes on with the recipe of the run", hint="leave out --set, or start another run")
+    folder.check(resume=resume, overwrite=overwrite)
+    loaded = load_recipe(folder.resolved) if resume else load_recipe(recipe, overrides)
+    require_data(loaded)
+    # Everything that can be wrong is found before anything is written, or thrown away.
+    sources = check_sources(loaded)
+    plan = make_plan(loaded)
+    accelerator = _accelerator(loaded, folder, cpu=cpu)
+    _check_machine(loaded, accelerator, processes)
+    loaded = find_passes(loaded, plan, accelerator)
+    _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
+    if loaded.recipe.train.trackers:
+        accelerator.init_trackers("metrics")
+    trainer = _trainer(loaded, folder, sources, accelerator, quiet=quiet)
+    if resume:
+        trainer.resume()
+    trainer.fit()
+    accelerator.end_training()
+    return folder.path
+
+
+def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accelerator:
+    """Build the engine with the recipe's precision and trackers."""
+    device = best_device(cpu=cpu)
+    trackers = list(loaded.recipe.train.trackers)
+    plugin = sharding(loaded.recipe.train.strategy, device)
+    if "WORLD_SIZE" not in os.environ:
+        # Accelerate keeps the precision of a process' first run; a second run in it may want another.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=mixed_precision(loaded.recipe.train.precision, device),
+            cpu=device.type == "cpu",
+            fsdp_plugin=plugin,
+            log_with=trackers or None,
+            project_dir=str(folder.path) if trackers else None,
+        )
+    except (ValueError, ImportError) as error:
+        raise UsageError(
+            f"training cannot start: {error}",
+            hint="precision 'auto' takes what the device has; trackers need pip install 'ssl-wb[tensorboard]'",
+        ) from error
+    missing = [name for name in trackers if name not in {tracker.value for tracker in accelerator.log_with}]
+    if missing:
+        raise UsageError(
+            f"train.trackers: {', '.join(missing)} is not installed", hint="pip install 'ssl-wb[tensorboard]'"
+        )
+    return accelerator
+
+
+def _check_machine(loaded: LoadedRecipe, accelerator: Accelerator, processes: int | None) -> None:
+    """Refuse processes, a strategy, a batch or kernels that cannot be as the recipe and the caller want them."""
+    section, world = loaded.recipe.train, accelerator.num_processes
+    check_world(world, processes)
+    check_strategy(section.strategy, accelerator.distributed_type.value)
+    check_batch(section.batch_size, world, section.passes(world))
+    check_speed(loaded, accelerator)
+
+
+def _fill(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, resume: bool, overwrite: bool) -> None:
+    """Make the run folder, or make ready to go on in it."""
+    accelerator.wait_for_everyone()  # all have checked the folder before one of them fills it
+    if accelerator.is_main_process:
+        folder.prepare(resume=resume, overwrite=overwrite)
+        _record(folder, loaded, accelerator, resume=resume)
+    accelerator.wait_for_everyone()
+
+
+def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, resume: bool) -> None:
+    """Write down what is run and on what; a resumed run adds where it goes on."""
+    environment = describe_environment(
+        device=accelerator.device,
+        processes=accelerator.num_processes,
+        strategy=loaded.recipe.train.strategy,
+        precision=accelerator.mixed_precision,
+        seed=loaded.recipe.seed,
+        registry=load_registry(),
+        attention=attention_choice(loaded.backbone.options),
+    )
+    if resume:
+        before = json.loads(folder.environment.read_text(encoding="utf-8"))
+        before.setdefault("resumed", []).append(environment)
+        folder.write_json(folder.environment, before)
+        return
+    write_atomically(folder.recipe, loaded.source)
+    environment["recipe"] = {"path": str(loaded.path), "overrides": list(loaded.overrides)}
+    folder.write_json(folder.environment, environment)
+    # Last, because its presence makes the folder a run that can be resumed.
+    write_atomically(folder.resolved, to_toml(resolved(loaded)))
+
+
+def _trainer(
+    loaded: LoadedRecipe,
+    folder: RunFolder,
+    sources: Sources,
+    accelerator: Accelerator,
+    *,
+    quiet: bool,
+) -> Trainer:
+    """Put data, front end, model and probes together."""
+    recipe, augment = loaded.recipe, sources.augment
+    clips = sources.clips
+    if clips is None or any(one.section.every and one.task == SYNTHETIC for one in loaded.evaluators):
+        with accelerator.main_process_first():
+            manifest = scenes_of(loaded, folder)
+        clips = load_clips(manifest) if clips is None else clips
+    steps = total_steps(recipe.train, len(clips))
+    model = build_model(loaded, steps)
+    frames = crop_frames(loaded, model.backbone.patch[1])
+    samples = FrontEnd(recipe.front_end, 0.0, 1.0).samples_of(frames)
+    with accelerator.main_process_first():
+        statistics = _statistics(folder, loaded, clips, samples)
+        captions = CaptionTable.build(clips, recipe.data.captions) if recipe.data.captions is not None else None
+    dataset = CropDataset(
+        clips,
+        recipe.front_end.sample_rate,
+        samples,
+        recipe.seed,
+        recipe.data.short,
+        augment=augment,
+        views=model.masker.views if augment else 1,
+        captions=captions,
+    )
+    if accelerator.is_main_process:
+        log.info(
+            "%d clips; %d steps of %d clips; %.2f M trained parameters; log-mel mean %.3f, std %.3f",
+            len(clips),
+            steps,
+            recipe.train.batch_size,
+            sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6,
+            statistics["mean"],
+            statistics["std"],
+        )
+    front_end = FrontEnd(recipe.front_end, statistics["mean"], statistics["std"])
+    return Trainer(
+        recipe=recipe,
+        folder=folder,
+        model=model,
+        front_end=front_end,
+        dataset=dataset,
+        accelerator=accelerator,
+        reporter=reporter_for(main_process=accelerator.is_main_process, quiet=quiet),
+        steps=steps,
+        probes=probes_of(loaded, sources, folder, front_end, accelerator.device, steps),
+    )
+
+
+def _statistics(folder: RunFolder, loaded: LoadedRecipe, clips: ClipSet, samples: int) -> dict[str, Any]:
+    """Return the run's normalisation statistics: its own once written, the recipe's, or measured."""
+    if folder.statistics.is_file():
+        try:
+            kept: dict[str, Any] = json.loads(folder.statistics.read_text(encoding="utf-8"))
+            return kept
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunFolderError(f"{folder.statistics}: cannot be read ({error})", hint="start a new run") from error
+    front_end = loaded.recipe.front_end
+    if front_end.mean is not None and front_end.std is not None:
+        values: dict[str, Any] = {"mean": front_end.mean, "std": front_end.std, "source": "recipe"}
+    else:
+        values = asdict(measure(clips, front_end, samples)) | {"source": "measured"}
+    folder.write_json(folder.statistics, values)
+    return values
