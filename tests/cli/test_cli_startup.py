@@ -11,11 +11,10 @@ import pytest
 LATER = ("accelerate", "sklearn", "scipy", "matplotlib", "torchaudio", "xformers", "datasets", "audiomentations")
 
 SCRIPT = """
-import gc, sys
+import sys
 from ssl_wb.cli.main import run
 code = run(sys.argv[1:])
-assert gc.isenabled()
-print("\\nimported:", *(name for name in sys.modules if "." not in name or name == "torch._dynamo"), file=sys.stderr)
+print("\\nimported:", *(name for name in sys.modules if "." not in name), file=sys.stderr)
 sys.exit(code)
 """
 
@@ -38,4 +37,4 @@ def test_help_imports_no_torch_and_no_numpy(words):
 def test_checks_import_only_what_they_check_with(words):
     names = imported(*words)
     assert "torch" in names
-    assert not names & {"torch._dynamo", *LATER}
+    assert not names & set(LATER)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json, echo_table
-from ssl_wb.cli.quick import without_collector
 from ssl_wb.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -55,10 +54,9 @@ def list_plugins(
 ) -> None:
     """List the installed plugins, those that do not work too."""
     wanted = _kind(kind) if kind else None
-    with without_collector():
-        from ssl_wb.plugin.registry import load_registry
+    from ssl_wb.plugin.registry import load_registry
 
-        registry = load_registry()
+    registry = load_registry()
     # A plugin that failed before it could name its kind may be of any: it is shown with every one.
     records = [record for record in registry.records if not wanted or record.kind in (wanted, None)]
     if as_json:

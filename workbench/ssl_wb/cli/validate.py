@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json
-from ssl_wb.cli.quick import without_collector
 from ssl_wb.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,10 +26,9 @@ def validate(
     as_json: Annotated[bool, JsonFlag] = False,
 ) -> None:
     """Check a recipe: keys, plugins, shapes, data; print what it amounts to."""
-    with without_collector():
-        from ssl_wb.recipe.load import load_recipe
+    from ssl_wb.recipe.load import load_recipe
 
-        facts = _facts(load_recipe(recipe, settings or ()))
+    facts = _facts(load_recipe(recipe, settings or ()))
     if as_json:
         echo_json(facts)
         return
@@ -42,7 +40,6 @@ def validate(
 
 def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return what the recipe amounts to, as plain values."""
-    from ssl_wb.cli.uncompiled import uncompiled
     from ssl_wb.data.captions import check_captions
     from ssl_wb.pretext.plan import make_plan
     from ssl_wb.recipe.schema import SYNTHETIC
@@ -52,8 +49,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
 
     sources = check_sources(loaded)
     clips, tasks = sources.clips, sources.tasks
-    with uncompiled():
-        plan = make_plan(loaded)
+    plan = make_plan(loaded)
     data, train = loaded.recipe.data, loaded.recipe.train
     device = best_device()
     precision = mixed_precision(train.precision, device)
