@@ -157,7 +157,7 @@ def test_masker_lists():
     assert [choice.text for choice in choices] == [
         *("random", "dwm", "sgim:layer=3,start=0", "time-frequency:pair=[1,2]"),
     ]
-    assert choices[2].options == ("layer=3", "start=0")
+    assert choices[2].settings == ("layer=3", "start=0")
     for wrong in ("layer=3", "dwm,,ibm", "dwm:hint"):
         with pytest.raises(UsageError):
             parse_maskers(wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,9 @@ import torch
 from ssl_wb.bench.timed_trainer import Entry
 from ssl_wb.errors import UsageError
 from ssl_wb.plugin.registry import load_registry
+from ssl_wb.recipe import masker_argument
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
+from ssl_wb.recipe.masker_argument import MaskerArgument
 from ssl_wb.runs.device import mixed_precision
 from ssl_wb.training.memory import free_bytes
 
@@ -26,15 +28,6 @@ _SIZES = ("tiny", "small", "base")
 _GIBIBYTE = 2**30
 #: Share of the free memory that is taken: the need is an estimate, and others may want some.
 _TAKEN = 0.9
-
-
-@dataclass(frozen=True)
-class MaskerChoice:
-    """One masker of ``--maskers``: text as typed, name, ``key=value`` options."""
-
-    text: str
-    name: str
-    options: tuple[str, ...] = ()
 
 
 def _with_batch(overrides: Sequence[str], batch: int | None) -> list[str]:
@@ -66,48 +59,22 @@ def _load(recipe: str | Path, overrides: Sequence[str]) -> LoadedRecipe:
     return loaded
 
 
-def _pieces(text: str) -> list[str]:
-    """Split at commas outside brackets and quotes."""
-    pieces, depth, quote = [""], 0, ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'":
-            quote = letter
-        depth += (letter in "[{") - (letter in "]}") if not quote else 0
-        if letter == "," and not quote and depth == 0:
-            pieces.append("")
-        else:
-            pieces[-1] += letter
-    return [piece.strip() for piece in pieces]
-
-
-def parse_maskers(text: str) -> list[MaskerChoice]:
-    """Read ``random,dwm,sgim:layer=3,start=0``: what has a ``=`` and no name in front belongs to the masker before.
-
-    ``random``, with which the others are compared, comes first, and is added where it is missing.
+def parse_maskers(text: str) -> list[MaskerArgument]:
+    """Read ``--maskers``; ``random``, with which the others are compared, comes first and is added where missing.
 
     Raises:
         UsageError: an option without a masker, or an empty name.
     """
-    choices: list[MaskerChoice] = []
-    for piece in _pieces(text):
-        name, colon, option = piece.partition(":")
-        if "=" in name:
-            if not choices:
-                raise UsageError(f"--maskers {text}: {piece} comes before any masker")
-            last = choices[-1]
-            choices[-1] = MaskerChoice(f"{last.text},{piece}", last.name, (*last.options, piece))
-        elif not name or (colon and "=" not in option):
-            raise UsageError(f"--maskers {text}: expected NAME or NAME:KEY=VALUE,..., found {piece!r}")
-        else:
-            choices.append(MaskerChoice(piece, name, (option,) if option else ()))
-    plain = MaskerChoice("random", "random")
-    return [plain, *(choice for choice in choices if choice != plain)]
+    try:
+        found = masker_argument.parse_maskers(text)
+    except ValueError as error:
+        raise UsageError(f"--maskers {text}: {error}", hint="NAME or NAME:KEY=VALUE,..., separated by commas") from None
+    random = MaskerArgument("random", "random")
+    return [random, *(one for one in found if one != random)]
 
 
 def masker_entries(
-    recipe: str | Path, overrides: Sequence[str], batch: int | None, choices: Sequence[MaskerChoice]
+    recipe: str | Path, overrides: Sequence[str], batch: int | None, choices: Sequence[MaskerArgument]
 ) -> list[Entry]:
     """Load a recipe once for each masker; the recipe's ratio and views go to each that has such options.
 
@@ -122,7 +89,7 @@ def masker_entries(
     for choice in choices:
         fields = load_registry().get("masker", choice.name).Options.model_fields
         settings = [f"masker.{key}={value}" for key, value in kept.items() if key in fields and value is not None]
-        settings = [f"masker.name='{choice.name}'", *settings, *(f"masker.{option}" for option in choice.options)]
+        settings = [f"masker.name='{choice.name}'", *settings, *(f"masker.{setting}" for setting in choice.settings)]
         entries.append(Entry(choice.text, load_recipe(recipe, [*base.overrides, *settings])))
     return entries
 
