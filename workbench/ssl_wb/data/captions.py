@@ -7,11 +7,9 @@ import importlib
 import importlib.util
 import json
 import logging
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.data.order import random_below
 from ssl_wb.errors import DataError
-from ssl_wb.files import cache_files, may_write
+from ssl_wb.files import cache_files, may_write, written_aside
 from ssl_wb.recipe.schema import CaptionsSection
 
 __all__ = ["HASHING", "CaptionCounts", "CaptionTable", "check_captions"]
@@ -247,22 +245,17 @@ def _mapped(place: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
 def _made(wanted: _Wanted, section: CaptionsSection, shape: tuple[int, int], places: list[Path]) -> NDArray[np.float32]:
     """Make the table ``[n, C]`` and keep it in the first place that takes it; in memory where none does."""
     for place in places:
-        aside = place.with_name(f"{place.name}.{os.getpid()}")
         try:
             if not may_write(place.parent) or shutil.disk_usage(place.parent).free < 4 * shape[0] * shape[1]:
                 continue
-            with aside.open("wb") as file:
+            with written_aside(place) as aside, aside.open("wb") as file:
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 for chunk in _chunks(wanted, section):
                     file.write(chunk.astype("<f4").tobytes())
-            aside.replace(place)  # nobody ever reads half a table
         except OSError as error:
             log.debug("captions not kept in %s: %s", place, error)
             continue
-        finally:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
         kept = _mapped(place, shape)
         if kept is not None:
             return kept

@@ -6,11 +6,9 @@ import hashlib
 import io
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +19,9 @@ from numpy.typing import NDArray
 
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import info, read
-from ssl_wb.data.arrow import INFO, STATE, missing_package, read_dataset
+from ssl_wb.data.arrow import STATE, missing_package, read_dataset
 from ssl_wb.errors import AudioError, DataError, UsageError
+from ssl_wb.files import written_aside
 
 __all__ = ["FORMATS", "Packed", "pack_clips"]
 
@@ -100,40 +99,35 @@ def pack_clips(
         import datasets  # noqa: F401 - before the work and not after it
     except ImportError as error:
         raise missing_package("packing", error) from error
-    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     packed = Packed()
     try:
-        aside.mkdir(parents=True)
-        writer = _Writer(aside, clips, encoding)
-        with writer:
-            for clip, encoded in _encoded(clips, sample_rate, encoding, threads):
-                if isinstance(encoded, AudioError):
-                    packed.skipped.append(encoded.message)
-                else:
-                    writer.add(clip, encoded.content)
-                    packed.clips += 1
-                    packed.seconds += encoded.seconds
-                    packed.bytes += len(encoded.content)
-                    packed.clipped += encoded.clipped
-                progress(packed.clips + len(packed.skipped))
-        if not packed.clips:
-            raise AudioError(
-                f"{clips.source}: none of the {len(clips)} clips could be read:\n"
-                + "\n".join(f"  - {message}" for message in packed.skipped[:10]),
-                hint="Is this the right folder or manifest? Nothing was written.",
-            )
-        writer.finish()
-        rows = len(read_dataset(aside)[0])
-        if rows != packed.clips:
-            raise DataError(f"{out}: {rows} rows came out of {packed.clips} clips", hint="Is the disk sound?")
-        aside.rename(out)
+        with written_aside(out) as aside:
+            aside.mkdir()
+            with _Writer(aside, clips, encoding) as writer:
+                for clip, encoded in _encoded(clips, sample_rate, encoding, threads):
+                    if isinstance(encoded, AudioError):
+                        packed.skipped.append(encoded.message)
+                    else:
+                        writer.add(clip, encoded.content)
+                        packed.clips += 1
+                        packed.seconds += encoded.seconds
+                        packed.bytes += len(encoded.content)
+                        packed.clipped += encoded.clipped
+                    progress(packed.clips + len(packed.skipped))
+            if not packed.clips:
+                raise AudioError(
+                    f"{clips.source}: none of the {len(clips)} clips could be read:\n"
+                    + "\n".join(f"  - {message}" for message in packed.skipped[:10]),
+                    hint="Is this the right folder or manifest? Nothing was written.",
+                )
+            writer.finish()
+            rows = len(read_dataset(aside)[0])
+            if rows != packed.clips:
+                raise DataError(f"{out}: {rows} rows came out of {packed.clips} clips", hint="Is the disk sound?")
     except OSError as error:
         raise DataError(
             f"{out}: cannot be written ({error})", hint="Is the disk full, or the folder not yours to write in?"
         ) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(aside)
     return packed
 
 
@@ -265,9 +259,6 @@ class _Writer:
             "_split": None,
         }
         (self.folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
-        for name in (STATE, INFO):  # a rename after these are on the disk never shows a data set without them
-            with (self.folder / name).open("rb") as file:
-                os.fsync(file.fileno())
 
     def _flush(self) -> None:
         """Write the waiting rows as a record batch, into a new file where the last is full."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from ssl_wb.data.synthesis import DISTRACTORS, KINDS, draw_event, noise, render
 from ssl_wb.errors import DataError
+from ssl_wb.files import write_atomically
 from ssl_wb.recipe.schema import ScenesSection
 
 __all__ = ["KINDS", "scene", "split_of", "write_scenes"]
@@ -94,10 +94,11 @@ def write_scenes(folder: Path, section: ScenesSection, sample_rate: int = 16000)
         for index in range(section.clips):
             wave, label = scene(section.seed, index, seconds=section.seconds, sample_rate=sample_rate)
             name = f"{index:05d}-{label}.flac"
-            _put(folder / name, _flac(wave, sample_rate))
+            # Not flushed to the disk one by one, which would take longer than to synthesise them.
+            write_atomically(folder / name, _flac(wave, sample_rate), sync=False)
             rows.append([name, label, split_of(index)])
-        _put(manifest, "".join(",".join(row) + "\n" for row in rows).encode())
-        _put(record, wanted.encode())  # last: its presence says that all is there
+        write_atomically(manifest, "".join(",".join(row) + "\n" for row in rows))
+        write_atomically(record, wanted)  # last: its presence says that all is there
     except (OSError, soundfile.SoundFileError) as error:
         raise DataError(
             f"{folder}: the sound scenes cannot be written ({error})",
@@ -111,10 +112,3 @@ def _flac(wave: NDArray[np.float32], sample_rate: int) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, wave, sample_rate, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write aside and rename: processes that write the same scenes at once never see half a file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    aside.replace(path)

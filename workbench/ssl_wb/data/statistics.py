@@ -6,8 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.loading import CropDataset
 from ssl_wb.data.order import clips_for
 from ssl_wb.errors import DataError
-from ssl_wb.files import cache_files, may_write
+from ssl_wb.files import cache_files, may_write, write_atomically
 from ssl_wb.recipe.schema import FrontEndSection
 
 __all__ = ["Statistics", "measure"]
@@ -136,17 +134,13 @@ def _entries(place: Path) -> dict[str, object]:
 
 
 def _keep(place: Path, key: str, statistics: Statistics) -> bool:
-    """Write aside and rename, so that nobody ever reads half a file; False where that is impossible."""
+    """Add an entry to a cache file; False where it cannot be written."""
     entries = _entries(place) | {key: asdict(statistics)}
-    aside = place.with_name(f"{place.name}.{os.getpid()}")
     try:
         if not may_write(place.parent):
             return False
-        aside.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        aside.replace(place)
+        write_atomically(place, json.dumps(entries, indent=1))
     except OSError as error:
         log.debug("statistics not kept in %s: %s", place, error)
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         return False
     return True

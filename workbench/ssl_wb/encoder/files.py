@@ -18,6 +18,7 @@ from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external.base import ForeignEncoder
 from ssl_wb.encoder.uncertainty import HeldOut
 from ssl_wb.errors import AudioError, DataError, UsageError
+from ssl_wb.files import written_aside
 
 __all__ = ["Embeddings", "check_ending", "embed_clips", "gather_clips", "write_embeddings"]
 
@@ -124,10 +125,9 @@ def write_embeddings(out: Path, embeddings: Embeddings) -> None:
         UsageError: another ending, or parquet without pyarrow.
     """
     check_ending(out)
-    aside = out.with_name(f".{out.name}.part{out.suffix}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".npz":
-        np.savez(aside, **embeddings.columns())  # type: ignore[arg-type]
+        with written_aside(out) as aside, aside.open("wb") as file:  # given a name, numpy would add .npz to it
+            np.savez(file, **embeddings.columns())  # type: ignore[arg-type]
     else:
         import pyarrow
         from pyarrow import parquet
@@ -138,8 +138,8 @@ def write_embeddings(out: Path, embeddings: Embeddings) -> None:
             else pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), values.shape[1])
             for name, values in embeddings.columns().items()
         }
-        parquet.write_table(pyarrow.table(columns), aside)
-    aside.replace(out)
+        with written_aside(out) as aside:
+            parquet.write_table(pyarrow.table(columns), aside)
 
 
 def check_ending(out: Path) -> None:

@@ -36,7 +36,7 @@ from torch import nn
 
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import StoredAudio
-from ssl_wb.files import may_write
+from ssl_wb.files import cache_folder, may_write, written_aside
 from ssl_wb.plugin.evaluator import Encoder, Level
 
 __all__ = ["EmbeddingCache", "clips_digest", "encoder_digest", "user_folder"]
@@ -53,11 +53,8 @@ SHOWN = 20
 
 def user_folder() -> Path | None:
     """Return where embeddings of encoders without a run folder are kept, None where there is no home folder."""
-    try:
-        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # no home folder, as in some containers
-        return None
-    return Path(root) / "ssl-wb" / "embeddings"
+    cache = cache_folder()
+    return None if cache is None else cache / "embeddings"
 
 
 def encoder_digest(encoder: Encoder) -> str | None:
@@ -221,14 +218,9 @@ def _load(path: Path, clips: int) -> NDArray[np.float32] | None:
 
 def _keep(path: Path, values: NDArray[np.float32]) -> None:
     """Write embeddings, whole or not at all; a folder that cannot be written costs time only."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        if not may_write(path.parent):
-            return
-        with aside.open("wb") as file:
-            np.save(file, values, allow_pickle=False)
-        aside.replace(path)
+        if may_write(path.parent):
+            with written_aside(path) as aside, aside.open("wb") as file:
+                np.save(file, values, allow_pickle=False)
     except OSError as error:
         log.warning("%s: embeddings could not be kept (%s)", path, error)
-        with suppress(OSError):
-            aside.unlink()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_wb.errors import UsageError
+from ssl_wb.files import write_atomically
 from ssl_wb.report.masks import MaskPreview, MaskRow, MaskView
 
 if TYPE_CHECKING:
@@ -89,14 +89,9 @@ def save_picture(figure: Figure, out: Path) -> None:
     metadata: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(ending, {})
     with rc_context({"svg.hashsalt": "ssl-wb"}):
         figure.savefig(drawn, format=ending, dpi=DPI, metadata=metadata)
-    aside = out.with_name(f".{out.name}.part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(_fewer_colours(drawn) if ending == "png" else drawn.getvalue())
-        aside.replace(out)
+        write_atomically(out, _fewer_colours(drawn) if ending == "png" else drawn.getvalue())
     except OSError as failure:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise UsageError(f"cannot write {out}: {failure.strerror or failure}", hint="name another file") from None
 
 

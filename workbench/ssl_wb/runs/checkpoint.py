@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ssl_wb.errors import RunFolderError
-from ssl_wb.runs.folder import write_atomically
+from ssl_wb.files import write_atomically, written_aside
 from ssl_wb.runs.sharding import shard_as, whole
 
 __all__ = ["find_checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
@@ -39,15 +38,6 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
         number, name = key.split("/", 1)
         state.setdefault(int(number), {})[name] = shard_as(value, parameters[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or folder to disk, so that a rename never points at data that is not there yet."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def save_checkpoint(
@@ -78,19 +68,15 @@ def save_checkpoint(
     moments = _optimizer_tensors(optimizer)
     if not write:
         return final
-    aside = folder / f".{final.name}.part"
     for left in folder.glob(".step-*.part"):  # by a run that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
-    aside.mkdir(parents=True)
-    save_file(weights, aside / MODEL)
-    save_file(moments, aside / OPTIMIZER)
-    (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
-    for name in (MODEL, OPTIMIZER, STATE):
-        _sync(aside / name)
-    if final.exists():
-        shutil.rmtree(final)
-    aside.replace(final)
-    _sync(folder)
+    with written_aside(final) as aside:
+        aside.mkdir()
+        save_file(weights, aside / MODEL)
+        save_file(moments, aside / OPTIMIZER)
+        (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
+        if final.exists():
+            shutil.rmtree(final)
     if best:  # first: a resumed run starts from `last` and takes it that `best` is in place
         write_atomically(folder / "best", final.name + "\n")
     write_atomically(folder / "last", final.name + "\n")

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ssl_wb.errors import RunFolderError
+from ssl_wb.files import write_atomically
 
-__all__ = ["RunFolder", "write_atomically"]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file aside and rename it, so that a reader sees the old one or the new one, whole."""
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+__all__ = ["RunFolder"]
 
 
 class RunFolder:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ssl_wb.errors import ExitCode, UsageError, WorkbenchError
+from ssl_wb.files import write_atomically
 
 __all__ = ["Machines", "check_world", "is_launched", "launch", "reporting_failure"]
 
@@ -138,9 +139,7 @@ def _leave(folder: Path, message: str, hint: str, code: int, error: BaseExceptio
     rank = int(os.environ["RANK"])
     trace = "".join(traceback.format_exception(error))
     failure = _Failure(rank, message, hint, code, trace, time.time())
-    aside = folder / f".{rank}.part"
-    aside.write_text(json.dumps(asdict(failure)), encoding="utf-8")
-    aside.replace(folder / f"{rank}.json")
+    write_atomically(folder / f"{rank}.json", json.dumps(asdict(failure)))
     raise SystemExit(code)
 
 

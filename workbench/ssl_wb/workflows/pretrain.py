@@ -20,6 +20,7 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import CropDataset, check_batch
 from ssl_wb.data.statistics import measure
 from ssl_wb.errors import RunFolderError, UsageError
+from ssl_wb.files import write_atomically
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.pretext.build import build_model, crop_frames
 from ssl_wb.pretext.plan import make_plan
@@ -28,7 +29,7 @@ from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.recipe.snapshot import resolved, to_toml
 from ssl_wb.runs.device import best_device, mixed_precision
 from ssl_wb.runs.environment import describe_environment
-from ssl_wb.runs.folder import RunFolder, write_atomically
+from ssl_wb.runs.folder import RunFolder
 from ssl_wb.runs.sharding import check_strategy, sharding
 from ssl_wb.training.auto_micro_batch import find_passes
 from ssl_wb.training.kernels import attention_choice, check_speed

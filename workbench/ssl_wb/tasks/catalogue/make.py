@@ -7,12 +7,12 @@ import io
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ssl_wb.errors import DataError, UsageError
+from ssl_wb.files import write_atomically
 from ssl_wb.tasks.catalogue.description import Row, TaskDescription
 
 __all__ = ["Made", "make_manifest"]
@@ -186,13 +186,8 @@ def _table(task: TaskDescription, rows: Sequence[Row], folder: Path) -> str:
 
 
 def _write(out: Path, text: str) -> None:
-    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8", newline="")
-        aside.replace(out)
+        write_atomically(out, text)
     except (OSError, UnicodeEncodeError) as failure:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         reason = getattr(failure, "strerror", None) or failure
         raise UsageError(f"cannot write {out}: {reason}", hint="name another file") from None
