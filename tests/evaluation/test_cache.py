@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from task_fakes import Spectrum, labelled, write_manifest
 
 from ssl_wb.api import Evaluator
 from ssl_wb.audio.front_end import FrontEnd
@@ -24,6 +23,7 @@ from ssl_wb.evaluation.runner import probe
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb.tasks.task import load_task
+from task_fakes import Spectrum, labelled, write_manifest
 
 
 @pytest.fixture(scope="module")

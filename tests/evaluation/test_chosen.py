@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import tomli_w
-from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 from ssl_wb.errors import RunFolderError
 from ssl_wb.evaluation.checkpoint_leakage import with_choice_noted
@@ -12,7 +11,8 @@ from ssl_wb.evaluation.runner import evaluate_runs
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.tasks.task import load_task
-from ssl_wb.tasks.validation_subset import selection
+from ssl_wb.tasks.validation_subset import validation_subset
+from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_folds_that_chose_best_are_noted_with_their_count(tmp_path, folds):
     run = run_with(tmp_path / "run", (folds, {"every": 0.5}))
     ((note,),) = notes(run, folds)
     # Fold 0 is kept from the run; the 60 clips of the other two are not.
-    assert len(selection(load_task(folds), 2000).clips) == 60
+    assert len(validation_subset(load_task(folds), 2000).clips) == 60
     assert "'best' of fine was chosen by a probe that saw 60 of the 90 test clips" in note
     few = run_with(tmp_path / "few", (folds, {"every": 0.5, "every_clips": 30}))
     assert "saw 30 of the 90" in notes(few, folds)[0][0]

@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 from ssl_wb.cli.main import run as ssl_wb
+from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from task_fakes import Spectrum, labelled, write_manifest
 
 from ssl_wb.errors import AudioError, DataError
 from ssl_wb.evaluation.baselines import LogMelSegments, LogMelStatistics, baselines
 from ssl_wb.evaluation.embeddings import embed_task
 from ssl_wb.tasks.task import load_task
+from task_fakes import Spectrum, labelled, write_manifest
 
 
 @pytest.fixture

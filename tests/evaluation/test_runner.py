@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
@@ -18,6 +17,7 @@ from ssl_wb.evaluation.runner import evaluate_run, evaluate_runs, probe
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb.tasks.task import load_task
+from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 
 @pytest.fixture

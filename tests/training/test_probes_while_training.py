@@ -18,7 +18,7 @@ from ssl_wb.errors import DataError, InterruptedRunError, RecipeError
 from ssl_wb.runs.checkpoint import find_checkpoint, load_weights
 from ssl_wb.tasks.splits import divide
 from ssl_wb.tasks.task import LoadedTask, load_task
-from ssl_wb.tasks.validation_subset import selection
+from ssl_wb.tasks.validation_subset import validation_subset
 from ssl_wb.training.loop import Trainer
 from ssl_wb.workflows.online_probes import RunProbes
 from ssl_wb.workflows.pretrain import train
@@ -173,7 +173,7 @@ def test_a_selection_has_no_test_clip_and_divides_the_rest(seed, count, most, co
         None: {},
     }[column]
     task = fake(count, random.permuted(labels) if column is None else labels, **parts)
-    chosen = selection(task, most)
+    chosen = validation_subset(task, most)
     (split,) = chosen.splits
     used = np.concatenate([split.train, split.validation, split.test])
     assert sorted(used) == list(range(len(chosen.clips)))  # each clip in one part
@@ -193,4 +193,4 @@ def test_a_selection_of_a_manifest_says_what_is_too_few(tmp_path, task):
         for number, part in enumerate(["train", "train", "train", "train", "test", "test"]):
             table.writerow([task.parent / f"{number}.wav", "low" if number % 2 else "high", part])
     with pytest.raises(DataError, match="too few to hold some out"):
-        selection(load_task(tmp_path / "few.csv"), 100)
+        validation_subset(load_task(tmp_path / "few.csv"), 100)

@@ -79,7 +79,7 @@ def make(
 ) -> None:
     """Write a task's manifest from the files of its download, and say what is missing."""
     from ssl_wb.tasks.catalogue import find_task
-    from ssl_wb.tasks.catalogue.make import make_manifest
+    from ssl_wb.tasks.make import make_manifest
 
     made = make_manifest(
         find_task(name), root.expanduser(), out.expanduser(), allow_missing=allow_missing, overwrite=overwrite

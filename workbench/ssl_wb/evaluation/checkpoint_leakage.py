@@ -15,7 +15,7 @@ from ssl_wb.errors import RunFolderError, WorkbenchError
 from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask, load_task
-from ssl_wb.tasks.validation_subset import selection
+from ssl_wb.tasks.validation_subset import validation_subset
 
 __all__ = ["with_choice_noted"]
 
@@ -65,7 +65,7 @@ def _chosen_with(run: Path) -> set[Hashable]:
         return set()
     try:
         task = load_task(Path(first["task"]), metric=first.get("metric"))
-        return {_key(clip) for clip in selection(task, first["every_clips"]).clips}
+        return {_key(clip) for clip in validation_subset(task, first["every_clips"]).clips}
     except WorkbenchError:  # moved since; a task of the same clips elsewhere would have other paths
         return set()
 

@@ -1,1 +1,1 @@
-"""Labelled clips and how they are divided into train, validation and test."""
+"""What a task is: labelled clips, their splits or folds, and manifests made from original downloads."""

@@ -1,4 +1,4 @@
-"""What a manifest says about its task as a whole: the domain it belongs to and the metric it is reported in."""
+"""What is known of a task before its clips are read: its domain and the metric that is reported."""
 
 from __future__ import annotations
 
@@ -8,61 +8,60 @@ from pathlib import Path
 
 from ssl_wb.errors import DataError
 
-__all__ = ["About", "about"]
+__all__ = ["TaskMetadata", "task_metadata"]
 
-#: Columns of a manifest that speak of the whole task.
+#: Columns of a manifest that describe the whole task.
 COLUMNS = ("domain", "metric")
 
 
 @dataclass(frozen=True)
-class About:
-    """What is known of a task before its clips are read.
+class TaskMetadata:
+    """Domain and metric of a task.
 
     Attributes:
-        domain: its group in tables; None where nobody says.
-        metric: what papers report of it, as it is written; None where nobody says.
+        domain: its group in tables; None if it has none.
+        metric: name of the metric that is reported, as written in the manifest; None if it is not given.
     """
 
     domain: str | None = None
     metric: str | None = None
 
 
-def about(manifest: Path) -> About:
+def task_metadata(manifest: Path) -> TaskMetadata:
     """Return what a manifest says about its task.
 
-    Each is what the column of that name says, if that is the same on all lines; otherwise what is known of the shipped
-    task that the file is named after. A column of several values means something else.
+    Each field is the value of the column of that name, if all lines that fill it in have the same value. If not, it is
+    that of the installed task that the file is named after, if there is one. A column with several values is taken for
+    a column of the user's own.
 
     Args:
         manifest: a CSV that has been read as a manifest before, or the folder of a saved data set.
 
     Raises:
-        DataError: the file is gone.
+        DataError: the file cannot be read any more.
     """
     from ssl_wb.tasks.catalogue import CATALOGUE
 
-    shipped = CATALOGUE.get(manifest.stem)
-    named = About(shipped.domain, shipped.metric) if shipped is not None else About()
-    if manifest.is_dir():
-        return named
-    said = _columns(manifest)
-    return About(said.get("domain", named.domain), said.get("metric", named.metric))
+    known: dict[str, str] = {}
+    if manifest.stem in CATALOGUE:
+        known = {name: getattr(CATALOGUE[manifest.stem], name) for name in COLUMNS}
+    return TaskMetadata(**known | ({} if manifest.is_dir() else _constant_columns(manifest)))
 
 
-def _columns(manifest: Path) -> dict[str, str]:
-    """Return the columns about the whole task that say the same on all lines where they say anything."""
+def _constant_columns(manifest: Path) -> dict[str, str]:
+    """Return the columns ``domain`` and ``metric`` that have one value on all lines where they are filled in."""
     try:
         with manifest.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, skipinitialspace=True)
             header = [name.strip().lower() for name in next(lines, [])]
             places = {name: header.index(name) for name in COLUMNS if name in header}
-            if not places:
+            if not places:  # the usual manifest, of perhaps two million lines, is read no further
                 return {}
-            said: dict[str, set[str]] = {name: set() for name in places}
+            values: dict[str, set[str]] = {name: set() for name in places}
             for line in lines:
                 for name, place in places.items():
                     if len(line) > place:
-                        said[name].add(line[place].strip())
+                        values[name].add(line[place].strip())
     except OSError as error:
         raise DataError(f"{manifest}: cannot be read ({error})", hint="Was it moved meanwhile?") from error
-    return {name: values.pop() for name, found in said.items() if len(values := found - {""}) == 1}
+    return {name: filled.pop() for name, found in values.items() if len(filled := found - {""}) == 1}

@@ -1,4 +1,4 @@
-"""A task as a run may see it while it trains: no clip of a test part."""
+"""The part of a task that may select a checkpoint while a run trains: it has no test clip."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_wb.audio.clip import Clip, ClipSet
+from ssl_wb.audio.clip import ClipSet
 from ssl_wb.plugin.evaluator import Split
 from ssl_wb.tasks.splits import SEED, draw, hold_out, strata
-from ssl_wb.tasks.task import LoadedTask, check_training
+from ssl_wb.tasks.task import LoadedTask, check_training_classes
 
-__all__ = ["selection"]
+__all__ = ["validation_subset"]
 
-#: Share of the clips that are no test clips to report on, where the task names no validation part.
+#: Share of train and validation clips that are reported on, where the manifest has no validation part.
 REPORTED = 1 / 3
 
 
-def selection(task: LoadedTask, most: int) -> LoadedTask:
-    """Return the part of a task that may choose a checkpoint.
+def validation_subset(task: LoadedTask, most: int) -> LoadedTask:
+    """Return the part of a task that may select a checkpoint.
 
-    The validation part is reported on, or a third of the training clips where the task names none; a tenth of the
-    training clips chooses the probe's settings. Of several folds the first is taken: its test clips stay unseen, those
-    of the other folds do not, as they are its training clips.
+    Scores are reported on the validation part, or on a third of the training clips if the manifest has no validation
+    part. A tenth of the training clips selects the probe's settings. Of several folds, the first one is used: its test
+    clips are not seen. The test clips of the other folds are, because they are training clips of the first.
 
     Args:
         task: the whole task.
-        most: clips, at most; drawn evenly from the classes.
+        most: largest number of clips; drawn evenly from the classes.
 
     Raises:
         DataError: too few clips are left.
@@ -35,6 +35,7 @@ def selection(task: LoadedTask, most: int) -> LoadedTask:
     classes = strata(task.labels)
     split = task.splits[0]
     train, reported = split.train, split.validation
+    # A held-out validation part is a tenth: too few clips to tell one checkpoint from another.
     if split.held_out or not len(reported):
         pool = np.union1d(train, reported)
         reported = pool[draw(classes[pool], REPORTED, np.random.default_rng([SEED, 2]))]
@@ -44,16 +45,24 @@ def selection(task: LoadedTask, most: int) -> LoadedTask:
         train = _thinned(train, classes, share, 3)
         reported = _thinned(reported, classes, share, 4)
     kept, held = hold_out(train, classes, 0, str(task.clips.source))
-    rows = np.union1d(train, reported)
-    labels = task.labels[rows]
-    places = [np.searchsorted(rows, part).astype(np.int64) for part in (kept, held, reported)]
-    divided = Split("validation", places[0], places[1], places[2], held_out=True)
-    check_training([divided], labels, task.classes, f"{task.clips.source} while training")
-    chosen: list[Clip] = [replace(task.clips[int(row)], id=number) for number, row in enumerate(rows)]
-    clips = ClipSet(tuple(chosen), task.clips.source, task.clips.digest)
-    return replace(task, clips=clips, labels=labels, splits=(divided,), notes=())
+    indices = np.union1d(train, reported)  # of the whole task, sorted
+    labels = task.labels[indices]
+    train_part, held_part, reported_part = (
+        np.searchsorted(indices, part).astype(np.int64) for part in (kept, held, reported)
+    )
+    # The reported clips take the place of the test part, because evaluators report on that.
+    divided = Split("validation", train_part, held_part, reported_part, held_out=True)
+    check_training_classes([divided], labels, task.classes, f"{task.clips.source} while training")
+    clips = tuple(replace(task.clips[int(index)], id=number) for number, index in enumerate(indices))
+    return replace(
+        task,
+        clips=ClipSet(clips, task.clips.source, task.clips.digest),
+        labels=labels,
+        splits=(divided,),
+        notes=(),
+    )
 
 
-def _thinned(rows: NDArray[np.int64], classes: NDArray[np.int64], share: float, number: int) -> NDArray[np.int64]:
-    """Draw a share of ``rows [n]`` by their classes ``[clips]`` or ``[clips, classes]``."""
-    return rows[draw(classes[rows], share, np.random.default_rng([SEED, number]))]
+def _thinned(indices: NDArray[np.int64], classes: NDArray[np.int64], share: float, number: int) -> NDArray[np.int64]:
+    """Draw a share of ``indices [n]``, stratified by ``classes [clips]`` or ``[clips, classes]`` of the whole task."""
+    return indices[draw(classes[indices], share, np.random.default_rng([SEED, number]))]

@@ -21,7 +21,7 @@ from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask
-from ssl_wb.tasks.validation_subset import selection
+from ssl_wb.tasks.validation_subset import validation_subset
 from ssl_wb.workflows.preflight import Sources, scenes_task
 
 __all__ = ["RunProbes", "probes_of"]
@@ -140,7 +140,7 @@ def probes_of(
         if key not in tasks:
             scenes = section.task == SYNTHETIC
             task = scenes_task(loaded, folder, section) if scenes else sources.tasks[section.task, section.metric]
-            tasks[key] = selection(task, section.every_clips)
+            tasks[key] = validation_subset(task, section.every_clips)
         every = max(1, steps_of(section.every, steps))
         probes.append(_Probe(one.name, one.plugin(one.options), tasks[key], every))
     return RunProbes(loaded, probes, front_end, device, steps) if probes else None

@@ -14,7 +14,7 @@ from ssl_wb.data.scenes import write_scenes
 from ssl_wb.errors import RecipeError, WorkbenchError
 from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.tasks.task import LoadedTask, load_task
-from ssl_wb.tasks.validation_subset import selection
+from ssl_wb.tasks.validation_subset import validation_subset
 
 if TYPE_CHECKING:
     from ssl_wb.recipe.load import LoadedRecipe
@@ -88,7 +88,7 @@ def _read_tasks(loaded: LoadedRecipe, tasks: dict[tuple[str, str | None], Loaded
             if key not in tasks:
                 tasks[key] = load_task(Path(section.task), metric=section.metric)
             if section.every is not None:
-                selection(tasks[key], section.every_clips)
+                validation_subset(tasks[key], section.every_clips)
         except WorkbenchError as error:
             problems.append(f"evaluate.{chosen.name}.task: {error.message}")
     return problems

@@ -13,7 +13,7 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.errors import DataError, UsageError
 from ssl_wb.tasks.catalogue import CATALOGUE, find_task
 from ssl_wb.tasks.catalogue.files import part_of_group
-from ssl_wb.tasks.catalogue.make import make_manifest
+from ssl_wb.tasks.make import make_manifest
 from ssl_wb.tasks.task import load_task
 
 

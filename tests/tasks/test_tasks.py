@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from task_fakes import labelled, write_manifest
 
 from ssl_wb.errors import DataError
 from ssl_wb.scoring.chance import chance_of
 from ssl_wb.scoring.metrics import METRICS
 from ssl_wb.tasks.splits import draw
 from ssl_wb.tasks.task import load_task
-from ssl_wb.tasks.validation_subset import selection
+from ssl_wb.tasks.validation_subset import validation_subset
+from task_fakes import labelled, write_manifest
 
 PARTS = ["train", "train", "train", "val", "test"]
 
@@ -91,7 +91,7 @@ def test_without_columns_clips_are_drawn_evenly_and_said_so(tmp_path):
 
 def test_what_is_selected_of_a_drawn_task_is_a_third_of_all_but_its_test_clips(tmp_path):
     task = load_task(write_manifest(tmp_path, labelled(80)))
-    chosen = selection(task, 2000)
+    chosen = validation_subset(task, 2000)
     (split,) = chosen.splits
     assert len(chosen.clips) == 60
     assert len(split.test) == 20

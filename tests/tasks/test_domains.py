@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 
 import pytest
-from task_fakes import labelled, write_manifest
 from task_trees import TREES
 
 from ssl_wb.evaluation.domains import in_order
 from ssl_wb.tasks.catalogue import CATALOGUE
-from ssl_wb.tasks.catalogue.make import make_manifest
-from ssl_wb.tasks.metadata import about
+from ssl_wb.tasks.make import make_manifest
+from ssl_wb.tasks.metadata import task_metadata
 from ssl_wb.tasks.task import load_task
+from task_fakes import labelled, write_manifest
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -25,8 +25,8 @@ def test_a_made_manifest_carries_its_domain_and_metric_whatever_the_file_is_call
     with out.open(newline="") as file:
         told = {(row["domain"], row["metric"]) for row in csv.DictReader(file)}
     assert told == {(CATALOGUE[name].domain, CATALOGUE[name].metric)}
-    assert about(out).domain == CATALOGUE[name].domain
-    assert about(out).metric == CATALOGUE[name].metric
+    assert task_metadata(out).domain == CATALOGUE[name].domain
+    assert task_metadata(out).metric == CATALOGUE[name].metric
 
 
 def test_a_file_named_as_a_shipped_task_is_known_and_another_is_not(tmp_path):
