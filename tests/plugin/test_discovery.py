@@ -8,8 +8,8 @@ import pytest
 
 from ssl_wb.api import API_VERSION
 from ssl_wb.errors import PluginError
-from ssl_wb.plugin.discovery import RESERVED_OPTIONS, discover
-from ssl_wb.recipe.schema import BackboneSection, EvaluateSection, MaskerSection, ObjectiveSection
+from ssl_wb.plugin.discovery import discover
+from ssl_wb.plugin.kinds import KINDS
 
 
 def only(entry_point, **options):
@@ -154,14 +154,13 @@ def test_a_class_of_another_kind(masker_class):
     assert (record.kind, record.error) == ("evaluator", expected)
 
 
-def test_reserved_options_are_the_keys_of_the_recipes_sections():
-    sections = {
-        "masker": MaskerSection,
-        "objective": ObjectiveSection,
-        "backbone": BackboneSection,
-        "evaluator": EvaluateSection,
+def test_keys_of_the_workbench_are_no_options():
+    assert {kind: KINDS[kind].own_keys for kind in ("masker", "objective", "backbone", "evaluator")} == {
+        "masker": {"name"},
+        "objective": {"name", "weight"},
+        "backbone": {"name"},
+        "evaluator": {"name", "task", "metric", "every", "every_clips"},
     }
-    assert {kind: set(section.model_fields) for kind, section in sections.items()} == RESERVED_OPTIONS
 
 
 def test_one_distribution_cannot_offer_a_name_twice(masker):

@@ -39,6 +39,7 @@ from ssl_wb.layers.positions import sincos_2d
 from ssl_wb.layers.processes import gather_with_gradient, mean_over_processes, process_place
 from ssl_wb.layers.schedules import warmup_cosine
 from ssl_wb.layers.transformer import Block
+from ssl_wb.plugin.augmentation import Augmentation
 from ssl_wb.plugin.backbone import Backbone, Trunk
 from ssl_wb.plugin.base import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, steps_of
 from ssl_wb.plugin.evaluator import (
@@ -53,6 +54,7 @@ from ssl_wb.plugin.evaluator import (
     Split,
     SplitScores,
 )
+from ssl_wb.plugin.front_end import LOG_OFFSET, FrontEnd, FrontEndOptions, MelOptions
 from ssl_wb.plugin.hints import HintOptions, exchange_hints, highest_cells
 from ssl_wb.plugin.masker import Grid, Latents, Mask, Masker, MaskRequest, visible_count
 from ssl_wb.plugin.objective import (
@@ -64,14 +66,17 @@ from ssl_wb.plugin.objective import (
     StepState,
     View,
 )
+from ssl_wb.plugin.optimiser import Optimiser, OptimiserOptions
 from ssl_wb.scoring.metrics import average_precision, choose_metric, correct, kind_of, metric_of, score
 from ssl_wb.scoring.summary import bootstrap, interval_of, summarise
 
 __all__ = [
     "API_VERSION",
+    "LOG_OFFSET",
     "Assigned",
     "AssigningEncoder",
     "AudioError",
+    "Augmentation",
     "Backbone",
     "Block",
     "DataError",
@@ -79,6 +84,8 @@ __all__ = [
     "Encoder",
     "Evaluator",
     "Field",
+    "FrontEnd",
+    "FrontEndOptions",
     "GlobalBatchNorm",
     "Grid",
     "HealthRule",
@@ -89,10 +96,13 @@ __all__ = [
     "MaskRequest",
     "Masker",
     "MaskingEncoder",
+    "MelOptions",
     "ModelShapes",
     "Need",
     "Objective",
     "ObjectiveOutput",
+    "Optimiser",
+    "OptimiserOptions",
     "Plugin",
     "PluginOptions",
     "ProbeTask",

@@ -25,7 +25,7 @@ def _kind(word: str) -> Kind:
     Raises:
         UsageError: there is no such kind.
     """
-    from ssl_wb.plugin.base import KINDS
+    from ssl_wb.plugin.kinds import KINDS
 
     if word not in KINDS:
         raise UsageError(

@@ -24,28 +24,13 @@ import pluggy
 
 from ssl_wb.errors import PluginError, did_you_mean
 from ssl_wb.plugin.base import API_VERSION, Kind, Plugin, PluginOptions
+from ssl_wb.plugin.kinds import KINDS, KindSpec
 
-__all__ = ["BLOCK_VARIABLE", "HOOKS", "Discovery", "PluginRecord", "Status", "canonical", "discover"]
+__all__ = ["BLOCK_VARIABLE", "Discovery", "PluginRecord", "Status", "canonical", "discover"]
 
 BLOCK_VARIABLE = "SSL_WB_BLOCK_PLUGINS"
 
 Status = Literal["active", "broken", "blocked", "incompatible"]
-
-#: Hooks that return classes, and the kind of each.
-HOOKS: dict[str, Kind] = {
-    "ssl_wb_maskers": "masker",
-    "ssl_wb_objectives": "objective",
-    "ssl_wb_backbones": "backbone",
-    "ssl_wb_evaluators": "evaluator",
-}
-
-#: Keys of a recipe's section that are the workbench's: an option of that name would never reach the plugin.
-RESERVED_OPTIONS: dict[Kind, frozenset[str]] = {
-    "masker": frozenset({"name"}),
-    "objective": frozenset({"name", "weight"}),
-    "backbone": frozenset({"name"}),
-    "evaluator": frozenset({"name", "task", "metric", "every", "every_clips"}),
-}
 
 _KEBAB_CASE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -187,9 +172,9 @@ class _Reader:
         except (Exception, SystemExit) as failure:
             self._fail(source, failure)
             return
-        for hook, kind in HOOKS.items():
-            for offer in self._call(manager, hook, source, kind):
-                self._take(offer, hook, source, kind)
+        for spec in KINDS.values():
+            for offer in self._call(manager, spec.hook, source, spec.kind):
+                self._take(offer, spec, source)
         for offer in self._call(manager, "ssl_wb_recipes", source, None):
             try:
                 self.found.recipes.append((source.distribution, _checked_recipe(offer)))
@@ -209,12 +194,13 @@ class _Reader:
                 self._fail(source, failure, kind=kind)
         return []
 
-    def _take(self, offer: object, hook: str, source: _Source, kind: Kind) -> None:
+    def _take(self, offer: object, spec: KindSpec, source: _Source) -> None:
         """Record one class that a hook returned."""
+        kind = spec.kind
         name = getattr(offer, "name", None)
         shown = name if isinstance(name, str) and name else getattr(offer, "__name__", "")
         try:
-            plugin = _checked_class(offer, hook, kind)
+            plugin = _checked_class(offer, spec)
             for other in self.found.records:
                 if (other.kind, other.name, other.distribution) == (kind, plugin.name, source.distribution):
                     raise _FaultError(f"{source.distribution} offers {kind} {plugin.name!r} twice")
@@ -282,7 +268,7 @@ def _manager_of(module: ModuleType) -> pluggy.PluginManager:
     manager = pluggy.PluginManager("ssl_wb")
     manager.add_hookspecs(SslWbSpecs)
     manager.register(module)
-    known = [*HOOKS, "ssl_wb_recipes"]
+    known = [*(spec.hook for spec in KINDS.values()), "ssl_wb_recipes"]
     callers = manager.get_hookcallers(module) or []
     try:
         manager.check_pending()
@@ -295,31 +281,25 @@ def _manager_of(module: ModuleType) -> pluggy.PluginManager:
     return manager
 
 
-def _checked_class(offer: object, hook: str, kind: Kind) -> type[Plugin]:
-    """Return ``offer`` if it is a plugin of ``kind``, whole enough to be selected."""
-    from ssl_wb.plugin.backbone import Backbone
-    from ssl_wb.plugin.evaluator import Evaluator
-    from ssl_wb.plugin.masker import Masker
-    from ssl_wb.plugin.objective import Objective
-
-    base = {"masker": Masker, "objective": Objective, "backbone": Backbone, "evaluator": Evaluator}[kind]
+def _checked_class(offer: object, spec: KindSpec) -> type[Plugin]:
+    """Return ``offer`` if it is a plugin of the kind, whole enough to be selected."""
     if not isinstance(offer, type):
-        raise _FaultError(f"{hook} returned {offer!r}, which is not a class")
+        raise _FaultError(f"{spec.hook} returned {offer!r}, which is not a class")
     where = offer.__qualname__
-    if not issubclass(offer, base):
-        raise _FaultError(f"{hook} returned {where}, which is not a subclass of ssl_wb.api.{base.__name__}")
+    if not issubclass(offer, spec.base):
+        raise _FaultError(f"{spec.hook} returned {where}, which is not a subclass of ssl_wb.api.{spec.base.__name__}")
     missing = sorted(getattr(offer, "__abstractmethods__", ()))
     if missing:
         raise _FaultError(f"{where} does not implement {', '.join(missing)}")
     name = getattr(offer, "name", None)
     if not isinstance(name, str) or not _KEBAB_CASE.fullmatch(name):
-        raise _FaultError(f"{where}.name is {name!r}; it must be a kebab-case string such as 'my-{kind}'")
+        raise _FaultError(f"{where}.name is {name!r}; it must be a kebab-case string such as 'my-{spec.kind}'")
     if not (offer.__doc__ or "").strip():
         raise _FaultError(f"{where} has no docstring; its first paragraph is the summary in list-plugins")
     options = getattr(offer, "Options", None)
     if not isinstance(options, type) or not issubclass(options, PluginOptions):
         raise _FaultError(f"{where}.Options must be a subclass of ssl_wb.api.PluginOptions, not {options!r}")
-    taken = sorted(RESERVED_OPTIONS[kind] & options.model_fields.keys())
+    taken = sorted(spec.own_keys & options.model_fields.keys())
     if taken:
         raise _FaultError(f"{where}.Options has {taken[0]!r}, a key of the recipe's own; rename the option")
     return offer

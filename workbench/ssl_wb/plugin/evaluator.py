@@ -9,15 +9,17 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, field_validator
 from torch import Tensor
 
-from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
+from ssl_wb.plugin.base import Duration, Kind, Plugin, PluginOptions, PluginSection
 
 __all__ = [
     "Assigned",
     "AssigningEncoder",
     "Encoder",
     "Evaluator",
+    "EvaluatorSection",
     "Level",
     "MaskingEncoder",
     "ProbeTask",
@@ -201,6 +203,28 @@ class Result:
         single = {"per_clip", "scores", "labels"}
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in single}
         return {**values, "std": self.std}
+
+
+class EvaluatorSection(PluginSection):
+    """A recipe's section ``[[evaluate]]``."""
+
+    task: str = Field(description="Manifest CSV with labels, or 'synthetic:scenes'.")
+    metric: str | None = Field(
+        None, description="What is reported: a metric that fits the labels; accuracy, mAP or R2 unless given."
+    )
+    every: Duration | None = Field(
+        None,
+        description="Between probes while training, on clips that are not in the task's test part. The first probe "
+        "with this key decides which checkpoint is 'best'.",
+    )
+    every_clips: int = Field(2000, ge=20, description="Clips of a probe while training, at most.")
+
+    @field_validator("every")
+    @classmethod
+    def _some(cls, every: float | None) -> float | None:
+        if every == 0:
+            raise ValueError("0 is no stretch of training; leave it out to probe after training only")
+        return every
 
 
 class Evaluator(Plugin, ABC):

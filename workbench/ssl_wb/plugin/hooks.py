@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pluggy
 
+from ssl_wb.plugin.augmentation import Augmentation
 from ssl_wb.plugin.backbone import Backbone
 from ssl_wb.plugin.evaluator import Evaluator
+from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.masker import Masker
 from ssl_wb.plugin.objective import Objective
+from ssl_wb.plugin.optimiser import Optimiser
 
 __all__ = ["SslWbSpecs", "hookspec"]
 
@@ -18,7 +21,7 @@ hookspec = pluggy.HookspecMarker("ssl_wb")
 
 
 class SslWbSpecs:
-    """Hook specifications of the ``ssl_wb`` host."""
+    """Hook specifications of the ``ssl_wb`` host. Their bodies never run: pluggy calls implementations only."""
 
     @hookspec
     def ssl_wb_maskers(self) -> Iterable[type[Masker]]:
@@ -38,6 +41,21 @@ class SslWbSpecs:
     @hookspec
     def ssl_wb_evaluators(self) -> Iterable[type[Evaluator]]:
         """Return evaluator classes."""
+        raise NotImplementedError
+
+    @hookspec
+    def ssl_wb_front_ends(self) -> Iterable[type[FrontEnd]]:
+        """Return front end classes."""
+        raise NotImplementedError
+
+    @hookspec
+    def ssl_wb_augmentations(self) -> Iterable[type[Augmentation]]:
+        """Return augmentation classes."""
+        raise NotImplementedError
+
+    @hookspec
+    def ssl_wb_optimisers(self) -> Iterable[type[Optimiser]]:
+        """Return optimiser classes."""
         raise NotImplementedError
 
     @hookspec

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
+from ssl_wb.plugin.base import Kind, Plugin, PluginOptions, PluginSection
 from ssl_wb.plugin.masker import Grid, Mask
 
-__all__ = ["HealthRule", "ModelShapes", "Need", "Objective", "ObjectiveOutput", "StepState", "View"]
+__all__ = ["HealthRule", "ModelShapes", "Need", "Objective", "ObjectiveOutput", "ObjectiveSection", "StepState", "View"]
 
 #: What the pretext model can be asked to compute:
 #: ``features``   predictor output at the masked positions (a predictor is built),
@@ -159,6 +160,16 @@ class HealthRule:
             "(lower the learning rate, raise the teacher's decay, or mask less)",
             below=0.02,
         )
+
+
+class ObjectiveSection(PluginSection):
+    """A recipe's section ``[[objective]]``."""
+
+    weight: float = Field(
+        1.0,
+        ge=0.0,
+        description="Factor of the loss in the total; 0 keeps the objective's part in the cascade.",
+    )
 
 
 class Objective(Plugin, nn.Module, ABC):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 from ssl_wb.errors import PluginError, WorkbenchError, did_you_mean
-from ssl_wb.plugin.base import KINDS, Kind, Plugin
+from ssl_wb.plugin.base import Kind, Plugin
 from ssl_wb.plugin.discovery import BLOCK_VARIABLE, PluginRecord, Status, canonical, discover
+from ssl_wb.plugin.kinds import KINDS
 
 __all__ = ["ENTRY_POINT_GROUP", "PluginRecord", "Registry", "Status", "load_registry", "remedy"]
 
@@ -46,7 +48,7 @@ class Registry:
         """Return the class of a plugin.
 
         Args:
-            kind: masker, objective, backbone or evaluator.
+            kind: one of :data:`ssl_wb.plugin.kinds.KINDS`.
             name: its name, or ``distribution/name``, which is needed where two offer one name.
 
         Raises:
@@ -60,6 +62,7 @@ class Registry:
     def record(self, kind: Kind, name: str) -> PluginRecord:
         """Return the record of a plugin that can be used; arguments and errors as of :meth:`get`."""
         found = [record for record in self._active(kind) if _answers_to(record, name)]
+        found = found or self._from_libraries(kind, name)
         if len(found) == 1:
             return found[0]
         if found:
@@ -82,7 +85,20 @@ class Registry:
         return list(self._recipes)
 
     def _active(self, kind: Kind) -> list[PluginRecord]:
+        """Return the records of plugins that can be selected by name."""
+        return [record for record in self._usable(kind) if record.plugin is not None and not record.plugin.is_library]
+
+    def _usable(self, kind: Kind) -> list[PluginRecord]:
         return [record for record in self.records if record.kind == kind and record.status == "active"]
+
+    def _from_libraries(self, kind: Kind, name: str) -> list[PluginRecord]:
+        """Return what classes that stand for whole libraries have under a bare name, each as a record of its own."""
+        found = []
+        for record in self._usable(kind):
+            plugin = record.plugin.named(name) if record.plugin is not None and record.plugin.is_library else None
+            if plugin is not None:
+                found.append(replace(record, name=name, plugin=plugin))
+        return found
 
     def _absent(self, kind: Kind, name: str) -> PluginError:
         """Say why ``name`` cannot be had."""
