@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_wb.encoder.external import check_foreign, load_foreign
+from ssl_wb.encoder.external import check_external, load_external
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluation.embedding_cache import encoder_digest
 
@@ -68,7 +68,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoders(folders):
-    return {name: load_foreign(f"hf:{folder}") for name, folder in folders.items()}
+    return {name: load_external(f"hf:{folder}") for name, folder in folders.items()}
 
 
 def noise(samples, clips=1):
@@ -149,13 +149,13 @@ def test_what_is_longer_than_a_pass_is_read_in_pieces_that_follow_each_other(enc
 def test_kept_embeddings_are_those_of_the_weights_and_settings(folders, encoders, tmp_path):
     plain = encoder_digest(encoders["wav2vec2"])
     assert plain is not None
-    assert encoder_digest(load_foreign(f"hf:{folders['wav2vec2']}")) == plain
+    assert encoder_digest(load_external(f"hf:{folders['wav2vec2']}")) == plain
     other = wav2vec2(tmp_path / "other", seed=1)
-    assert encoder_digest(load_foreign(f"hf:{other}")) != plain
+    assert encoder_digest(load_external(f"hf:{other}")) != plain
     same = wav2vec2(tmp_path / "same")
-    assert encoder_digest(load_foreign(f"hf:{same}")) == plain
+    assert encoder_digest(load_external(f"hf:{same}")) == plain
     transformers.Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(same)
-    assert encoder_digest(load_foreign(f"hf:{same}")) != plain
+    assert encoder_digest(load_external(f"hf:{same}")) != plain
 
 
 def test_weights_are_read_in_full_precision_and_the_callers_random_numbers_stay(folders, tmp_path):
@@ -165,23 +165,23 @@ def test_weights_are_read_in_full_precision_and_the_callers_random_numbers_stay(
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    encoder = load_foreign(f"hf:{tmp_path}")
+    encoder = load_external(f"hf:{tmp_path}")
     torch.testing.assert_close(torch.rand(3), expected)
     assert {one.dtype for one in encoder._model.parameters()} == {torch.float32}
 
 
 def test_what_is_no_audio_model_is_told(tmp_path, folders):
     with pytest.raises(UsageError, match="transformers cannot load it"):
-        load_foreign(f"hf:{tmp_path / 'nothing'}")
+        load_external(f"hf:{tmp_path / 'nothing'}")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UsageError, match="transformers cannot load it"):
-        load_foreign(f"hf:{tmp_path}")
+        load_external(f"hf:{tmp_path}")
 
 
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs transformers") as caught:
-        check_foreign("hf:any/model")
+        check_external("hf:any/model")
     assert "ssl-wb[huggingface]" in caught.value.hint
 
 

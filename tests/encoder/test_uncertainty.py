@@ -12,7 +12,7 @@ from ssl_wb.cli.main import run
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.files import embed_clips, gather_clips
 from ssl_wb.encoder.load import load_encoder
-from ssl_wb.encoder.uncertainty import HeldOut, held_out_masks, load_held_out
+from ssl_wb.encoder.uncertainty import UncertaintyModel, covering_masks, load_uncertainty
 from ssl_wb.errors import UsageError
 from ssl_wb.plugin.masker import Grid, visible_count
 from ssl_wb.workflows.pretrain import train
@@ -69,8 +69,8 @@ def runs(tmp_path_factory, audio):
 
 
 @pytest.fixture
-def held_out(runs) -> HeldOut:
-    return load_held_out(runs / "mcl")
+def model(runs) -> UncertaintyModel:
+    return load_uncertainty(runs / "mcl")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def waveform() -> torch.Tensor:
 @pytest.mark.parametrize("grid", [Grid(1, 2), Grid(5, 1), Grid(5, 5), Grid(5, 38), Grid(1, 7)])
 @pytest.mark.parametrize("ratio", [0.05, 0.6, 0.7, 0.95])
 def test_the_masks_hide_every_patch_and_about_equally_often(grid, ratio):
-    masks = list(held_out_masks(grid, ratio, torch.device("cpu")))
+    masks = list(covering_masks(grid, ratio, torch.device("cpu")))
     visible = min(max(1, visible_count(grid.cells, ratio)), grid.cells - 1)
     for mask in masks:
         assert mask.visible.shape == (1, visible)
@@ -91,9 +91,9 @@ def test_the_masks_hide_every_patch_and_about_equally_often(grid, ratio):
     assert times.max() - times.min() <= max(2, len(masks) // 4)
 
 
-def test_one_value_for_each_frame_of_the_embedding(held_out, runs, waveform):
-    assert held_out.ratio == 0.6
-    frames = held_out.frames(waveform)
+def test_one_value_for_each_frame_of_the_embedding(model, runs, waveform):
+    assert model.ratio == 0.6
+    frames = model.frames(waveform)
     embedded = load_encoder(runs / "mcl").embed_frames(waveform)
     assert frames.shape == embedded.shape[:2]
     assert frames.dtype == torch.float32
@@ -101,29 +101,29 @@ def test_one_value_for_each_frame_of_the_embedding(held_out, runs, waveform):
     assert (frames > 0).all()
     assert (frames <= 4).all()
     assert frames.std() > 0  # it tells frames apart
-    assert_close(held_out.encoder.embed_frames(waveform), embedded)  # of the trained student, as without
+    assert_close(model.encoder.embed_frames(waveform), embedded)  # of the trained student, as without
 
 
-def test_it_repeats_itself_whatever_the_batch_and_the_random_numbers(held_out, runs, waveform):
+def test_it_repeats_itself_whatever_the_batch_and_the_random_numbers(model, runs, waveform):
     state = torch.random.get_rng_state()
-    frames = held_out.frames(waveform, torch.tensor([24_000, 9_000]))
-    assert torch.equal(frames, load_held_out(runs / "mcl").frames(waveform, torch.tensor([24_000, 9_000])))
+    frames = model.frames(waveform, torch.tensor([24_000, 9_000]))
+    assert torch.equal(frames, load_uncertainty(runs / "mcl").frames(waveform, torch.tensor([24_000, 9_000])))
     assert torch.equal(torch.random.get_rng_state(), state)
-    alone = held_out.frames(waveform[1, :9_000])[0]
+    alone = model.frames(waveform[1, :9_000])[0]
     assert_close(frames[1, : len(alone)], alone)
     assert not frames[1, len(alone) :].any()
-    assert_close(frames[:1], held_out.frames(waveform[:1]))
+    assert_close(frames[:1], model.frames(waveform[:1]))
 
 
-def test_equal_hypotheses_are_certain(held_out, waveform):
-    heads = held_out.objectives["mcl"].heads
+def test_equal_hypotheses_are_certain(model, waveform):
+    heads = model.objectives["mcl"].heads
     with torch.no_grad():
         heads.weight.copy_(heads.weight.chunk(5)[0].repeat(5, 1))
         heads.bias.copy_(heads.bias.chunk(5)[0].repeat(5))
-    assert held_out.frames(waveform).abs().max() < 1e-10
+    assert model.frames(waveform).abs().max() < 1e-10
 
 
-def test_a_frame_is_the_mean_over_rows_and_passes_of_what_the_objective_says(held_out, monkeypatch):
+def test_a_frame_is_the_mean_over_rows_and_passes_of_what_the_objective_says(model, monkeypatch):
     """An objective that answers with the row of each masked patch, in the first pass with 10 more."""
     calls = []
 
@@ -131,8 +131,8 @@ def test_a_frame_is_the_mean_over_rows_and_passes_of_what_the_objective_says(hel
         calls.append(view)
         return (view.mask.masked // 3).float() + (10.0 if len(calls) == 1 else 0.0)
 
-    monkeypatch.setattr(held_out.objectives["mcl"], "uncertainty", answer)
-    (frames,) = held_out._read(torch.randn(2, 15, 256), Grid(5, 3))
+    monkeypatch.setattr(model.objectives["mcl"], "uncertainty", answer)
+    (frames,) = model._read(torch.randn(2, 15, 256), Grid(5, 3))
     first = torch.zeros(15)
     times = torch.zeros(15)
     for view in calls:
@@ -150,15 +150,15 @@ def test_a_lone_patch_is_predicted_from_nothing(tmp_path, audio, class_token, wa
     recipe = tmp_path / "rows.toml"
     recipe.write_text(RECIPE.format(data=audio, objective="mcl"))
     wide = ["backbone.patch=[80,16]", f"backbone.class_token={str(class_token).lower()}", "train.steps=1"]
-    held_out = load_held_out(train(recipe, out=tmp_path / "run", quiet=True, cpu=True, overrides=wide))
-    frames = held_out.frames(waveform[:1, : 400 + 160 * 80])  # a chunk of 5 patches, and one of 1
+    model = load_uncertainty(train(recipe, out=tmp_path / "run", quiet=True, cpu=True, overrides=wide))
+    frames = model.frames(waveform[:1, : 400 + 160 * 80])  # a chunk of 5 patches, and one of 1
     assert frames.shape == (1, 6)
     assert torch.isfinite(frames).all()
 
 
 def test_a_run_without_hypotheses_is_told_what_is_needed(runs, tmp_path, audio, capsys):
     with pytest.raises(UsageError, match="malap"):
-        load_held_out(runs / "malap")
+        load_uncertainty(runs / "malap")
     out = tmp_path / "x.npz"
     assert run(["embed", str(runs / "malap"), str(audio), "--out", str(out), "--uncertainty", "--device", "cpu"]) == 2
     said = capsys.readouterr().err
@@ -168,7 +168,7 @@ def test_a_run_without_hypotheses_is_told_what_is_needed(runs, tmp_path, audio, 
 
 
 @pytest.mark.parametrize("ending", ["npz", "parquet"])
-def test_embed_writes_a_column_more(runs, tmp_path, audio, ending, held_out):
+def test_embed_writes_a_column_more(runs, tmp_path, audio, ending, model):
     columns = {}
     for level in ("frames", "clip"):
         out = tmp_path / f"{level}.{ending}"
@@ -187,7 +187,7 @@ def test_embed_writes_a_column_more(runs, tmp_path, audio, ending, held_out):
     np.testing.assert_allclose(clips["uncertainty"], means, rtol=1e-5)
     wave, _ = soundfile.read(audio / "3.wav", dtype="float32")
     own = frames["uncertainty"][frames["path"] == str(audio / "3.wav")]
-    np.testing.assert_allclose(own, held_out.frames(torch.from_numpy(wave))[0].numpy(), rtol=1e-4)
+    np.testing.assert_allclose(own, model.frames(torch.from_numpy(wave))[0].numpy(), rtol=1e-4)
 
 
 def read(path) -> dict[str, np.ndarray]:

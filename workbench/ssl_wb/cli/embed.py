@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ssl_wb.encoder.encoder import FrozenEncoder
-    from ssl_wb.encoder.external.base import ForeignEncoder
+    from ssl_wb.encoder.external.base import ExternalEncoder
 
 __all__ = ["embed"]
 
@@ -45,10 +45,10 @@ def embed(
     from rich.console import Console
     from rich.progress import Progress
 
-    from ssl_wb.encoder.external import is_foreign, load_foreign
+    from ssl_wb.encoder.external import is_external, load_external
     from ssl_wb.encoder.files import check_ending, embed_clips, gather_clips, write_embeddings
     from ssl_wb.encoder.load import load_encoder
-    from ssl_wb.encoder.uncertainty import load_held_out
+    from ssl_wb.encoder.uncertainty import load_uncertainty
     from ssl_wb.errors import UsageError
     from ssl_wb.runs.device import best_device
 
@@ -56,14 +56,14 @@ def embed(
     if out.exists() and not overwrite:
         raise UsageError(f"{out} is already there", hint="--overwrite replaces it")
     where = device or best_device()
-    foreign = is_foreign(encoder)
+    foreign = is_external(encoder)
     if foreign and uncertainty:
         raise UsageError(f"{encoder}: --uncertainty asks a run's objectives", hint="leave it out, or give a run folder")
-    held_out = load_held_out(encoder, checkpoint=checkpoint, device=where) if uncertainty else None
+    held_out = load_uncertainty(encoder, checkpoint=checkpoint, device=where) if uncertainty else None
     if held_out is not None:
-        loaded: FrozenEncoder | ForeignEncoder = held_out.encoder
+        loaded: FrozenEncoder | ExternalEncoder = held_out.encoder
     elif foreign:
-        loaded = load_foreign(encoder, where)
+        loaded = load_external(encoder, where)
     else:
         loaded = load_encoder(encoder, checkpoint=checkpoint, device=where)
     clips = gather_clips(audio)

@@ -1,4 +1,4 @@
-"""What a run's objectives say of patches: to which of their own classes they assign them."""
+"""Class probabilities of patches, from the objectives of a run that have classes (prototypes, clusters)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Assigner", "has_classes"]
 
 
 def has_classes(objective: type[Objective]) -> bool:
-    """Whether a kind of objective may have classes, so that its weights are worth loading."""
+    """Whether an objective implements ``assignments``; only then are its weights worth loading."""
     return objective.assignments is not Objective.assignments
 
 
 class Assigner(nn.Module):
-    """Asks the objectives of a pretext model for the classes of patches.
+    """Computes the class probabilities of patches with a run's pretext model.
 
-    The teacher reads all patches of a chunk, embedded by the student as in training, where it may see a share of them
-    only; without a teacher the student reads them.
+    The latents are the teacher's where the run has a teacher, because that is what the objectives classified in
+    training. The student embeds the patches and the teacher encodes all of them, also as in training.
     """
 
     def __init__(self, model: PretextModel) -> None:
@@ -38,7 +38,7 @@ class Assigner(nn.Module):
 
     @torch.no_grad()
     def forward(self, patches: Tensor, grid: Grid) -> dict[str, Tensor]:
-        """Return each patch's probabilities ``[n, N, K]`` of chunks ``[n, N, P]``, by the objective's label."""
+        """Return the probabilities ``[n, N, K]`` of the patches ``[n, N, P]`` of n chunks, by the objective's label."""
         latents = self.trunk(self.backbone.embed(patches, grid))[:, self.backbone.prefix_tokens :]  # [n, N, D]
-        told = {label: cast(Objective, one).assignments(latents) for label, one in self.objectives.items()}
-        return {label: values for label, values in told.items() if values is not None}
+        found = {label: cast(Objective, one).assignments(latents) for label, one in self.objectives.items()}
+        return {label: probabilities for label, probabilities in found.items() if probabilities is not None}

@@ -15,8 +15,8 @@ from ssl_wb.audio.clip import Clip
 from ssl_wb.audio.decode import read
 from ssl_wb.data.clips import load_clips
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.encoder.external.base import ForeignEncoder
-from ssl_wb.encoder.uncertainty import HeldOut
+from ssl_wb.encoder.external.base import ExternalEncoder
+from ssl_wb.encoder.uncertainty import UncertaintyModel
 from ssl_wb.errors import AudioError, DataError, UsageError
 from ssl_wb.files import written_aside
 
@@ -34,7 +34,7 @@ class Embeddings:
         times: float64 ``[rows]``, seconds from the file's start to the row's begin.
         values: float32 ``[rows, D]``.
         skipped: one message for each file that could not be read.
-        uncertainty: float32 ``[rows]`` of :class:`ssl_wb.encoder.uncertainty.HeldOut`, where it was asked for.
+        uncertainty: float32 ``[rows]`` of :class:`ssl_wb.encoder.uncertainty.UncertaintyModel`, where it was asked for.
     """
 
     paths: list[str]
@@ -61,11 +61,11 @@ def gather_clips(sources: Iterable[str | Path]) -> list[Clip]:
 
 
 def embed_clips(
-    encoder: FrozenEncoder | ForeignEncoder,
+    encoder: FrozenEncoder | ExternalEncoder,
     clips: Sequence[Clip],
     *,
     level: Level = "clip",
-    held_out: HeldOut | None = None,
+    held_out: UncertaintyModel | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Embeddings:
     """Embed clips one by one.

@@ -1,4 +1,4 @@
-"""Encoders from run folders."""
+"""Loading frozen encoders, and whole pretext models, from run folders."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from ssl_wb.runs.folder import RunFolder
 
 __all__ = ["build_pretext", "load_encoder", "open_run", "run_weights"]
 
-_PREFIX = "backbone."
-
 
 def load_encoder(
     path: str | Path, *, checkpoint: str = "last", untrained: bool = False, device: str | torch.device = "cpu"
@@ -35,30 +33,29 @@ def load_encoder(
     Args:
         path: a run folder.
         checkpoint: ``last`` or ``best``.
-        untrained: keep the weights the run started from, for comparison.
+        untrained: use the weights that the run started from, for comparison.
         device: where it computes.
 
     Raises:
         RunFolderError: this is no run folder, or it has no checkpoint yet.
     """
     folder, loaded, front_end = open_run(path)
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to seed
+    with torch.random.fork_rng(devices=[]):  # building draws weights by the recipe's seed; keep the caller's state
         backbone = build_backbone(loaded)
-    found = None if untrained else _checkpoint(folder, checkpoint)
-    if found is not None:
-        weights = {
-            key.removeprefix(_PREFIX): value for key, value in load_weights(found).items() if key.startswith(_PREFIX)
-        }
-        backbone.load_state_dict(weights)
-    asked = any(has_classes(objective.plugin) for objective in loaded.objectives)
-    pretext = _assigner(folder, loaded, found, device) if asked else None
+    file = None if untrained else _checkpoint(folder, checkpoint)
+    if file is not None:
+        prefix = "backbone."
+        weights = load_weights(file).items()
+        backbone.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
+    classes = any(has_classes(objective.plugin) for objective in loaded.objectives)
+    pretext = _assigner(folder, loaded, file, device) if classes else None
     return FrozenEncoder(front_end, backbone, crop_frames(loaded, backbone.patch[1]), pretext).to(device)
 
 
 def _assigner(
     folder: RunFolder, loaded: LoadedRecipe, checkpoint: Path | None, device: str | torch.device
 ) -> Callable[[], Assign]:
-    """Return what loads the run's objectives at its first call, from this checkpoint or, when None, untrained."""
+    """Return a function that loads the run's objectives at its first call: a checkpoint's, or untrained when None."""
 
     @cache
     def load() -> Assign:
@@ -69,13 +66,13 @@ def _assigner(
 
 
 def build_pretext(folder: RunFolder, loaded: LoadedRecipe, weights: dict[str, Tensor] | None) -> PretextModel:
-    """Build a run's whole pretext model and fill it with weights, or with those it started from when None.
+    """Build a run's whole pretext model and load weights into it; None keeps those the run started from.
 
     Raises:
-        RunFolderError: the weights are another recipe's.
+        RunFolderError: the weights do not fit the recipe's model.
     """
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers are not ours to seed
-        model = build_model(loaded, total_steps=1)  # schedules play no part here
+    with torch.random.fork_rng(devices=[]):  # see load_encoder
+        model = build_model(loaded, total_steps=1)  # only schedules depend on the number of steps
     if weights is not None:
         try:
             model.load_state_dict(weights)
@@ -87,7 +84,7 @@ def build_pretext(folder: RunFolder, loaded: LoadedRecipe, weights: dict[str, Te
 
 
 def open_run(path: str | Path) -> tuple[RunFolder, LoadedRecipe, FrontEnd]:
-    """Read what a run was made of: its folder, its resolved recipe, its front end with the data's statistics.
+    """Return a run's folder, its resolved recipe, and its front end with the statistics of the training data.
 
     Raises:
         RunFolderError: this is no run folder, or the run never started.
@@ -105,10 +102,10 @@ def open_run(path: str | Path) -> tuple[RunFolder, LoadedRecipe, FrontEnd]:
 
 
 def run_weights(folder: RunFolder, checkpoint: str) -> dict[str, Tensor]:
-    """Return the whole pretext model's tensors at a checkpoint, ``last`` or ``best``.
+    """Return all tensors of the pretext model at a checkpoint, ``last`` or ``best``.
 
     Raises:
-        RunFolderError: there is none yet.
+        RunFolderError: there is no checkpoint yet.
     """
     return load_weights(_checkpoint(folder, checkpoint))
 

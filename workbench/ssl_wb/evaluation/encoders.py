@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_wb.encoder.external import check_foreign, is_foreign, load_foreign
+from ssl_wb.encoder.external import check_external, is_external, load_external
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluation.baselines import baselines
 from ssl_wb.evaluation.embedding_cache import encoder_digest, user_folder
@@ -37,12 +37,12 @@ def encoder_names(sources: Sequence[str | Path]) -> dict[str, str | Path]:
     """
     if not sources:
         raise UsageError("no encoder to probe", hint="Name at least one run folder.")
-    foreign = [is_foreign(source) for source in sources]
-    for source, is_one in zip(sources, foreign, strict=True):
+    external = [is_external(source) for source in sources]
+    for source, is_one in zip(sources, external, strict=True):
         if is_one:
-            check_foreign(str(source))
-    runs = [Path(source) for source, is_one in zip(sources, foreign, strict=True) if not is_one]
-    others = [str(source) for source, is_one in zip(sources, foreign, strict=True) if is_one]
+            check_external(str(source))
+    runs = [Path(source) for source, is_one in zip(sources, external, strict=True) if not is_one]
+    others = [str(source) for source, is_one in zip(sources, external, strict=True) if is_one]
     paths = [run.resolve() for run in runs]
     if len(set(paths)) < len(paths) or len(set(others)) < len(others):
         what = "a run" if len(set(paths)) < len(paths) else "an encoder"
@@ -50,7 +50,7 @@ def encoder_names(sources: Sequence[str | Path]) -> dict[str, str | Path]:
     names = iter(_short(paths))
     return {
         str(source) if is_one else next(names): str(source) if is_one else Path(source)
-        for source, is_one in zip(sources, foreign, strict=True)
+        for source, is_one in zip(sources, external, strict=True)
     }
 
 
@@ -94,7 +94,7 @@ def compared(
     starts: dict[str, str] = {}
     for name, source in sources.items():
         if isinstance(source, str):
-            yield name, load_foreign(source, device), "encoder", user_folder()
+            yield name, load_external(source, device), "encoder", user_folder()
             continue
         yield name, load_encoder(source, checkpoint=checkpoint, device=device), "encoder", source / EMBEDDINGS
         if untrained:

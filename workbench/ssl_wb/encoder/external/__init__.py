@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import torch
 
     from ssl_wb.encoder.encoder import FrozenEncoder
-    from ssl_wb.encoder.external.base import ForeignEncoder
+    from ssl_wb.encoder.external.base import ExternalEncoder
 
-__all__ = ["FORMS", "check_foreign", "is_foreign", "load_foreign"]
+__all__ = ["FORMS", "check_external", "is_external", "load_external"]
 
 #: How each kind is written.
 FORMS = {
@@ -30,7 +30,7 @@ FORMS = {
 HINT = f"Give a run folder, or one of {', '.join(FORMS.values())}."
 
 
-def is_foreign(source: str | Path) -> bool:
+def is_external(source: str | Path) -> bool:
     """Whether an encoder is from elsewhere and no run folder (a folder named so is meant by ``./hear:x``).
 
     Raises:
@@ -46,11 +46,11 @@ def is_foreign(source: str | Path) -> bool:
     return False
 
 
-def check_foreign(source: str) -> None:
+def check_external(source: str) -> None:
     """Refuse what cannot be loaded, as far as that is known without running its code.
 
     Args:
-        source: an encoder from elsewhere, as :func:`is_foreign` says.
+        source: an encoder from elsewhere, as :func:`is_external` says.
 
     Raises:
         UsageError: parts are missing, or there is no such module, file or library.
@@ -68,11 +68,11 @@ def check_foreign(source: str) -> None:
         raise UsageError(f"{source}: no such file: {second!r}", hint="WEIGHTS is the file of the model's weights.")
 
 
-def load_foreign(source: str, device: str | torch.device = "cpu") -> ForeignEncoder | FrozenEncoder:
+def load_external(source: str, device: str | torch.device = "cpu") -> ExternalEncoder | FrozenEncoder:
     """Load an encoder from elsewhere.
 
     Args:
-        source: as :func:`is_foreign` says.
+        source: as :func:`is_external` says.
         device: where it computes, as far as it lets itself be told.
 
     Raises:
@@ -92,10 +92,10 @@ def load_foreign(source: str, device: str | torch.device = "cpu") -> ForeignEnco
         from ssl_wb.encoder.external.huggingface import load_huggingface
 
         return load_huggingface(source, first, device)
-    from ssl_wb.encoder.external.python_object import load_own
+    from ssl_wb.encoder.external.python_object import load_python_object
 
     assert second is not None
-    return load_own(source, first, second)
+    return load_python_object(source, first, second)
 
 
 def _parts(source: str) -> tuple[str, str, str | None]:

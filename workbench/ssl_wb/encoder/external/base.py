@@ -14,7 +14,7 @@ from ssl_wb.encoder.external.module_import import failure
 from ssl_wb.encoder.waveforms import checked_waveform
 from ssl_wb.errors import DataError, UsageError, WorkbenchError
 
-__all__ = ["ForeignEncoder", "rate_of"]
+__all__ = ["ExternalEncoder", "sample_rate_of"]
 
 #: Pitch and level of the tone that an encoder is tried with.
 TONE_HZ = 440.0
@@ -23,7 +23,7 @@ TONE_LEVEL = 0.3
 TONE_SECONDS = (2, 4)
 
 
-class ForeignEncoder(ABC):
+class ExternalEncoder(ABC):
     """An encoder from elsewhere in the shape of ours.
 
     Such encoders know no lengths, or not all of them: what a clip is padded with they would embed. So every clip is cut
@@ -185,7 +185,7 @@ def _filled(values: Tensor, axis: int, size: int) -> Tensor:
     return torch.cat([values, fill], dim=axis)
 
 
-def rate_of(owner: Any, name: str, source: str) -> int:
+def sample_rate_of(owner: Any, name: str, source: str) -> int:
     """Return the sample rate that an attribute tells.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.encoder.external.base import ForeignEncoder, rate_of
+from ssl_wb.encoder.external.base import ExternalEncoder, sample_rate_of
 from ssl_wb.encoder.external.module_import import failure, import_module
 from ssl_wb.errors import UsageError
 
@@ -21,7 +21,7 @@ __all__ = ["HearEncoder", "load_hear"]
 API = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 
 
-class HearEncoder(ForeignEncoder):
+class HearEncoder(ExternalEncoder):
     """A HEAR module: scene embeddings for clips, timestamp embeddings for frames, each as the module makes them.
 
     Args:
@@ -32,7 +32,7 @@ class HearEncoder(ForeignEncoder):
     """
 
     def __init__(self, source: str, module: ModuleType, model: nn.Module, device: str | torch.device) -> None:
-        super().__init__(source, rate_of(model, "sample_rate", source))
+        super().__init__(source, sample_rate_of(model, "sample_rate", source))
         self._module, self._model, self._device = module, model, device
 
     def whole_clips(self, waveform: Tensor) -> Tensor:

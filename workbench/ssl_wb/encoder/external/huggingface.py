@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_wb.encoder.external.base import ForeignEncoder, rate_of
+from ssl_wb.encoder.external.base import ExternalEncoder, sample_rate_of
 from ssl_wb.encoder.external.module_import import failure
 from ssl_wb.errors import DataError, UsageError
 
@@ -41,7 +41,7 @@ class _Window:
     step: int
 
 
-class HuggingFaceEncoder(ForeignEncoder):
+class HuggingFaceEncoder(ExternalEncoder):
     """The encoder of an audio model: frames are its last hidden state, a clip's embedding their mean.
 
     Models over waveforms (wav2vec 2.0, HuBERT, WavLM, data2vec, ...) read a clip whole. Whisper's encoder and the audio
@@ -57,7 +57,7 @@ class HuggingFaceEncoder(ForeignEncoder):
     """
 
     def __init__(self, source: str, model: Any, extractor: Any, device: str | torch.device) -> None:
-        super().__init__(source, rate_of(extractor, "sampling_rate", source))
+        super().__init__(source, sample_rate_of(extractor, "sampling_rate", source))
         self._model = model.get_encoder() if model.config.is_encoder_decoder else model
         self._config, self._extractor, self._device = model.config, extractor, device
         self._ast = model.config.model_type == "audio-spectrogram-transformer"

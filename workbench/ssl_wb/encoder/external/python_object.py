@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.encoder.external.base import ForeignEncoder, rate_of
+from ssl_wb.encoder.external.base import ExternalEncoder, sample_rate_of
 from ssl_wb.encoder.external.module_import import failure, import_module
 from ssl_wb.errors import UsageError, did_you_mean
 
-__all__ = ["LayeredOwnEncoder", "OwnEncoder", "load_own"]
+__all__ = ["LayeredPythonEncoder", "PythonEncoder", "load_python_object"]
 
 
-class OwnEncoder(ForeignEncoder):
+class PythonEncoder(ExternalEncoder):
     """An object with ``sample_rate``, ``embed_clip`` and ``embed_frames``, asked with clips of one length at a time.
 
     Args:
@@ -24,7 +24,7 @@ class OwnEncoder(ForeignEncoder):
     """
 
     def __init__(self, source: str, encoder: Any) -> None:
-        super().__init__(source, rate_of(encoder, "sample_rate", source))
+        super().__init__(source, sample_rate_of(encoder, "sample_rate", source))
         self._encoder = encoder
         hop = getattr(encoder, "hop_seconds", None)
         if isinstance(hop, (int, float)) and hop > 0:
@@ -45,7 +45,7 @@ class OwnEncoder(ForeignEncoder):
         return self.checked(values, method, len(waveform), axes)
 
 
-class LayeredOwnEncoder(OwnEncoder):
+class LayeredPythonEncoder(PythonEncoder):
     """The same of an object that has ``layers``, too."""
 
     @torch.no_grad()
@@ -59,7 +59,7 @@ class LayeredOwnEncoder(OwnEncoder):
         return self._placed(waveform, lengths, lambda clips: self._embed("layers", clips, "n L T D"), time=2)
 
 
-def load_own(source: str, module: str, function: str) -> OwnEncoder | FrozenEncoder:
+def load_python_object(source: str, module: str, function: str) -> PythonEncoder | FrozenEncoder:
     """Load an encoder by calling a function without arguments.
 
     Args:
@@ -93,7 +93,7 @@ def load_own(source: str, module: str, function: str) -> OwnEncoder | FrozenEnco
             hint="An encoder has sample_rate, embed_clip(waveform, lengths) and embed_frames(waveform, lengths).",
         )
     layered = callable(getattr(made, "layers", None))
-    encoder = (LayeredOwnEncoder if layered else OwnEncoder)(source, made)
+    encoder = (LayeredPythonEncoder if layered else PythonEncoder)(source, made)
     if isinstance(made, torch.nn.Module):
         made.eval()
     encoder.try_out()

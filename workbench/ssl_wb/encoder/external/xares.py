@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.encoder.external.base import ForeignEncoder, rate_of
+from ssl_wb.encoder.external.base import ExternalEncoder, sample_rate_of
 from ssl_wb.encoder.external.module_import import failure, import_module
 from ssl_wb.errors import UsageError, did_you_mean
 
@@ -23,7 +23,7 @@ __all__ = ["XaresEncoder", "load_xares"]
 ENDING = "Encoder"
 
 
-class XaresEncoder(ForeignEncoder):
+class XaresEncoder(ExternalEncoder):
     """An X-ARES encoder: called with audio ``[B, S]`` it returns ``[B, T, D]``; a clip's embedding is the mean.
 
     Args:
@@ -33,7 +33,7 @@ class XaresEncoder(ForeignEncoder):
     """
 
     def __init__(self, source: str, encoder: Any, device: str | torch.device) -> None:
-        super().__init__(source, rate_of(encoder, "sampling_rate", source))
+        super().__init__(source, sample_rate_of(encoder, "sampling_rate", source))
         self._encoder, self._device = encoder, device
         self._width = getattr(encoder, "output_dim", None)
         if not isinstance(self._width, int) or self._width < 1:

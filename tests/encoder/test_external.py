@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.encoder.external import check_foreign, is_foreign, load_foreign
+from ssl_wb.encoder.external import check_external, is_external, load_external
 from ssl_wb.errors import DataError, UsageError
 from ssl_wb.evaluation.embedding_cache import EmbeddingCache, encoder_digest
 
@@ -112,9 +112,9 @@ def clips(rate, seconds=(1.0, 0.37, 1.0)):
 
 
 def told(source):
-    check_foreign(source)
+    check_external(source)
     with pytest.raises((UsageError, DataError)) as caught:
-        load_foreign(source)
+        load_external(source)
     assert caught.value.hint
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -125,7 +125,7 @@ def told(source):
     [("hear", HEAR, ""), ("xares", XARES, ":ToneEncoder"), ("python", OWN, ":plain"), ("python", OWN, ":deep")],
 )
 def test_an_embedding_is_that_of_the_clip_alone_whatever_it_is_padded_and_batched_with(write, kind, text, ending):
-    encoder = load_foreign(f"{kind}:{write(text)}{ending}")
+    encoder = load_external(f"{kind}:{write(text)}{ending}")
     waveform, lengths = clips(encoder.sample_rate)
     together, frames = encoder.embed_clip(waveform, lengths), encoder.embed_frames(waveform, lengths)
     for row, length in enumerate(lengths.tolist()):
@@ -140,7 +140,7 @@ def test_an_embedding_is_that_of_the_clip_alone_whatever_it_is_padded_and_batche
 
 def test_a_hear_module_gives_scenes_frames_and_its_hop(write, tmp_path):
     module = write(HEAR)
-    encoder = load_foreign(f"hear:{module}")
+    encoder = load_external(f"hear:{module}")
     assert encoder.sample_rate == 22050
     assert encoder.hop_seconds == pytest.approx(0.02)
     waveform, _ = clips(22050)
@@ -149,7 +149,7 @@ def test_a_hear_module_gives_scenes_frames_and_its_hop(write, tmp_path):
     assert encoder.embed_frames(waveform).shape == (3, 50, 2)
     (tmp_path / "weights.txt").write_text("3.0")
     torch.testing.assert_close(
-        load_foreign(f"hear:{module}:{tmp_path / 'weights.txt'}").embed_clip(waveform), 3 * scene
+        load_external(f"hear:{module}:{tmp_path / 'weights.txt'}").embed_clip(waveform), 3 * scene
     )
     assert not hasattr(encoder, "layers")
     assert not hasattr(encoder, "backbone")
@@ -157,33 +157,33 @@ def test_a_hear_module_gives_scenes_frames_and_its_hop(write, tmp_path):
 
 def test_a_module_is_found_by_its_name_in_the_working_folder(write, monkeypatch):
     monkeypatch.chdir(write(HEAR, "my_hear_module.py").parent)
-    check_foreign("hear:my_hear_module")
-    assert load_foreign("hear:my_hear_module").sample_rate == 22050
+    check_external("hear:my_hear_module")
+    assert load_external("hear:my_hear_module").sample_rate == 22050
 
 
 def test_an_xares_encoder_is_averaged_over_its_frames(write):
     path = write(XARES)
-    encoder = load_foreign(f"xares:{path}:ToneEncoder")
+    encoder = load_external(f"xares:{path}:ToneEncoder")
     assert (encoder.sample_rate, encoder.hop_seconds) == (16000, 0.04)
     waveform, _ = clips(16000, (1.0,))
     torch.testing.assert_close(encoder.embed_clip(waveform), encoder.embed_frames(waveform).mean(dim=1))
     assert encoder.embed_frames(waveform).shape == (1, 25, 4)
     # The only class that is called an encoder needs no name; and without a hop of its own it is measured.
     alone = write(XARES, "alone.py", **{"HelperEncoder": "Helper", "hop_size_in_ms = 40": ""})
-    assert load_foreign(f"xares:{alone}").hop_seconds == pytest.approx(0.04)
+    assert load_external(f"xares:{alone}").hop_seconds == pytest.approx(0.04)
 
 
 def test_two_files_of_one_name_are_two_encoders(write, tmp_path):
     (tmp_path / "other").mkdir()
     one = write(XARES, **{"output_dim = 4": "output_dim = 4"})
     two = write(XARES, "other/theirs.py", **{"sampling_rate = 16000": "sampling_rate = 8000"})
-    assert load_foreign(f"xares:{one}:ToneEncoder").sample_rate == 16000
-    assert load_foreign(f"xares:{two}:ToneEncoder").sample_rate == 8000
+    assert load_external(f"xares:{one}:ToneEncoder").sample_rate == 16000
+    assert load_external(f"xares:{two}:ToneEncoder").sample_rate == 8000
 
 
 def test_an_own_encoder_has_layers_where_it_offers_them(write):
     path = write(OWN)
-    plain, deep = (load_foreign(f"python:{path}:{name}") for name in ("plain", "deep"))
+    plain, deep = (load_external(f"python:{path}:{name}") for name in ("plain", "deep"))
     assert not hasattr(plain, "layers")
     waveform, lengths = clips(8000)
     layers, frames = deep.layers(waveform, lengths), deep.embed_frames(waveform, lengths)
@@ -193,7 +193,7 @@ def test_an_own_encoder_has_layers_where_it_offers_them(write):
 
 def test_what_runs_unknown_code_is_not_kept(write, tmp_path):
     for source in (f"hear:{write(HEAR)}", f"python:{write(OWN, 'own.py')}:plain"):
-        encoder = load_foreign(source)
+        encoder = load_external(source)
         assert encoder_digest(encoder) is None
         assert EmbeddingCache(tmp_path, encoder).file((), "clip") is None
 
@@ -211,7 +211,7 @@ def test_a_frozen_encoder_put_together_by_hand_stays_what_it_is(write):
             front_end = FrontEnd(FrontEndSection.model_validate({"n_mels": 80}), 0.0, 1.0)
             return FrozenEncoder(front_end, vit(vit.Options(size="tiny"), 80, 64), 64)
     """
-    encoder = load_foreign(f"python:{write(made)}:make")
+    encoder = load_external(f"python:{write(made)}:make")
     assert type(encoder) is FrozenEncoder
     assert encoder_digest(encoder) is not None
 
@@ -219,11 +219,11 @@ def test_a_frozen_encoder_put_together_by_hand_stays_what_it_is(write):
 def test_the_kind_is_told_from_folders_and_drives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tuesday:a").mkdir()
-    assert [is_foreign(one) for one in ("hear:x", "hf:a/b", "runs/a", "C:\\runs", "tuesday:a", "./hear:x")] == [
+    assert [is_external(one) for one in ("hear:x", "hf:a/b", "runs/a", "C:\\runs", "tuesday:a", "./hear:x")] == [
         *(True, True, False, False, False, False),
     ]
     with pytest.raises(UsageError, match="'haer' is no kind of encoder; did you mean 'hear'"):
-        is_foreign("haer:module")
+        is_external("haer:module")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_the_kind_is_told_from_folders_and_drives(tmp_path, monkeypatch):
 )
 def test_what_is_not_there_is_said_before_anything_runs(source, message):
     with pytest.raises(UsageError, match=message):
-        check_foreign(source)
+        check_external(source)
 
 
 def test_a_hear_module_is_told_what_it_lacks(write, tmp_path):
@@ -289,13 +289,13 @@ def test_an_own_function_is_told_what_it_lacks(write):
 
 def test_embeddings_of_a_width_that_changes_with_the_length_are_refused(write):
     path = write(OWN, **{"waveform.square().mean(1)[:, None]": "waveform"})
-    encoder = load_foreign(f"python:{path}:plain")
+    encoder = load_external(f"python:{path}:plain")
     with pytest.raises(DataError, match="embeddings of clips of different length differ in shape"):
         encoder.embed_clip(*clips(8000))
 
 
 def test_a_waveform_that_cannot_be_embedded_is_refused(write):
-    encoder = load_foreign(f"python:{write(OWN)}:plain")
+    encoder = load_external(f"python:{write(OWN)}:plain")
     for waveform, lengths, match in [
         (torch.zeros(1, 2, 100), None, "of shape"),
         (torch.zeros(1, 0), None, "of shape"),
