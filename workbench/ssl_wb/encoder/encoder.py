@@ -39,8 +39,8 @@ class FrozenEncoder(nn.Module):
     """Front end and backbone of a pre-trained encoder, without gradient.
 
     A spectrogram is padded to whole patches with the front end's ``pad_value`` (by default 0, the data's mean), then
-    cut into chunks of at most ``chunk_frames`` frames; the last chunk of a clip may be shorter. Each chunk is encoded by
-    itself, because positions beyond a training crop were never trained. Only chunks of equal length share a pass, so
+    cut into chunks of at most ``chunk_frames`` frames; the last chunk of a clip may be shorter. Each chunk is encoded
+    alone, because positions beyond a training crop were never trained. Only chunks of equal length share a pass, so
     that no padding enters attention and a clip's embedding does not depend on the rest of its batch.
 
     Frames of the front end (every 10 ms) and columns of the patch grid (every 160 ms for 16 frames per patch) both

@@ -1,4 +1,4 @@
-"""Embeddings of files, written to one file."""
+"""Embedding clips one by one, and writing the embeddings to one file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ssl_wb.encoder.uncertainty import UncertaintyModel
 from ssl_wb.errors import AudioError, DataError, UsageError
 from ssl_wb.files import written_aside
 
-__all__ = ["Embeddings", "check_ending", "embed_clips", "gather_clips", "write_embeddings"]
+__all__ = ["Embeddings", "Level", "check_ending", "embed_clips", "gather_clips", "write_embeddings"]
 
 Level = Literal["clip", "frames"]
 
@@ -31,20 +31,22 @@ class Embeddings:
 
     Attributes:
         paths: file of each row.
-        times: float64 ``[rows]``, seconds from the file's start to the row's begin.
+        times: float64 ``[rows]``, seconds from the file's start to the row's start.
         values: float32 ``[rows, D]``.
-        skipped: one message for each file that could not be read.
-        uncertainty: float32 ``[rows]`` of :class:`ssl_wb.encoder.uncertainty.UncertaintyModel`, where it was asked for.
+        clips: number of clips embedded.
+        skipped: one message for each clip that could not be read.
+        uncertainty: float32 ``[rows]`` of :class:`ssl_wb.encoder.uncertainty.UncertaintyModel`, where requested.
     """
 
     paths: list[str]
     times: NDArray[np.float64]
     values: NDArray[np.float32]
+    clips: int
     skipped: list[str]
     uncertainty: NDArray[np.float32] | None = None
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
-        """Return what is written, by name; each has one entry (or row) per row."""
+        """Return the columns of the file by name, each with one entry per row."""
         columns: dict[str, NDArray[np.generic]] = {
             "path": np.array(self.paths),
             "time": self.times,
@@ -65,19 +67,17 @@ def embed_clips(
     clips: Sequence[Clip],
     *,
     level: Level = "clip",
-    held_out: UncertaintyModel | None = None,
+    uncertainty: UncertaintyModel | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Embeddings:
-    """Embed clips one by one.
-
-    A file that cannot be read is skipped and told; the others are not lost.
+    """Embed clips one by one; a clip that cannot be read is skipped and reported.
 
     Args:
-        encoder: the frozen encoder, of a run or from elsewhere.
+        encoder: of a run, or external.
         clips: what to embed.
         level: one row per clip, or one per frame.
-        held_out: tells each row's uncertainty too; a clip's is the mean over its frames.
-        progress: called with the number of clips done, those skipped included.
+        uncertainty: measures each row's uncertainty too; a clip's is the mean over its frames.
+        progress: called with the number of clips done, including those skipped.
 
     Raises:
         AudioError: no clip could be read.
@@ -86,7 +86,7 @@ def embed_clips(
     paths: list[str] = []
     times: list[NDArray[np.float64]] = []
     values: list[NDArray[np.float32]] = []
-    uncertainty: list[NDArray[np.float32]] = []
+    uncertainties: list[NDArray[np.float32]] = []
     skipped: list[str] = []
     for number, clip in enumerate(clips, start=1):
         try:
@@ -96,28 +96,35 @@ def embed_clips(
             progress(number)
             continue
         batch = torch.from_numpy(waveform)[None]  # [1, S]
-        rows = (encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]).cpu().numpy()
-        paths += [str(clip.path)] * len(rows)
-        if not np.isfinite(rows).all():
+        rows = encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]  # [1, D] or [T, D]
+        if not bool(rows.isfinite().all()):
             raise DataError(f"{clip.path}: its embedding is not finite", hint="are the encoder's weights sound?")
+        # A single row starts where the clip does; the hop may be NaN for an encoder without frames.
         hop = encoder.hop_seconds if len(rows) > 1 else 0.0
+        paths += [str(clip.path)] * len(rows)
         times.append(clip.start + np.arange(len(rows), dtype=np.float64) * hop)
-        values.append(rows)
-        if held_out is not None:
-            frames = held_out.frames(batch)[0]  # [T]
-            uncertainty.append((frames.mean()[None] if level == "clip" else frames).cpu().numpy())
+        values.append(rows.cpu().numpy())
+        if uncertainty is not None:
+            frames = uncertainty.frames(batch)[0]  # [T]
+            uncertainties.append((frames.mean()[None] if level == "clip" else frames).cpu().numpy())
         progress(number)
     if not values:
         raise AudioError(
             "none of the files could be read:\n" + "\n".join(f"  - {message}" for message in skipped[:10]),
             hint="give wav, flac, ogg or mp3 files",
         )
-    told = np.concatenate(uncertainty) if uncertainty else None
-    return Embeddings(paths, np.concatenate(times), np.concatenate(values), skipped, told)
+    return Embeddings(
+        paths,
+        np.concatenate(times),
+        np.concatenate(values),
+        clips=len(values),
+        skipped=skipped,
+        uncertainty=np.concatenate(uncertainties) if uncertainties else None,
+    )
 
 
 def write_embeddings(out: Path, embeddings: Embeddings) -> None:
-    """Write ``.npz`` (path, time, embedding, uncertainty where it was asked for) or ``.parquet`` (the same columns).
+    """Write ``.npz`` or ``.parquet`` with the columns path, time, embedding and, where present, uncertainty.
 
     The file is written whole or not at all.
 
@@ -143,7 +150,7 @@ def write_embeddings(out: Path, embeddings: Embeddings) -> None:
 
 
 def check_ending(out: Path) -> None:
-    """Refuse an output that cannot be written, before the work and not after it.
+    """Check that the output can be written, before the work starts.
 
     Raises:
         UsageError: neither ``.npz`` nor ``.parquet``, or parquet without pyarrow.

@@ -1,4 +1,4 @@
-"""What every encoder asks of the waveforms it is given."""
+"""Checks of the waveforms that encoders are given."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def checked_waveform(
     """Bring waveforms ``[S]`` or ``[B, S]`` and optional lengths to float32 ``[B, S]`` and ``[B]`` on a device.
 
     Raises:
-        UsageError: the waveform has another shape, holds no sample, or is not finite; a length does not fit it.
+        UsageError: the waveform has another shape, is empty, or is not finite; a length does not fit it.
     """
     if waveform.dim() == 1:
         waveform = waveform[None]

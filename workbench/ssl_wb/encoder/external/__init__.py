@@ -1,7 +1,7 @@
-"""Encoders from elsewhere in the shape of ours, each named by a word, a colon and what it takes to find it.
+"""External encoders, with the interface of our own: named as ``kind:where``, found, checked and loaded.
 
-``hear:MODULE[:WEIGHTS]``, ``xares:FILE.py[:CLASS]``, ``hf:NAME_OR_PATH`` and ``python:MODULE:FUNCTION``. They run the
-code that they name, as an import does.
+The kinds are ``hear:MODULE[:WEIGHTS]``, ``xares:FILE.py[:CLASS]``, ``hf:NAME_OR_PATH`` and ``python:MODULE:FUNCTION``.
+All but ``hf:`` run the code they name, as an import does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMS", "check_external", "is_external", "load_external"]
 
-#: How each kind is written.
+#: Syntax of each kind.
 FORMS = {
     "hear": "hear:MODULE[:WEIGHTS]",
     "xares": "xares:FILE.py[:CLASS]",
@@ -31,26 +31,26 @@ HINT = f"Give a run folder, or one of {', '.join(FORMS.values())}."
 
 
 def is_external(source: str | Path) -> bool:
-    """Whether an encoder is from elsewhere and no run folder (a folder named so is meant by ``./hear:x``).
+    """Whether ``source`` names an external encoder and not a run folder (``./hear:x`` is a folder of that name).
 
     Raises:
-        UsageError: it looks like an encoder from elsewhere, of no kind there is.
+        UsageError: it looks like an external encoder of an unknown kind.
     """
     text = str(source)
     kind, colon, _ = text.partition(":")
     if not colon or kind in FORMS:
         return bool(colon)
-    # One letter is a drive; a folder may have a colon in its name.
+    # One letter is a Windows drive, as in C:\runs; and the name of a folder may contain a colon.
     if re.fullmatch(r"[A-Za-z][\w+-]+", kind) and not Path(text).exists():
         raise UsageError(f"{text}: {kind!r} is no kind of encoder{did_you_mean(kind, FORMS)}", hint=HINT)
     return False
 
 
 def check_external(source: str) -> None:
-    """Refuse what cannot be loaded, as far as that is known without running its code.
+    """Check that an external encoder can be loaded, as far as that is possible without running its code.
 
     Args:
-        source: an encoder from elsewhere, as :func:`is_external` says.
+        source: an external encoder; see :func:`is_external`.
 
     Raises:
         UsageError: parts are missing, or there is no such module, file or library.
@@ -69,15 +69,15 @@ def check_external(source: str) -> None:
 
 
 def load_external(source: str, device: str | torch.device = "cpu") -> ExternalEncoder | FrozenEncoder:
-    """Load an encoder from elsewhere.
+    """Load an external encoder.
 
     Args:
-        source: as :func:`is_external` says.
-        device: where it computes, as far as it lets itself be told.
+        source: as for :func:`is_external`.
+        device: where it computes; a ``python:`` encoder chooses its own device.
 
     Raises:
-        UsageError: it cannot be found or loaded, or lacks what its kind has to have.
-        DataError: it embeds a plain tone in a wrong shape, or as values that are not finite.
+        UsageError: it cannot be found or loaded, or lacks a method or attribute that its kind requires.
+        DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
     kind, first, second = _parts(source)
     if kind == "hear":
@@ -99,7 +99,7 @@ def load_external(source: str, device: str | torch.device = "cpu") -> ExternalEn
 
 
 def _parts(source: str) -> tuple[str, str, str | None]:
-    """Split ``kind:first[:second]``; a path may hold a drive's colon."""
+    """Split ``kind:first[:second]``; a path may contain a colon itself."""
     kind, _, rest = source.partition(":")
     first, second = rest, ""
     if kind == "hear":

@@ -1,9 +1,9 @@
-"""What encoders from elsewhere have in common: clips of one length share a pass, and what comes back is checked."""
+"""The base of external encoders: batches of equally long clips, and checks of what comes back."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,30 +16,29 @@ from ssl_wb.errors import DataError, UsageError, WorkbenchError
 
 __all__ = ["ExternalEncoder", "sample_rate_of"]
 
-#: Pitch and level of the tone that an encoder is tried with.
+#: Pitch and level of the test tone.
 TONE_HZ = 440.0
 TONE_LEVEL = 0.3
-#: The tone's lengths in seconds: what the second has more than the first tells the hop.
+#: Two lengths of the tone in seconds. The hop follows from how many more frames the second has.
 TONE_SECONDS = (2, 4)
 
 
 class ExternalEncoder(ABC):
-    """An encoder from elsewhere in the shape of ours.
+    """An external encoder with the interface of our own.
 
-    Such encoders know no lengths, or not all of them: what a clip is padded with they would embed. So every clip is cut
-    to its own length, and clips of one length share a pass and no others: an embedding does not depend on what its clip
-    is padded or batched with.
+    Many external encoders take no lengths and would embed a clip's padding. So each clip is cut to its own length, and
+    only clips of equal length share a pass: an embedding does not depend on padding or on the rest of the batch.
 
-    An encoder that can say all that its embeddings depend on has a dictionary ``settings``, and its embeddings are
-    kept; the code of the others may change anywhere, and theirs are not.
+    Embeddings are cached only for encoders with a dictionary ``settings`` of everything that they depend on. Others are
+    embedded anew each time, because changes of their code cannot be detected.
 
     Args:
-        source: what the user named it by.
+        source: as the user named it.
         sample_rate: samples per second that waveforms must have.
 
     Attributes:
         sample_rate: the same.
-        hop_seconds: seconds between the frames of ``embed_frames``; NaN where frames do not follow time.
+        hop_seconds: seconds between the frames of ``embed_frames``; NaN where their number does not grow with time.
     """
 
     def __init__(self, source: str, sample_rate: int) -> None:
@@ -67,29 +66,33 @@ class ExternalEncoder(ABC):
             float32 ``[B, D]``, on the CPU.
 
         Raises:
-            UsageError: the waveform has another shape, holds no sample, or is not finite.
+            UsageError: the waveform has another shape, is empty, or is not finite.
             DataError: the encoder fails, or what it returns has another shape.
         """
-        return self._placed(waveform, lengths, self.whole_clips, time=None)
+        return self._by_length(waveform, lengths, self.whole_clips, time=None)
 
     @torch.no_grad()
     def embed_frames(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed waveforms ``[B, S]`` frame by frame as float32 ``[B, T, D]``, 0 past a clip's end.
+        """Embed waveforms ``[B, S]`` frame by frame as float32 ``[B, T, D]``, 0 after a clip's end.
 
         Raises:
             UsageError: as :meth:`embed_clip`.
             DataError: as :meth:`embed_clip`.
         """
-        return self._placed(waveform, lengths, self.whole_frames, time=1)
+        return self._by_length(waveform, lengths, self.whole_frames, time=1)
 
-    def _placed(
+    def _by_length(
         self, waveform: Tensor, lengths: Tensor | None, embed: Callable[[Tensor], Tensor], time: int | None
     ) -> Tensor:
-        """Embed ``[B, S]`` by groups of one length; dimension ``time`` of the results is filled up with 0."""
-        parts = [(rows, embed(clips)) for rows, clips in _by_length(waveform, lengths)]
+        """Embed ``[B, S]`` in groups of equal length; axis ``time`` of the results, if any, is padded with 0."""
+        waveform, lengths = checked_waveform(waveform.detach(), lengths)
+        parts: list[tuple[Tensor, Tensor]] = []  # rows of the batch [n], their embeddings [n, ...]
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero().squeeze(1)  # [n]
+            parts.append((rows, embed(waveform[rows, :length])))
         if time is not None:
             longest = max(values.shape[time] for _, values in parts)
-            parts = [(rows, _filled(values, time, longest)) for rows, values in parts]
+            parts = [(rows, _padded(values, time, longest)) for rows, values in parts]
         shapes = list(dict.fromkeys(tuple(values.shape[1:]) for _, values in parts))
         if len(shapes) > 1:
             raise DataError(
@@ -101,38 +104,38 @@ class ExternalEncoder(ABC):
             result[rows] = values
         return result
 
-    def ask(self, what: str, call: Callable[[], Any]) -> Any:
-        """Call somebody else's code; whatever it raises becomes one message.
+    def call(self, what: str, function: Callable[[], Any]) -> Any:
+        """Run external code; turn any exception into one message.
 
         Args:
-            what: the call, as the user knows it.
-            call: calls it.
+            what: name of the call for the message.
+            function: makes the call.
 
         Raises:
-            DataError: it fails.
+            DataError: the call fails.
         """
         try:
-            return call()
+            return function()
         except WorkbenchError:
             raise
-        except Exception as error:  # whatever somebody else's code raises
+        except Exception as error:  # external code may raise anything
             raise DataError(
                 f"{self.source}: {what} fails: {failure(error)}",
                 hint="Try the encoder by itself on a waveform of that length.",
             ) from error
 
     def checked(self, values: Any, what: str, clips: int, axes: str, width: int | None = None) -> Tensor:
-        """Bring what a call returned to float32 on the CPU.
+        """Check the shape of what a call returned; return it as float32 on the CPU.
 
         Args:
             values: a tensor or array.
-            what: the call, as the user knows it.
-            clips: how many it was given.
-            axes: what its dimensions are to be, as ``n T D``.
-            width: what the last is to be, where the encoder says so.
+            what: name of the call for the message.
+            clips: number of clips it was given.
+            axes: names of the expected dimensions, as ``n T D``.
+            width: expected size of the last, where the encoder declares it.
 
         Raises:
-            DataError: it is no such tensor.
+            DataError: it is no tensor or array, or has another shape.
         """
         expected = f"expected [{', '.join(axes.split())}] with n = {clips}" + (f", D = {width}" if width else "")
         if isinstance(values, np.ndarray):
@@ -149,10 +152,10 @@ class ExternalEncoder(ABC):
         return values.detach().float().cpu()
 
     def try_out(self) -> None:
-        """Embed a plain tone of two lengths, to tell the hop and to say early what is wrong.
+        """Embed a test tone of two lengths: mistakes show before hours of embedding, and the hop is measured.
 
         Raises:
-            DataError: the encoder fails, or what it returns has another shape or is not finite.
+            DataError: the encoder fails, or its embedding has a wrong shape or is not finite.
         """
         counts = []
         for seconds in TONE_SECONDS:
@@ -170,32 +173,24 @@ class ExternalEncoder(ABC):
             self.hop_seconds = (TONE_SECONDS[1] - TONE_SECONDS[0]) / (counts[1] - counts[0])
 
 
-def _by_length(waveform: Tensor, lengths: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield rows ``[n]`` and clips ``[n, own length]`` of waveforms ``[B, S]``, one length after the other."""
-    waveform, own = checked_waveform(waveform.detach(), lengths)
-    for length in own.unique().tolist():
-        rows = (own == length).nonzero().squeeze(1)
-        yield rows, waveform[rows, :length]
-
-
-def _filled(values: Tensor, axis: int, size: int) -> Tensor:
-    """Fill an axis of a tensor up to ``size`` with 0."""
-    short = size - values.shape[axis]
-    fill = values.new_zeros([short if number == axis else count for number, count in enumerate(values.shape)])
-    return torch.cat([values, fill], dim=axis)
+def _padded(values: Tensor, axis: int, size: int) -> Tensor:
+    """Pad an axis of a tensor with 0 up to ``size``."""
+    shape = list(values.shape)
+    shape[axis] = size - shape[axis]
+    return torch.cat([values, values.new_zeros(shape)], dim=axis)
 
 
 def sample_rate_of(owner: Any, name: str, source: str) -> int:
-    """Return the sample rate that an attribute tells.
+    """Return the sample rate in an attribute of an external encoder.
 
     Raises:
-        UsageError: there is no such attribute, or it is no rate.
+        UsageError: there is no such attribute, or it is no sample rate.
     """
     rate = getattr(owner, name, None)
     if not isinstance(rate, (int, float)) or rate != int(rate) or rate < 1:
-        told = "has no attribute" if rate is None else f"says {rate!r} as its"
+        found = "has no attribute" if rate is None else f"says {rate!r} as its"
         raise UsageError(
-            f"{source}: the {type(owner).__name__} {told} {name!r}",
+            f"{source}: the {type(owner).__name__} {found} {name!r}",
             hint=f"{name!r} is the sample rate in Hz that the encoder wants, as 16000.",
         )
     return int(rate)

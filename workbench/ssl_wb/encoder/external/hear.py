@@ -1,4 +1,4 @@
-"""Encoders that follow the common API of HEAR, the Holistic Evaluation of Audio Representations.
+"""External encoders with the common API of HEAR, the Holistic Evaluation of Audio Representations.
 
 Source: hearbenchmark.com/hear-api.html; Turian et al. 2022, arXiv 2203.03022. PyTorch modules only.
 """
@@ -25,8 +25,8 @@ class HearEncoder(ExternalEncoder):
     """A HEAR module: scene embeddings for clips, timestamp embeddings for frames, each as the module makes them.
 
     Args:
-        source: what the user named it by.
-        module: with the three functions of the API.
+        source: as the user named it.
+        module: has the three functions of the API.
         model: what its ``load_model`` returned.
         device: where the model is.
     """
@@ -56,13 +56,13 @@ class HearEncoder(ExternalEncoder):
     def _embed(self, function: str, waveform: Tensor) -> Any:
         audio = waveform.to(self._device)
         call = getattr(self._module, function)
-        return self.ask(f"{function} on clips of shape {tuple(audio.shape)}", lambda: call(audio, self._model))
+        return self.call(f"{function} on clips of shape {tuple(audio.shape)}", lambda: call(audio, self._model))
 
     def try_out(self) -> None:
-        """As all encoders are tried; the timestamps tell the hop.
+        """As for all external encoders; the hop follows from the timestamps, which are exact.
 
         Raises:
-            DataError: a function fails, or returns another shape or what is not finite.
+            DataError: a function fails, or what it returns has a wrong shape or is not finite.
         """
         _, times = self._timestamps(torch.zeros(1, self.sample_rate))  # [1, T]
         if times.shape[1] > 1:
@@ -74,14 +74,14 @@ def load_hear(source: str, module: str, weights: str | None, device: str | torch
     """Load a HEAR module.
 
     Args:
-        source: what the user named it by, for messages and tables.
+        source: as the user named it, for messages and tables.
         module: its name, or a file of Python.
-        weights: file for ``load_model``, which is called without any where there is none.
+        weights: file for ``load_model``, which is called without arguments when None.
         device: where the model is put.
 
     Raises:
         UsageError: it cannot be loaded, lacks a function or an attribute, or is no PyTorch module.
-        DataError: it embeds a plain tone in a wrong shape, or as values that are not finite.
+        DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
     loaded = import_module(module, source)
     if missing := [name for name in API if not callable(getattr(loaded, name, None))]:
@@ -89,11 +89,11 @@ def load_hear(source: str, module: str, weights: str | None, device: str | torch
             f"{source}: the module has no {', no '.join(missing)}",
             hint=f"A HEAR module has the functions {', '.join(API)}: hearbenchmark.com/hear-api.html.",
         )
-    given = [str(Path(weights).expanduser())] if weights is not None else []
+    arguments = [str(Path(weights).expanduser())] if weights is not None else []
     try:
-        model = loaded.load_model(*given)
-    except Exception as error:  # whatever somebody else's code raises
-        called = f"load_model({', '.join(map(repr, given))})"
+        model = loaded.load_model(*arguments)
+    except Exception as error:  # external code may raise anything
+        called = f"load_model({', '.join(map(repr, arguments))})"
         raise UsageError(
             f"{source}: {called} fails: {failure(error)}",
             hint="Weights are named as hear:MODULE:WEIGHTS.",

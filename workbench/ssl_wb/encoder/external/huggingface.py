@@ -1,6 +1,6 @@
 """Audio models of the Hugging Face hub, or of a folder in its format, through transformers.
 
-No code of a repository is run, only what transformers itself holds.
+Only models that transformers itself implements: no code of a repository is run.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ssl_wb.errors import DataError, UsageError
 
 __all__ = ["HuggingFaceEncoder", "load_huggingface", "require_transformers"]
 
-#: Kaldi's frames, as the spectrogram transformer's feature extractor makes them: 25 ms every 10 ms.
+#: Frames of the audio spectrogram transformer's feature extractor, as in Kaldi: 25 ms every 10 ms.
 KALDI_LENGTH, KALDI_SHIFT = 0.025, 0.010
-#: Tokens of the spectrogram transformer before its patches: class and distillation.
+#: Tokens before the patches of the audio spectrogram transformer: class and distillation.
 AST_SPECIAL = 2
 
 
 @dataclass(frozen=True)
 class _Window:
-    """What a model reads at once, where that is limited.
+    """The fixed input length of a model.
 
     Attributes:
-        samples: most of a pass; longer clips are cut, each piece read by itself.
-        step: samples from the begin of one piece to that of the next: what the frames of a whole pass stand for.
+        samples: input length; a longer clip is cut into pieces, each encoded by itself.
+        step: samples from the start of one piece to the start of the next: the time that the frames of a piece cover.
     """
 
     samples: int
@@ -42,16 +42,16 @@ class _Window:
 
 
 class HuggingFaceEncoder(ExternalEncoder):
-    """The encoder of an audio model: frames are its last hidden state, a clip's embedding their mean.
+    """The encoder of an audio model: frames are its last hidden state, a clip's embedding is their mean.
 
-    Models over waveforms (wav2vec 2.0, HuBERT, WavLM, data2vec, ...) read a clip whole. Whisper's encoder and the audio
-    spectrogram transformer read a fixed length, to which their feature extractors pad: longer clips are cut into
-    pieces of it, and frames past a clip's end are left out. The spectrogram transformer's frames are means over the
-    patches of one time. Layers are the blocks' outputs.
+    Models of waveforms (wav2vec 2.0, HuBERT, WavLM, data2vec, ...) encode a clip whole. Whisper's encoder and the audio
+    spectrogram transformer (AST) have a fixed input length, to which their feature extractors pad: longer clips are cut
+    into pieces, and frames after a clip's end are dropped. AST's frames are means over the patches at one time. Layers
+    are the blocks' outputs.
 
     Args:
-        source: what the user named it by.
-        model: of transformers; its encoder, where it has a decoder, too.
+        source: as the user named it.
+        model: of transformers; of an encoder-decoder model only the encoder is used.
         extractor: its feature extractor.
         device: where the model is.
     """
@@ -64,7 +64,7 @@ class HuggingFaceEncoder(ExternalEncoder):
         self._window = self._window_of()
         if self._ast:
             self.hop_seconds = model.config.time_stride * KALDI_SHIFT
-        #: All there is to say about the encoder, for the key of kept embeddings.
+        #: Everything that embeddings depend on: the key of the embedding cache.
         self.settings = {
             "weights": _digest(self._model),
             "config": {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"},
@@ -84,36 +84,37 @@ class HuggingFaceEncoder(ExternalEncoder):
 
     def whole_frames(self, waveform: Tensor) -> Tensor:
         """Embed clips of one length, ``[n, S]``, as ``[n, T, D]``."""
-        return self._hidden(waveform, every=False)[:, 0]
+        return self._hidden(waveform, all_blocks=False)[:, 0]
 
     @torch.no_grad()
     def layers(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed waveforms ``[B, S]`` with every block: ``[B, L, T, D]``, 0 past a clip's end; the last one normed.
+        """Embed waveforms ``[B, S]`` with every block: ``[B, L, T, D]``, 0 after a clip's end; the last one normed.
 
         Raises:
             UsageError: as :meth:`embed_clip`.
             DataError: as :meth:`embed_clip`, or the model's layers differ in width.
         """
-        return self._placed(waveform, lengths, lambda clips: self._hidden(clips, every=True), time=2)
+        return self._by_length(waveform, lengths, lambda clips: self._hidden(clips, all_blocks=True), time=2)
 
-    def _hidden(self, waveform: Tensor, *, every: bool) -> Tensor:
-        """Return hidden states ``[n, L, T, D]`` of clips of one length ``[n, S]``: every block's, or the last."""
+    def _hidden(self, waveform: Tensor, *, all_blocks: bool) -> Tensor:
+        """Return hidden states ``[n, L, T, D]`` of clips of one length ``[n, S]``: of all blocks, or the last."""
         if self._window is None:
-            return self._pass(waveform, every=every)
+            return self._piece(waveform, all_blocks=all_blocks)
         samples, step = self._window.samples, self._window.step
-        beyond = max(0, waveform.shape[1] - samples)  # what the first pass does not read
-        begins = range(0, beyond + step, step)  # the last of them reads to the end
-        return torch.cat([self._pass(waveform[:, at : at + samples], every=every) for at in begins], dim=2)
+        rest = max(0, waveform.shape[1] - samples)  # samples after the first piece
+        starts = range(0, rest + step, step)  # the last piece reaches the end of the clip
+        pieces = [self._piece(waveform[:, at : at + samples], all_blocks=all_blocks) for at in starts]
+        return torch.cat(pieces, dim=2)
 
-    def _pass(self, waveform: Tensor, *, every: bool) -> Tensor:
-        """As :meth:`_hidden`, of clips that fit into one pass."""
+    def _piece(self, waveform: Tensor, *, all_blocks: bool) -> Tensor:
+        """As :meth:`_hidden`, of clips no longer than the model's input."""
         what = f"the model on clips of shape {tuple(waveform.shape)}"
-        given, output = self.ask(what, lambda: self._run(waveform, every=every))
+        inputs, output = self.call(what, lambda: self._run(waveform, all_blocks=all_blocks))
         last = self.checked(getattr(output, "last_hidden_state", None), what, len(waveform), "n T D")
         states = [last]
-        if every:
+        if all_blocks:
             blocks = getattr(output, "hidden_states", None) or ()
-            # The first is what goes into the blocks; the last one lacks the final norm in some models.
+            # The first is the blocks' input. In some models the last lacks the final norm: last_hidden_state has it.
             states = [self.checked(state, what, len(waveform), "n T D") for state in blocks[1:]]
             if not states or len({state.shape for state in states}) > 1:
                 raise DataError(
@@ -122,37 +123,38 @@ class HuggingFaceEncoder(ExternalEncoder):
             if states[-1].shape == last.shape:
                 states[-1] = last
         frames = torch.stack([self._over_time(state) for state in states], dim=1)  # [n, L, T, D]
-        return frames[:, :, : self._own(waveform.shape[1], frames.shape[2], given)]
+        return frames[:, :, : self._frames_of_clip(waveform.shape[1], frames.shape[2], inputs)]
 
-    def _run(self, waveform: Tensor, *, every: bool) -> tuple[Any, Any]:
-        """Return what the feature extractor makes of clips ``[n, S]``, and what the model makes of that."""
-        given = self._extractor(list(waveform.numpy()), sampling_rate=self.sample_rate, return_tensors="pt")
-        given = given.to(self._device)
-        return given, self._model(**given, output_hidden_states=every, return_dict=True)
+    def _run(self, waveform: Tensor, *, all_blocks: bool) -> tuple[Any, Any]:
+        """Return the feature extractor's output for clips ``[n, S]``, and the model's output for that."""
+        inputs = self._extractor(list(waveform.numpy()), sampling_rate=self.sample_rate, return_tensors="pt")
+        inputs = inputs.to(self._device)
+        return inputs, self._model(**inputs, output_hidden_states=all_blocks, return_dict=True)
 
-    def _over_time(self, tokens: Tensor) -> Tensor:
-        """Bring tokens ``[n, T, D]`` to frames ``[n, T', D]``: patches of one time to their mean, or as they are."""
+    def _over_time(self, states: Tensor) -> Tensor:
+        """Turn hidden states into frames ``[n, T, D]``: for AST the mean over the patches at one time."""
         if not self._ast:
-            return tokens
+            return states
         bands = (self._config.num_mel_bins - self._config.patch_size) // self._config.frequency_stride + 1
-        return tokens[:, AST_SPECIAL:].unflatten(1, (bands, -1)).mean(dim=1)  # patches are frequency-major
+        patches = states[:, AST_SPECIAL:].unflatten(1, (bands, -1))  # [n, f, T, D], patches are frequency-major
+        return patches.mean(dim=1)
 
-    def _own(self, samples: int, frames: int, given: Any) -> int:
-        """Return how many of the frames are those of a clip and not of what it was padded with."""
+    def _frames_of_clip(self, samples: int, frames: int, inputs: Any) -> int:
+        """Return how many of the frames belong to a clip of ``samples`` samples and not to its padding."""
         if self._ast:
             length, shift = (part * self.sample_rate for part in (KALDI_LENGTH, KALDI_SHIFT))
             spectra = 1 + (samples - length) // shift
             return min(frames, max(1, math.ceil(spectra / self._config.time_stride)))
         if self._window is not None:
             return max(1, math.ceil(frames * samples / self._window.samples))
-        mask = given.get("attention_mask")
+        mask = inputs.get("attention_mask")
         if mask is not None and mask.shape[1] == frames:
             return max(1, int(mask[0].sum()))
         return frames
 
 
 def require_transformers(source: str) -> None:
-    """Refuse to go on without transformers.
+    """Check that transformers is installed.
 
     Raises:
         UsageError: it is not installed.
@@ -165,24 +167,24 @@ def load_huggingface(source: str, name: str, device: str | torch.device = "cpu")
     """Load an audio model of the hub, or of a folder.
 
     Args:
-        source: what the user named it by, for messages and tables.
-        name: on the hub (downloaded once), or a folder that ``save_pretrained`` wrote model and feature extractor to.
+        source: as the user named it, for messages and tables.
+        name: on the hub (downloaded once), or a folder with a model and a feature extractor by ``save_pretrained``.
         device: where it computes.
 
     Raises:
         UsageError: transformers is missing, or finds no audio model there.
-        DataError: the model gives no sequence of hidden states, or values that are not finite.
+        DataError: the model returns no sequence of hidden states, or values that are not finite.
     """
     require_transformers(source)
     from transformers import AutoFeatureExtractor, AutoModel
 
     try:
-        # Weights that a checkpoint lacks are drawn; by the same numbers each time, and not by the caller's.
+        # transformers draws weights that a checkpoint lacks: by a fixed seed, without touching the caller's state.
         with torch.random.fork_rng(devices=[]), _quietly():
             torch.manual_seed(0)
             extractor = AutoFeatureExtractor.from_pretrained(name)
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
-    except Exception as error:  # transformers raises of all kinds: absent, offline, of another kind, code of its own
+    except Exception as error:  # transformers raises many types: absent, offline, other kind of model, custom code
         raise UsageError(
             f"{source}: transformers cannot load it: {failure(error)}",
             hint="NAME is a model on the hub, or a folder with config.json, weights and preprocessor_config.json. "
@@ -195,7 +197,7 @@ def load_huggingface(source: str, name: str, device: str | torch.device = "cpu")
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep the bars of loading off a terminal that has one already."""
+    """Switch off the progress bars of transformers: the terminal already has one."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""Importing what a user names: a module by its name, or a file of Python."""
+"""Importing a module or a Python file that the user names."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def find_module(name: str, source: str) -> None:
     """Look for a module without running it.
 
     Args:
-        name: of a module (found in the working folder, too), or a file that ends in ``.py``.
-        source: the encoder it is for, for messages.
+        name: a module (the working folder is searched too), or a file that ends in ``.py``.
+        source: the encoder that needs it, for messages.
 
     Raises:
         UsageError: there is none.
@@ -29,7 +29,7 @@ def find_module(name: str, source: str) -> None:
             raise UsageError(f"{source}: no such file: {name!r}", hint="Check the path.")
         return
     _search(Path.cwd())
-    parent = name.partition(".")[0]  # find_spec would run the packages above a module
+    parent = name.partition(".")[0]  # of "a.b.c", find_spec would import a and a.b
     try:
         found = importlib.util.find_spec(parent)
     except (ImportError, ValueError):
@@ -42,12 +42,12 @@ def find_module(name: str, source: str) -> None:
 
 
 def import_module(name: str, source: str) -> ModuleType:
-    """Import a module by its name, or a file of Python.
+    """Import a module by its name, or a Python file.
 
     Args:
-        name: of a module (found in the working folder, too), or a file that ends in ``.py``, whose folder is searched
-            for what it imports.
-        source: the encoder it is for, for messages.
+        name: a module (the working folder is searched too), or a file that ends in ``.py``, whose folder is searched
+            for its own imports.
+        source: the encoder that needs it, for messages.
 
     Raises:
         UsageError: there is none, or importing it fails.
@@ -57,7 +57,7 @@ def import_module(name: str, source: str) -> ModuleType:
         return _from_file(Path(name).expanduser().resolve()) if name.endswith(".py") else importlib.import_module(name)
     except WorkbenchError:
         raise
-    except Exception as error:  # whatever somebody else's code raises
+    except Exception as error:  # external code may raise anything
         raise UsageError(
             f"{source}: importing {name!r} fails: {failure(error)}",
             hint="Install what it needs, or mend it: `python -c 'import ...'` shows where it fails.",
@@ -65,7 +65,7 @@ def import_module(name: str, source: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    # Two files may have one name, and a dataclass looks its module up by name.
+    # In sys.modules under a unique name: two files may share a name, and dataclasses look their module up there.
     name = f"_ssl_wb_{path.stem}_{hashlib.sha256(str(path).encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -82,12 +82,12 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _search(folder: Path) -> None:
-    """Look for modules in a folder, too, after all other places."""
+    """Add a folder to the module search path, after all other places."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def failure(error: BaseException) -> str:
-    """Say an exception in one line."""
+    """Write an exception in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Encoders made by a function of the user's own."""
+"""External encoders made by a Python function of the user."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["LayeredPythonEncoder", "PythonEncoder", "load_python_object"]
 
 
 class PythonEncoder(ExternalEncoder):
-    """An object with ``sample_rate``, ``embed_clip`` and ``embed_frames``, asked with clips of one length at a time.
+    """Wraps an object with ``sample_rate``, ``embed_clip`` and ``embed_frames``.
 
     Args:
-        source: what the user named it by.
-        encoder: the object; ``hop_seconds`` is believed where it has it.
+        source: as the user named it.
+        encoder: the object; its ``hop_seconds`` is used if it has one, else the hop is measured.
     """
 
     def __init__(self, source: str, encoder: Any) -> None:
@@ -41,35 +41,35 @@ class PythonEncoder(ExternalEncoder):
     def _embed(self, method: str, waveform: Tensor, axes: str) -> Tensor:
         lengths = torch.full((len(waveform),), waveform.shape[1])
         what = f"{method} on clips of shape {tuple(waveform.shape)}"
-        values = self.ask(what, lambda: getattr(self._encoder, method)(waveform, lengths))
+        values = self.call(what, lambda: getattr(self._encoder, method)(waveform, lengths))
         return self.checked(values, method, len(waveform), axes)
 
 
 class LayeredPythonEncoder(PythonEncoder):
-    """The same of an object that has ``layers``, too."""
+    """Wraps an object that has ``layers`` too."""
 
     @torch.no_grad()
     def layers(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed waveforms ``[B, S]`` with every layer: ``[B, L, T, D]``, 0 past a clip's end.
+        """Embed waveforms ``[B, S]`` with every layer: ``[B, L, T, D]``, 0 after a clip's end.
 
         Raises:
             UsageError: as :meth:`embed_clip`.
             DataError: as :meth:`embed_clip`.
         """
-        return self._placed(waveform, lengths, lambda clips: self._embed("layers", clips, "n L T D"), time=2)
+        return self._by_length(waveform, lengths, lambda clips: self._embed("layers", clips, "n L T D"), time=2)
 
 
 def load_python_object(source: str, module: str, function: str) -> PythonEncoder | FrozenEncoder:
-    """Load an encoder by calling a function without arguments.
+    """Load an external encoder by calling a function without arguments.
 
     Args:
-        source: what the user named it by, for messages and tables.
-        module: its name, or a file of Python.
-        function: in the module; returns an object of the :class:`ssl_wb.api.Encoder` protocol.
+        source: as the user named it, for messages and tables.
+        module: its name, or a Python file.
+        function: its name in the module; returns an object of the :class:`ssl_wb.api.Encoder` protocol.
 
     Raises:
         UsageError: it cannot be loaded, or the object lacks a method or attribute.
-        DataError: it embeds a plain tone in a wrong shape, or as values that are not finite.
+        DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
     loaded = import_module(module, source)
     make = getattr(loaded, function, None)
@@ -81,12 +81,12 @@ def load_python_object(source: str, module: str, function: str) -> PythonEncoder
         )
     try:
         made = make()
-    except Exception as error:  # whatever somebody else's code raises
+    except Exception as error:  # external code may raise anything
         raise UsageError(
             f"{source}: {function}() fails: {failure(error)}", hint="It is called without arguments."
         ) from error
-    if type(made) is FrozenEncoder:  # ours, put together by hand: nothing to adapt, and it can be kept and fine-tuned
-        return made
+    if type(made) is FrozenEncoder:
+        return made  # our own class needs no adapter; as itself it can be cached and fine-tuned
     if missing := [name for name in ("embed_clip", "embed_frames") if not callable(getattr(made, name, None))]:
         raise UsageError(
             f"{source}: the {type(made).__name__} that {function}() returns has no {', no '.join(missing)}",

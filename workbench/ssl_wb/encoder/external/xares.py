@@ -1,4 +1,4 @@
-"""Encoders written for X-ARES, the eXtensive Audio Representation and Evaluation Suite.
+"""External encoders written for X-ARES, the eXtensive Audio Representation and Evaluation Suite.
 
 Source: the encoder interface of github.com/jimbozhang/xares (``audio_encoder_checker``, ``example/dasheng``); Zhang et
 al. 2025, arXiv 2505.16369.
@@ -19,7 +19,7 @@ from ssl_wb.errors import UsageError, did_you_mean
 
 __all__ = ["XaresEncoder", "load_xares"]
 
-#: How the names of encoders end, by which X-ARES finds them.
+#: X-ARES finds encoder classes by this ending of their names.
 ENDING = "Encoder"
 
 
@@ -27,8 +27,8 @@ class XaresEncoder(ExternalEncoder):
     """An X-ARES encoder: called with audio ``[B, S]`` it returns ``[B, T, D]``; a clip's embedding is the mean.
 
     Args:
-        source: what the user named it by.
-        encoder: with ``sampling_rate``, ``output_dim`` and, where it says so, ``hop_size_in_ms``.
+        source: as the user named it.
+        encoder: has ``sampling_rate``, ``output_dim`` and, optionally, ``hop_size_in_ms``.
         device: where audio is put.
     """
 
@@ -49,7 +49,7 @@ class XaresEncoder(ExternalEncoder):
         """Embed clips of one length, ``[n, S]``, as ``[n, T, D]``."""
         audio = waveform.to(self._device)
         what = f"the {type(self._encoder).__name__} called with audio of shape {tuple(audio.shape)}"
-        values = self.ask(what, lambda: self._encoder(audio))
+        values = self.call(what, lambda: self._encoder(audio))
         return self.checked(values, what, len(waveform), "n T D", self._width)
 
 
@@ -57,19 +57,19 @@ def load_xares(source: str, file: str, name: str | None, device: str | torch.dev
     """Load an X-ARES encoder.
 
     Args:
-        source: what the user named it by, for messages and tables.
-        file: of Python; a module's name will do, too.
-        name: of the class; where it is left out, the only one that the file defines and whose name ends in ``Encoder``.
+        source: as the user named it, for messages and tables.
+        file: a Python file, or the name of a module.
+        name: of the class; when None, the only class that the file defines and whose name ends in ``Encoder``.
         device: where it is put, if it is a PyTorch module.
 
     Raises:
         UsageError: it cannot be loaded, or lacks an attribute.
-        DataError: it embeds a plain tone in a wrong shape, or as values that are not finite.
+        DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
     kind = _class_of(import_module(file, source), name, source)
     try:
         encoder = kind()
-    except Exception as error:  # whatever somebody else's code raises
+    except Exception as error:  # external code may raise anything
         raise UsageError(
             f"{source}: {kind.__name__}() fails: {failure(error)}", hint="X-ARES makes an encoder without arguments."
         ) from error
@@ -78,7 +78,7 @@ def load_xares(source: str, file: str, name: str | None, device: str | torch.dev
     if isinstance(encoder, nn.Module):
         encoder = encoder.to(device).eval()
     else:
-        device = "cpu"  # it knows by itself where it computes
+        device = "cpu"  # no module to move: it gets audio on the CPU and computes where it likes
     loaded = XaresEncoder(source, encoder, device)
     loaded.try_out()
     return loaded
@@ -93,8 +93,8 @@ def _class_of(module: ModuleType, name: str | None, source: str) -> type:
                 f"{source}: no class {name!r} in it{did_you_mean(name, kinds)}", hint="Names are those of the file."
             )
         return kinds[name]
-    own = [key for key, kind in kinds.items() if key.endswith(ENDING) and kind.__module__ == module.__name__]
-    if len(own) != 1:
-        what = f"defines {', '.join(own)}" if own else f"defines no class whose name ends in {ENDING!r}"
+    defined = [key for key, kind in kinds.items() if key.endswith(ENDING) and kind.__module__ == module.__name__]
+    if len(defined) != 1:
+        what = f"defines {', '.join(defined)}" if defined else f"defines no class whose name ends in {ENDING!r}"
         raise UsageError(f"{source}: it {what}", hint="Name the class: xares:FILE.py:CLASS.")
-    return kinds[own[0]]
+    return kinds[defined[0]]
