@@ -1,4 +1,4 @@
-"""Attention over tokens: one frame of many knows the answer, and what lies past a clip's end has no part in it."""
+"""Attention over frames: one frame of many knows the answer, and what lies past a clip's end has no part in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ssl_wb.api import DataError
 from ssl_wb_plugins.evaluators import attentive as module
-from ssl_wb_plugins.evaluators.attentive import AttentiveOptions, AttentiveProbe, Frames, TokenAttention, _FrameScaling
+from ssl_wb_plugins.evaluators.attentive import AttentiveOptions, AttentiveProbe, FrameAttention, Frames, _FrameScaling
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
 
 QUICK = {"epochs": 30, "lr": 1e-2, "weight_decay": 1e-3, "batch_size": 32, "width": 16}
@@ -99,7 +99,7 @@ def test_the_frames_standardise_and_not_the_padding(task):
 
 def test_the_head_is_masked_attention_of_one_query():
     torch.manual_seed(0)
-    head = TokenAttention(8, 3, 4)
+    head = FrameAttention(8, 3, 4)
     past = torch.arange(6) >= torch.tensor([6, 2, 4])[:, None]
     inputs = torch.randn(3, 6, 8).masked_fill(past[..., None], 0.0)
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_the_head_is_masked_attention_of_one_query():
 
 
 def test_every_parameter_is_trained_once_and_matrices_decay():
-    head = TokenAttention(8, 3, 4)
+    head = FrameAttention(8, 3, 4)
     decayed, free = head.groups({"lr": 1.0, "weight_decay": 0.1})
     grouped = [id(one) for group in (decayed, free) for one in group["params"]]
     assert sorted(grouped) == sorted(id(one) for one in head.parameters())
@@ -190,8 +190,8 @@ class Mapped:
 def test_mapped_embeddings_are_read_batch_by_batch(task, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "NUMBERS", 25 * FRAMES * DIM)
     plain = probe(task, **BRIEF)
-    np.save(tmp_path / "tokens.npy", task.embeddings)
-    mapped = Mapped(np.load(tmp_path / "tokens.npy", mmap_mode="r"))
+    np.save(tmp_path / "frames.npy", task.embeddings)
+    mapped = Mapped(np.load(tmp_path / "frames.npy", mmap_mode="r"))
     result = probe(replace(task, embeddings=mapped), **BRIEF)
     np.testing.assert_array_equal(result.scores[0].scores, plain.scores[0].scores)
     clips, frames = np.array(mapped.reads).T

@@ -9,12 +9,22 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ssl_wb.api import DataError, Grid, MaskRequest, ProbeTask, Split
+from ssl_wb.api import (
+    DataError,
+    EncoderWithHead,
+    Grid,
+    MaskRequest,
+    ProbeTask,
+    Split,
+    mixup,
+    random_resized_crop,
+    spec_augment,
+)
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.probing.patchout import structured_patchout
 from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
-from ssl_wb_plugins.evaluators import fine_tune_parts as parts
 from ssl_wb_plugins.evaluators.fine_tune import FineTune, FineTuneOptions
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
 from ssl_wb_plugins.maskers.structured import StructuredMasker, StructuredOptions
@@ -120,7 +130,7 @@ def test_pooled_rows_are_the_frozen_encoders_embedding(encoder):
     # Whole chunks: the encoder reads a last part of one alone, and fine-tuning pads it.
     samples = encoder.front_end.samples_of(2 * 32)
     waveform = torch.randn(3, samples, generator=torch.Generator().manual_seed(1)) * 0.1
-    model = parts.FineTuned(encoder, 2, "rows", 0.0).eval()
+    model = EncoderWithHead(encoder, 2, "rows", 0.0).eval()
     with torch.no_grad():
         spectrogram = encoder.front_end(waveform)[0]
         pooled = model.embed(spectrogram, torch.full((3,), 4))
@@ -128,7 +138,7 @@ def test_pooled_rows_are_the_frozen_encoders_embedding(encoder):
 
 
 def test_padding_does_not_count_in_the_mean(encoder):
-    model = parts.FineTuned(encoder, 2, "mean", 0.0).eval()
+    model = EncoderWithHead(encoder, 2, "mean", 0.0).eval()
     spectrogram = torch.randn(1, 80, 64)
     with torch.no_grad():
         first = model.embed(spectrogram[:, :, :32], torch.tensor([2]))
@@ -139,7 +149,7 @@ def test_padding_does_not_count_in_the_mean(encoder):
 
 @pytest.mark.parametrize("pool", ["rows", "mean"])
 def test_patchout_leaves_out_patches_in_training_only(encoder, pool):
-    model = parts.FineTuned(encoder, 2, pool, 0.5)
+    model = EncoderWithHead(encoder, 2, pool, 0.5)
     seen = []
     model.backbone.trunk.register_forward_hook(lambda _, tokens, __: seen.append(tokens[0].shape[1] - 1))
     spectrogram, columns = torch.randn(4, 80, 64), torch.tensor([4, 4, 1, 3])
@@ -155,7 +165,7 @@ def test_patchout_leaves_out_patches_in_training_only(encoder, pool):
 
 
 def test_rates_fall_with_the_depth(encoder):
-    model = parts.FineTuned(encoder, 2, "rows", 0.0)
+    model = EncoderWithHead(encoder, 2, "rows", 0.0)
     groups = model.groups(1.0, 0.1, 0.5, freeze_embedding=False)
     rate = {id(one): group["lr"] for group in groups for one in group["params"]}
     named = dict(model.named_parameters())
@@ -195,30 +205,30 @@ def test_the_rate_rises_and_falls_in_every_layer(encoder, monkeypatch):
 
 def test_spec_augment_masks_a_band_and_a_stretch():
     torch.manual_seed(0)
-    masked = parts.spec_augment(torch.ones(50, 80, 100), 20, 30) == 0
+    masked = spec_augment(torch.ones(50, 80, 100), 20, 30) == 0
     bands, stretches = masked.all(dim=2).sum(dim=1), masked.all(dim=1).sum(dim=1)
     assert 10 < bands.max() <= 20
     assert 15 < stretches.max() <= 30
     assert len(bands.unique()) > 5
-    torch.testing.assert_close(parts.spec_augment(torch.ones(2, 8, 8), 0, 0), torch.ones(2, 8, 8))
+    torch.testing.assert_close(spec_augment(torch.ones(2, 8, 8), 0, 0), torch.ones(2, 8, 8))
 
 
 def test_mixup_mixes_labels_as_it_mixes_sound():
     torch.manual_seed(0)
     targets = torch.eye(6)
     spectrogram = targets[:, :, None].expand(-1, -1, 4).clone()
-    mixed, columns, labels = parts.mixup(spectrogram, torch.arange(6), targets, 0.5)
+    mixed, columns, labels = mixup(spectrogram, torch.arange(6), targets, 0.5)
     torch.testing.assert_close(mixed[:, :, 0], labels)
     torch.testing.assert_close(labels.sum(dim=1), torch.ones(6))
     assert ((labels > 0.01) & (labels < 0.99)).any()
     assert (columns >= torch.arange(6)).all()
-    assert parts.mixup(spectrogram, torch.arange(6), targets, 0.0)[0] is spectrogram
+    assert mixup(spectrogram, torch.arange(6), targets, 0.0)[0] is spectrogram
 
 
 def test_a_resized_crop_keeps_the_shape_and_moves_the_sound():
     torch.manual_seed(0)
     spectrogram = torch.linspace(0, 1, 60).expand(5, 20, 60).clone()
-    cropped = parts.random_resized_crop(spectrogram, torch.full((5,), 60))
+    cropped = random_resized_crop(spectrogram, torch.full((5,), 60))
     assert cropped.shape == spectrogram.shape
     assert (cropped - spectrogram).abs().amax(dim=(1, 2)).min() > 0.02
 
@@ -228,7 +238,7 @@ def test_a_resized_crop_stays_within_the_clips_own_width():
     widths = torch.tensor([16, 32, 64, 160] * 100)
     own = torch.arange(160) < widths[:, None]  # [B, T]
     spectrogram = torch.where(own, 1.0, -3.0)[:, None].expand(-1, 20, -1).clone()
-    cropped = parts.random_resized_crop(spectrogram, widths).mean(dim=1)  # [B, T]
+    cropped = random_resized_crop(spectrogram, widths).mean(dim=1)  # [B, T]
     assert (cropped[~own] == -3.0).all()
     sound = (cropped > 0.5) & own
     # The clip is in the middle of its canvas: a crop of 0.6 at the canvas' edge is 0.25 empty and 0.35 sound.
@@ -267,7 +277,7 @@ class Squared:
 
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.9])
 def test_structured_patchout_never_takes_all_the_sound_of_a_short_clip(encoder, ratio):
-    model = parts.FineTuned(encoder, 2, "mean", ratio)
+    model = EncoderWithHead(encoder, 2, "mean", ratio)
     grid, columns = Grid(5, 8), torch.arange(9)
     sound = (torch.arange(8) < columns[:, None]).float()  # [9, T]
     torch.manual_seed(0)
@@ -289,7 +299,7 @@ def test_patchout_of_whole_clips_is_the_structured_masker():
     for seed in range(20):
         request = MaskRequest(patches, grid, 0.0, torch.Generator().manual_seed(seed))
         wanted = StructuredMasker(StructuredOptions(ratio=0.5))(request)[0].visible
-        found = parts._structured(grid, torch.ones(64, 8), 0.5, torch.Generator().manual_seed(seed))
+        found = structured_patchout(grid, torch.ones(64, 8), 0.5, torch.Generator().manual_seed(seed))
         assert torch.equal(found, wanted)
 
 

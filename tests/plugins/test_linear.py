@@ -18,11 +18,11 @@ from torch.nn import functional
 from ssl_wb.api import DataError, ProbeTask, Split
 from ssl_wb.evaluation.baselines import baselines
 from ssl_wb.evaluation.embeddings import embed_task
+from ssl_wb.probing import training
+from ssl_wb.probing.head_ensemble import LinearEnsemble, ModuleEnsemble
+from ssl_wb.probing.heads import LinearHead
 from ssl_wb.tasks.task import load_task
-from ssl_wb_plugins.evaluators import heads
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
-from ssl_wb_plugins.evaluators.scaling import Scaling
-from ssl_wb_plugins.evaluators.teams import LinearHead, LinearTeam, ModuleTeam
 
 
 def linear(task, seeds=(0, 1), **options):
@@ -161,18 +161,18 @@ def test_the_step_is_adam_with_l2_on_the_cross_entropy(kind):
         np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5 * spread)
 
 
-@pytest.mark.parametrize("kind", [LinearTeam, ModuleTeam])
+@pytest.mark.parametrize("kind", [LinearEnsemble, ModuleEnsemble])
 def test_heads_side_by_side_are_what_each_is_alone(kind):
     """Grid points, seeds and those that end sooner share products and an optimiser, not numbers."""
     task, options = blobs(clips=120, dim=6, spread=2.0), LinearOptions(batch_size=20)
-    scaling = Scaling(task, task.splits[0].train, True)
-    part = scaling.part(task, task.splits[0].train)
+    data = training._Data(task, task.splits[0].train, True)
+    clips = data.clips(task.splits[0].train)
     points = [{"lr": 1e-2, "weight_decay": 1e-1}, {"lr": 1e-3, "weight_decay": 0.0}]
-    runs = [heads._Run(point, seed, epochs) for point in points for seed, epochs in ((0, 4), (1, 9), (7, 9))]
+    runs = [training._Run(point, seed, epochs) for point in points for seed, epochs in ((0, 4), (1, 9), (7, 9))]
 
     def fit(some):
-        team = kind if len(some) > 1 else ModuleTeam
-        return heads._fit(lambda point: LinearHead(6, 4), some, scaling, part, None, options, team)
+        ensemble = kind if len(some) > 1 else ModuleEnsemble
+        return training._fit(lambda settings: LinearHead(6, 4), some, data, clips, None, options, ensemble)
 
     together, weights = fit(runs), []
     for run, one in zip(runs, together, strict=True):

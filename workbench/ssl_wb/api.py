@@ -67,6 +67,19 @@ from ssl_wb.plugin.objective import (
     View,
 )
 from ssl_wb.plugin.optimiser import Optimiser, OptimiserOptions
+from ssl_wb.probing.attention_pool import AttentionPool
+from ssl_wb.probing.checks import require_labels, require_parts
+from ssl_wb.probing.clips import pad_batches, read_waveforms
+from ssl_wb.probing.encoder_with_head import EncoderWithHead
+from ssl_wb.probing.heads import Head, LinearHead, linear_layer
+from ssl_wb.probing.inputs import Inputs, InputScaling, fit_scaler
+from ssl_wb.probing.options import Decays, HeadOptions, ProbeOptions, Rates, settings_grid, sorted_values
+from ssl_wb.probing.patchout import lines_masked
+from ssl_wb.probing.results import ProbedSplit, probe_splits
+from ssl_wb.probing.spectrogram_augment import mixup, random_resized_crop, spec_augment
+from ssl_wb.probing.spectrograms import TaskSpectrograms, TrainableEncoder
+from ssl_wb.probing.targets import Targets
+from ssl_wb.probing.training import TrainedHeads, batches_per_epoch, train_heads
 from ssl_wb.scoring.metrics import average_precision, choose_metric, correct, kind_of, metric_of, score
 from ssl_wb.scoring.summary import bootstrap, interval_of, summarise
 
@@ -75,23 +88,31 @@ __all__ = [
     "LOG_OFFSET",
     "Assigned",
     "AssigningEncoder",
+    "AttentionPool",
     "AudioError",
     "Augmentation",
     "Backbone",
     "Block",
     "DataError",
+    "Decays",
     "Duration",
     "Encoder",
+    "EncoderWithHead",
     "Evaluator",
     "Field",
     "FrontEnd",
     "FrontEndOptions",
     "GlobalBatchNorm",
     "Grid",
+    "Head",
+    "HeadOptions",
     "HealthRule",
     "HintOptions",
+    "InputScaling",
+    "Inputs",
     "Latents",
     "Level",
+    "LinearHead",
     "Mask",
     "MaskRequest",
     "Masker",
@@ -105,17 +126,25 @@ __all__ = [
     "OptimiserOptions",
     "Plugin",
     "PluginOptions",
+    "ProbeOptions",
     "ProbeTask",
+    "ProbedSplit",
+    "Rates",
     "Result",
     "Split",
     "SplitScores",
     "StepState",
+    "Targets",
+    "TaskSpectrograms",
+    "TrainableEncoder",
+    "TrainedHeads",
     "Trunk",
     "UsageError",
     "View",
     "WorkbenchError",
     "attention",
     "average_precision",
+    "batches_per_epoch",
     "bootstrap",
     "choose_metric",
     "correct",
@@ -126,6 +155,7 @@ __all__ = [
     "exchange_hints",
     "feature_std",
     "field_validator",
+    "fit_scaler",
     "full_precision",
     "gather_rows",
     "gather_with_gradient",
@@ -135,17 +165,30 @@ __all__ = [
     "initialise_trunc_normal",
     "interval_of",
     "kind_of",
+    "linear_layer",
     "linear_schedule",
+    "lines_masked",
     "mean_over_processes",
     "metric_of",
+    "mixup",
     "model_validator",
+    "pad_batches",
     "patchify",
+    "probe_splits",
     "process_place",
+    "random_resized_crop",
+    "read_waveforms",
+    "require_labels",
+    "require_parts",
     "score",
+    "settings_grid",
     "sincos_2d",
+    "sorted_values",
+    "spec_augment",
     "standardise_rows",
     "steps_of",
     "summarise",
+    "train_heads",
     "uniformity",
     "visible_count",
     "warmup_cosine",

@@ -1,8 +1,8 @@
-"""Attention over tokens: what a clip's frames tell that their mean does not."""
+"""Attention over frames: what a clip's frames tell that their mean does not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -10,17 +10,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_wb.api import DataError, Evaluator, Field, Level, ProbeTask, Result, SplitScores, hookimpl, summarise
-from ssl_wb_plugins.evaluators.attention_pool import AttentionPool
-from ssl_wb_plugins.evaluators.heads import Decays, HeadOptions, Rates, grid_of, train_head
-from ssl_wb_plugins.evaluators.scaling import ROWS, Inputs, Scaling
+from ssl_wb.api import (
+    AttentionPool,
+    DataError,
+    Decays,
+    Evaluator,
+    Field,
+    HeadOptions,
+    Inputs,
+    InputScaling,
+    Level,
+    ProbeTask,
+    Rates,
+    Result,
+    Split,
+    TrainedHeads,
+    hookimpl,
+    probe_splits,
+    settings_grid,
+    train_heads,
+)
 
-#: Numbers read at a time where all clips are gone through: 32 MiB in float32.
+#: Numbers read at a time when all clips are gone through: 32 MiB in float32.
 NUMBERS = 2**23
 
 
 class AttentiveOptions(HeadOptions):
-    """Options of the attention over tokens."""
+    """Options of the attention over frames."""
 
     lr: Rates = Field(
         default_factory=lambda: [1e-3, 3e-3],
@@ -50,56 +66,47 @@ class Frames(NamedTuple):
 
 
 class _Reader:
-    """Frames of some clips of a task, scaled, read when they are asked for: all at once need not fit into memory."""
+    """Frames of some clips of a task, scaled, read when they are indexed: all at once need not fit into memory."""
 
-    def __init__(self, task: ProbeTask, rows: NDArray[np.int64], mean: Tensor, std: Tensor) -> None:
-        self._task, self._rows = task, rows
+    def __init__(self, task: ProbeTask, clips: NDArray[np.int64], mean: Tensor, std: Tensor) -> None:
+        self._task, self._clips = task, clips
         self._mean, self._std = mean, std  # [D]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._clips)
 
     def __getitem__(self, rows: Tensor | slice) -> Frames:
         """Read clips by their place among these, int64 ``[n]`` or a slice."""
-        chosen = self._rows[rows if isinstance(rows, slice) else rows.numpy()]
-        values, past = _read(self._task, chosen)
-        mask = torch.from_numpy(past)
-        scaled = (torch.from_numpy(values) - self._mean) / self._std
+        values, past = _read(self._task, self._clips[rows if isinstance(rows, slice) else rows.numpy()])
+        mask = torch.from_numpy(past)  # [n, T]
+        scaled = (torch.from_numpy(values) - self._mean) / self._std  # [n, T, D]
         return Frames(scaled.masked_fill(mask[:, :, None], 0.0), mask)
 
 
-class _FrameScaling(Scaling):
-    """Mean and deviation over the frames of training clips, per dimension; padding counts for nothing."""
+class _FrameScaling(InputScaling):
+    """Mean and standard deviation over the frames of the training clips, per dimension; padding counts for nothing."""
 
-    def _shape(self, task: ProbeTask) -> tuple[int, ...]:
-        return task.embeddings.shape[2:]
+    def clips_at_once(self, task: ProbeTask) -> int:
+        """Return so many clips that ``NUMBERS`` numbers are read at most."""
+        return min(super().clips_at_once(task), max(1, NUMBERS // int(np.prod(task.embeddings.shape[1:]))))
 
-    def _at_once(self, task: ProbeTask) -> int:
-        return min(ROWS, max(1, NUMBERS // int(np.prod(task.embeddings.shape[1:]))))
+    def vectors(self, task: ProbeTask, clips: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the frames of clips, ``[frames, D]``."""
+        values, past = _read(task, clips)
+        return values[~past].astype(np.float64)
 
-    def _average(
-        self, task: ProbeTask, rows: NDArray[np.int64], function: Callable[[NDArray[Any]], NDArray[Any]]
-    ) -> NDArray[np.float64]:
-        total, frames = np.zeros(self._shape(task)), 0
-        for first in range(0, len(rows), self.at_once):
-            values, past = _read(task, rows[first : first + self.at_once])
-            own = values[~past].astype(np.float64)  # [frames, D]
-            total += function(own).sum(axis=0)
-            frames += len(own)
-        return total / frames
-
-    def inputs(self, task: ProbeTask, rows: NDArray[np.int64]) -> Inputs:
+    def inputs(self, task: ProbeTask, clips: NDArray[np.int64]) -> Inputs:
         """Return what reads the frames of clips, scaled."""
-        return _Reader(task, rows, torch.from_numpy(self.mean).float(), torch.from_numpy(self.std).float())
+        return _Reader(task, clips, torch.from_numpy(self.mean).float(), torch.from_numpy(self.std).float())
 
 
-def _read(task: ProbeTask, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _read(task: ProbeTask, clips: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Read the frames of clips, ``[n, T, D]``, no longer than the longest, and where each has ended, ``[n, T]``."""
     assert task.frames is not None
-    counts = task.frames[rows]
+    counts = task.frames[clips]  # [n]
     longest = int(counts.max())
-    # Indices copy, so that these clips alone are read of embeddings that are mapped.
-    values = np.asarray(task.embeddings[rows, :longest], dtype=np.float32)
+    # Indexing by an array copies, so that only these clips of memory-mapped embeddings are read.
+    values = np.asarray(task.embeddings[clips, :longest], dtype=np.float32)
     return values, np.arange(longest) >= counts[:, None]
 
 
@@ -120,27 +127,27 @@ def _check(task: ProbeTask) -> None:
     if len(wrong):
         raise DataError(
             f"task {task.name!r}: clip {wrong[0]} is said to have {task.frames[wrong[0]]} frames of {places}",
-            hint="A clip has one frame at least, and no more than its embedding has.",
+            hint="A clip has at least one frame, and at most as many as its embedding.",
         )
 
 
-class TokenAttention(AttentionPool):
-    """Attention over tokens: one learned query, one head, LayerNorm before; then LayerNorm and Linear."""
+class FrameAttention(AttentionPool):
+    """Attention over frames: one learned query, one head, one LayerNorm before it for all frames."""
 
     def __init__(self, width: int, outputs: int, inner: int) -> None:
         super().__init__(1, width, outputs, inner)
 
-    def weights(self, inputs: Frames) -> Tensor:
-        """Return what each clip takes from each of its frames, ``[n, T]``; 0 past its end."""
-        return self._shares(self._normed(inputs.values), inputs.past)
+    def weights(self, inputs: Frames) -> Tensor:  # type: ignore[override]
+        """Return the attention weight of each frame, ``[n, T]``; 0 past a clip's end."""
+        return super().weights(inputs.values, inputs.past)
 
-    def forward(self, inputs: Frames) -> Tensor:
+    def forward(self, inputs: Frames) -> Tensor:  # type: ignore[override]
         """Return logits ``[n, C]``."""
-        return self._pooled(inputs.values, inputs.past)
+        return super().forward(inputs.values, inputs.past)
 
 
 class AttentiveProbe(Evaluator):
-    """Attention over tokens: a learned query attends to the frames of the last layer, then a linear layer.
+    """Attention over frames: a learned query attends to the frames of the last layer, then a linear layer.
 
     Mean pooling gives a bird that sings for a tenth of a clip a tenth of the embedding; the query can look for it. The
     head is AudioMosaic's attentive probe with a clip's frames in the place of layers: LayerNorm, one learned query,
@@ -162,20 +169,18 @@ class AttentiveProbe(Evaluator):
             DataError: embeddings are not one per frame, a clip has no frame, or training diverged.
         """
         _check(task)
-        grid = grid_of(self.options.lr, self.options.weight_decay)
-        found, choices = [], {}
-        for split in task.splits:
-            trained = train_head(task, split, seeds, grid, self._build, self.options, scaling=_FrameScaling)
-            choices[split.name] = trained.chosen
-            found.append(SplitScores(split, trained.scores))
-        settings = {**self.options.model_dump(), "seeds": list(seeds), "chosen": choices}
-        return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
+        grid = settings_grid(lr=self.options.lr, weight_decay=self.options.weight_decay)
 
-    def _build(self, point: dict[str, Any], shape: torch.Size, outputs: int) -> TokenAttention:
-        return TokenAttention(shape[1], outputs, self.options.width or shape[1])
+        def probe(split: Split) -> TrainedHeads:
+            return train_heads(task, split, seeds, grid, self._build, self.options, scaling=_FrameScaling)
+
+        return probe_splits(self, task, seeds, probe)
+
+    def _build(self, settings: dict[str, Any], shape: torch.Size, outputs: int) -> FrameAttention:
+        return FrameAttention(shape[1], outputs, self.options.width or shape[1])
 
 
 @hookimpl
 def ssl_wb_evaluators() -> list[type[Evaluator]]:
-    """Register the attention over tokens."""
+    """Register the attention over frames."""
     return [AttentiveProbe]

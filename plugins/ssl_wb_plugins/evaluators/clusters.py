@@ -19,9 +19,12 @@ from ssl_wb.api import (
     ProbeTask,
     Result,
     Split,
+    fit_scaler,
     hookimpl,
+    pad_batches,
+    read_waveforms,
+    require_labels,
 )
-from ssl_wb_plugins.evaluators.batches import padded, waveforms
 
 Floats = NDArray[np.float64]
 
@@ -155,12 +158,12 @@ class Clusters(Evaluator):
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Cluster ``task.embeddings`` ``[clips, D]`` of the test clips of every split, or of all clips."""
-        if task.multi_label or task.regression:
-            kind = "several labels per clip" if task.multi_label else "numbers"
-            raise DataError(
-                f"task {task.name!r}: clusters are compared with one class per clip, and its labels are {kind}",
-                hint="Use retrieval for several labels, linear or mlp for either.",
-            )
+        require_labels(
+            task,
+            kinds=["single"],
+            needs="clusters are compared with one class per clip",
+            hint="Use retrieval for several labels, linear or mlp for either.",
+        )
         parts = {split.name: self._split(task, split, seeds) for split in self._splits(task)}
         assigned = self._assigned(task)
         values = np.array(
@@ -208,7 +211,7 @@ class Clusters(Evaluator):
         rows = np.unique(np.concatenate([split.test for split in self._splits(task)]))
         found: dict[str, _Assigned] = {}
         done = 0
-        for waveform, lengths in padded(waveforms(task, rows)):
+        for waveform, lengths in pad_batches(read_waveforms(task, rows)):
             told = task.encoder.assign(waveform, lengths)
             if not told:
                 break  # nobody answers, whatever the clip
@@ -253,13 +256,11 @@ class Clusters(Evaluator):
     def _inputs(self, task: ProbeTask, split: Split) -> Floats:
         """Scale and reduce the test clips by what the training clips are, ``[n, d]``."""
         from sklearn.decomposition import PCA
-        from sklearn.preprocessing import StandardScaler
 
-        scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
-        train = scaler.fit_transform(task.embeddings[split.train].astype(np.float64))  # [m, D]
-        test = scaler.transform(task.embeddings[split.test].astype(np.float64))  # [n, D]
+        scaled = fit_scaler(task, split.train, self.options.standardise)
+        train, test = scaled(split.train), scaled(split.test)  # [m, D], [n, D]
         if self.options.components is None or self.options.components >= min(train.shape):
-            return np.asarray(test)
+            return test
         return np.asarray(PCA(self.options.components, random_state=0).fit(train).transform(test))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -15,29 +16,30 @@ from torch import Tensor
 
 from ssl_wb.api import (
     DataError,
+    EncoderWithHead,
     Evaluator,
     Field,
     Level,
     PluginOptions,
+    ProbedSplit,
     ProbeTask,
+    Rates,
     Result,
     Split,
-    SplitScores,
+    Targets,
+    TaskSpectrograms,
+    TrainableEncoder,
+    batches_per_epoch,
     hookimpl,
-    kind_of,
-    summarise,
+    mixup,
+    probe_splits,
+    random_resized_crop,
+    require_labels,
+    require_parts,
+    sorted_values,
+    spec_augment,
     warmup_cosine,
 )
-from ssl_wb_plugins.evaluators.fine_tune_parts import (
-    FineTuned,
-    Spectrograms,
-    TrainableEncoder,
-    mixup,
-    random_resized_crop,
-    spec_augment,
-)
-from ssl_wb_plugins.evaluators.heads import Rates, listed, parts_of
-from ssl_wb_plugins.evaluators.scaling import Scaling
 
 #: Weight of a label that n training clips have: 1000 / (n + 0.01) (EVAR, AudioMosaic).
 LABEL_WEIGHT, LABEL_OFFSET = 1000.0, 0.01
@@ -93,12 +95,27 @@ class FineTuneOptions(PluginOptions):
 
 @dataclass
 class _Fit:
-    """A trained model with its validation score and loss (lower is better), after so many epochs."""
+    """A trained model after so many epochs, with its validation score (higher is better) and loss."""
 
-    model: FineTuned
-    metric: float = float("-inf")
+    model: EncoderWithHead
+    score: float = float("-inf")
     loss: float = float("inf")
     epoch: int = 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all trainings on one split share: the encoder, its spectrograms, and the clips that train and validate."""
+
+    task: ProbeTask
+    encoder: TrainableEncoder
+    spectrograms: TaskSpectrograms
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+    @cached_property
+    def targets(self) -> Targets:
+        return Targets(self.task, self.train)
 
 
 class FineTune(Evaluator):
@@ -136,80 +153,58 @@ class FineTune(Evaluator):
                 f"task {task.name!r}: this encoder cannot be fine-tuned, it offers embeddings only",
                 hint="Fine-tune the encoder of a run; use linear or mlp for others.",
             )
-        if self.options.balanced and kind_of(task.labels) == "number":
-            raise DataError(
-                f"task {task.name!r}: balanced needs classes, its labels are numbers", hint="Leave out balanced."
-            )
+        if self.options.balanced:
+            require_labels(task, ("single", "several"), "balanced needs classes", "Leave out balanced.")
         encoder = cast(TrainableEncoder, task.encoder)
-        clips = Spectrograms(task, encoder, self.options.max_seconds, self.options.memory)
-        found, choices = [], {}
-        for split in task.splits:
-            trained, scaling, chosen = self._models(task, split, encoder, clips, seeds)
-            scores = np.stack([scaling.scores(self._logits(model, clips, split.test)) for model in trained])
-            if not np.isfinite(scores).all():
-                raise DataError(f"task {task.name!r}, {split.name}: fine-tuning diverged", hint="Give it a smaller lr.")
-            choices[split.name] = chosen
-            found.append(SplitScores(split, scores))
-        settings = {**self.options.model_dump(), "seeds": list(seeds), "frames": clips.frames, "chosen": choices}
-        return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
+        spectrograms = TaskSpectrograms(task, encoder, self.options.max_seconds, self.options.memory)
 
-    def _models(
-        self, task: ProbeTask, split: Split, encoder: TrainableEncoder, clips: Spectrograms, seeds: Sequence[int]
-    ) -> tuple[list[FineTuned], Scaling, dict[str, Any]]:
-        """Train a model per seed on one split; the first seed chooses the rate."""
+        def probe(split: Split) -> ProbedSplit:
+            return self._probe(_Job(task, encoder, spectrograms, split.train, split.validation), split, seeds)
+
+        return probe_splits(self, task, seeds, probe, frames=spectrograms.frames)
+
+    def _probe(self, job: _Job, split: Split, seeds: Sequence[int]) -> ProbedSplit:
+        """Train a model per seed on one split and score its test clips; the first seed chooses the learning rate."""
         options = self.options
-        for name, rows in (("training", split.train), ("validation", split.validation), ("test", split.test)):
-            if len(rows) < (2 if name == "training" else 1):
-                raise DataError(
-                    f"task {task.name!r}, {split.name}: too few {name} clips", hint="Check its column split or fold."
-                )
+        require_parts(job.task, split, training=2)
         last = options.keep == "last" or (options.keep == "auto" and split.held_out)
-        whole = last and split.held_out
-        rates = listed(options.lr)
-        scaling = Scaling(task, split.train, False)
+        # Held-out validation clips train too where the last epoch is kept: validation then has no epoch to choose.
+        refit = last and split.held_out
+        rates = sorted_values(options.lr)
         rate, searched = rates[0], None
-        if len(rates) > 1 or not whole:
-            runs = [self._fit(task, split, encoder, clips, scaling, one, seeds[0], last) for one in rates]
-            best = max(range(len(runs)), key=lambda number: (runs[number].metric, -runs[number].loss))
-            rate, searched = rates[best], runs[best]
-        if whole:
-            joined = np.concatenate([split.train, split.validation])
-            scaling = Scaling(task, joined, False)
-            part = Split(split.name, joined, split.validation[:0], split.test)
-            fits = [self._fit(task, part, encoder, clips, scaling, rate, seed, True) for seed in seeds]
+        if len(rates) > 1 or not refit:
+            fits = [self._fit(job, one, seeds[0], last) for one in rates]
+            best = max(range(len(fits)), key=lambda number: (fits[number].score, -fits[number].loss))
+            rate, searched = rates[best], fits[best]
+        if refit:
+            rows = np.concatenate([split.train, split.validation])
+            job = replace(job, train=rows, validation=split.validation[:0])
+            fits = [self._fit(job, rate, seed, True) for seed in seeds]
         else:
             assert searched is not None
-            others = [self._fit(task, split, encoder, clips, scaling, rate, seed, last) for seed in seeds[1:]]
-            fits = [searched, *others]
+            fits = [searched, *(self._fit(job, rate, seed, last) for seed in seeds[1:])]
+        scores = np.stack([job.targets.scores(self._logits(one.model, job, split.test)) for one in fits])
+        if not np.isfinite(scores).all():
+            raise DataError(f"task {job.task.name!r}, {split.name}: fine-tuning diverged", hint="Give it a smaller lr.")
         chosen = {
             "lr": rate,
             "epochs": [one.epoch for one in fits],
-            "validation": None if searched is None else searched.metric,
-            "refit": whole,
+            "validation": None if searched is None else searched.score,
+            "refit": refit,
         }
-        return [one.model for one in fits], scaling, chosen
+        return ProbedSplit(scores, chosen)
 
-    def _fit(
-        self,
-        task: ProbeTask,
-        split: Split,
-        encoder: TrainableEncoder,
-        clips: Spectrograms,
-        scaling: Scaling,
-        rate: float,
-        seed: int,
-        last: bool,
-    ) -> _Fit:
+    def _fit(self, job: _Job, rate: float, seed: int, last: bool) -> _Fit:
         """Train one model; everything random follows from the seed."""
         options = self.options
-        device = next(encoder.backbone.parameters()).device
+        device = next(job.encoder.backbone.parameters()).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(int(seed))
-            model = FineTuned(encoder, scaling.classes, options.pool, options.patchout).to(device)
+            model = EncoderWithHead(job.encoder, job.targets.outputs, options.pool, options.patchout).to(device)
             optimiser = self._optimiser(model, rate)
             largest = [group["lr"] for group in optimiser.param_groups]
-            targets = scaling.part(task, split.train).targets
-            batches = parts_of(min(options.epoch_clips or len(targets), len(targets)), options.batch_size)
+            targets = job.targets.of(job.task.labels[job.train])  # [n, C]
+            batches = batches_per_epoch(min(options.epoch_clips or len(targets), len(targets)), options.batch_size)
             steps, step = options.epochs * batches, 0
             warmup = round(steps * options.warmup)
             best = _Fit(model, epoch=options.epochs)
@@ -220,19 +215,22 @@ class FineTune(Evaluator):
                     step += 1
                     for group, base in zip(optimiser.param_groups, largest, strict=True):
                         group["lr"] = base * share
-                    batch, columns = clips.batch(split.train[rows.numpy()], random=True)
-                    loss = self._loss(model, batch.to(device), columns.to(device), targets[rows].to(device), scaling)
+                    batch, columns = job.spectrograms.batch(job.train[rows.numpy()], random=True)  # [B, F, T], [B]
+                    batch, columns, own = batch.to(device), columns.to(device), targets[rows].to(device)
+                    loss = self._loss(model, batch, columns, own, job.targets)
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
-                if not len(split.validation) or (last and epoch < options.epochs):
+                if not len(job.validation) or (last and epoch < options.epochs):
                     continue
-                metric, loss_there = self._validate(task, model, clips, split, scaling)
-                if (metric, -loss_there) > (best.metric, -best.loss):
-                    best = _Fit(model if last else copy.deepcopy(model), metric, loss_there, epoch)
+                labels = job.task.labels[job.validation]
+                logits = self._logits(model, job, job.validation)
+                score, loss_there = job.targets.validate(logits, job.targets.of(labels), labels)
+                if (score, -loss_there) > (best.score, -best.loss):
+                    best = _Fit(model if last else copy.deepcopy(model), score, loss_there, epoch)
             return best
 
-    def _optimiser(self, model: FineTuned, rate: float) -> torch.optim.Optimizer:
+    def _optimiser(self, model: EncoderWithHead, rate: float) -> torch.optim.Optimizer:
         options = self.options
         groups = model.groups(
             rate, options.weight_decay, options.layer_decay, freeze_embedding=options.freeze_embedding
@@ -252,16 +250,16 @@ class FineTune(Evaluator):
         drawn = torch.multinomial(each, count, replacement=count == len(targets))
         return drawn[torch.randperm(count)]  # without replacement, the heaviest come first
 
-    def _loss(self, model: FineTuned, batch: Tensor, columns: Tensor, targets: Tensor, scaling: Scaling) -> Tensor:
+    def _loss(self, model: EncoderWithHead, batch: Tensor, columns: Tensor, own: Tensor, targets: Targets) -> Tensor:
         """Augment a batch ``[B, F, T]`` and return its loss."""
         options = self.options
-        batch, columns, targets = mixup(batch, columns, targets, options.mixup)
+        batch, columns, own = mixup(batch, columns, own, options.mixup)
         batch = spec_augment(batch, options.freq_mask, options.time_mask)
         if options.resized_crop:
             batch = random_resized_crop(batch, columns * model.backbone.patch[1])
         with self._autocast(batch):
             logits = model(batch, columns)
-        return scaling.loss(logits.float(), targets)
+        return targets.loss(logits.float(), own)
 
     def _autocast(self, batch: Tensor) -> Any:
         if self.options.precision == "fp32":
@@ -269,22 +267,16 @@ class FineTune(Evaluator):
         return torch.autocast(batch.device.type, torch.bfloat16)
 
     @torch.no_grad()
-    def _logits(self, model: FineTuned, clips: Spectrograms, rows: NDArray[np.int64]) -> Tensor:
-        """Logits ``[n, C]`` of clips, nothing left out or drawn."""
+    def _logits(self, model: EncoderWithHead, job: _Job, clips: NDArray[np.int64]) -> Tensor:
+        """Return logits ``[n, C]`` of clips, without augmentation."""
         model.eval()
         device = model.linear.weight.device
         parts = []
-        for first in range(0, len(rows), self.options.batch_size):
-            batch, columns = clips.batch(rows[first : first + self.options.batch_size], random=False)
+        for first in range(0, len(clips), self.options.batch_size):
+            batch, columns = job.spectrograms.batch(clips[first : first + self.options.batch_size], random=False)
             with self._autocast(batch.to(device)):
                 parts.append(model(batch.to(device), columns.to(device)).float().cpu())
         return torch.cat(parts)
-
-    def _validate(
-        self, task: ProbeTask, model: FineTuned, clips: Spectrograms, split: Split, scaling: Scaling
-    ) -> tuple[float, float]:
-        """Return score and loss of the validation clips."""
-        return scaling.merit(self._logits(model, clips, split.validation), scaling.part(task, split.validation))
 
 
 @hookimpl

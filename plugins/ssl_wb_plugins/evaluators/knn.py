@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -15,14 +15,16 @@ from torch.nn import functional
 from ssl_wb.api import (
     Evaluator,
     Field,
-    PluginOptions,
+    ProbedSplit,
+    ProbeOptions,
     ProbeTask,
     Result,
     Split,
-    SplitScores,
+    fit_scaler,
     hookimpl,
+    probe_splits,
     score,
-    summarise,
+    sorted_values,
 )
 
 Count = Annotated[int, Field(ge=1)]
@@ -33,7 +35,7 @@ ROWS = 512
 NEAREST = 1e-6
 
 
-class KnnOptions(PluginOptions):
+class KnnOptions(ProbeOptions):
     """Options of the nearest-neighbour probe."""
 
     k: Count | Annotated[list[Count], Field(min_length=1)] = Field(
@@ -44,14 +46,10 @@ class KnnOptions(PluginOptions):
     weights: Literal["uniform", "distance"] = Field(
         "uniform", description="Whether votes count alike, or by one over the distance."
     )
-    standardise: bool = Field(True, description="Scale every dimension to mean 0 and variance 1 of the training clips.")
     refit: Literal["held-out", "always", "never"] = Field(
         "held-out",
         description="Let validation clips vote on test clips: where the workbench itself held them out of "
         "the training part, always, or never.",
-    )
-    resamples: int = Field(
-        1000, ge=100, description="Bootstrap resamples of the interval; a fifth where a metric sorts (mAP)."
     )
 
 
@@ -70,35 +68,27 @@ class KnnProbe(Evaluator):
     @torch.no_grad()
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe ``task.embeddings`` ``[clips, D]`` on every split."""
-        found, choices = [], {}
-        for split in task.splits:
-            scores, choices[split.name] = self._probe(task, split)
-            found.append(SplitScores(split, np.repeat(scores[None], len(seeds), axis=0)))
-        settings = {**self.options.model_dump(), "seeds": list(seeds), "chosen": choices}
-        return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
+        return probe_splits(self, task, seeds, lambda split: self._probe(task, split, len(seeds)))
 
-    def _probe(self, task: ProbeTask, split: Split) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """Return test scores ``[n, C]`` of one split and what was chosen on its validation part."""
-        k = self.options.k
-        grid = sorted(set(k)) if isinstance(k, list) else [k]
+    def _probe(self, task: ProbeTask, split: Split, repeats: int) -> ProbedSplit:
+        """Choose k on the validation clips of a split and score its test clips."""
+        grid = sorted_values(self.options.k)
         votes = self._votes(task, split.train, split.validation, grid)
         truth = task.labels[split.validation]
         scores = np.nan_to_num([score(truth, votes[count], task.metric) for count in grid])
         best = int(np.argmax(scores))  # the first of equals
-        refit = self.options.refit == "always" or (self.options.refit == "held-out" and split.held_out)
+        refit = self.options.refits(split)
         voters = np.concatenate([split.train, split.validation]) if refit else split.train
         chosen = {"k": grid[best], "validation": float(scores[best]), "refit": refit}
-        return self._votes(task, voters, split.test, [grid[best]])[grid[best]], chosen
+        shares = self._votes(task, voters, split.test, [grid[best]])[grid[best]]  # [n, C]
+        return ProbedSplit(np.repeat(shares[None], repeats, axis=0), chosen)
 
     def _votes(
         self, task: ProbeTask, voters: NDArray[np.int64], rows: NDArray[np.int64], grid: Sequence[int]
     ) -> dict[int, NDArray[np.float64]]:
         """Return, for each k, the share of votes each class gets from ``voters`` for ``rows``: ``[n, C]``."""
-        from sklearn.preprocessing import StandardScaler  # over a second, and only a probe needs it
-
-        scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
-        memory = torch.from_numpy(scaler.fit_transform(task.embeddings[voters].astype(np.float64)))  # [m, D]
-        queries = torch.from_numpy(scaler.transform(task.embeddings[rows].astype(np.float64)))  # [n, D]
+        scaled = fit_scaler(task, voters, self.options.standardise)
+        memory, queries = torch.from_numpy(scaled(voters)), torch.from_numpy(scaled(rows))  # [m, D], [n, D]
         labels = torch.from_numpy(np.asarray(task.labels[voters]))
         if task.regression:
             labels = labels[:, None]  # [m, 1], numbers: their mean is the answer

@@ -12,25 +12,35 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssl_wb.api import (
+    AttentionPool,
     DataError,
+    Decays,
     Evaluator,
     Field,
+    Head,
+    HeadOptions,
     Level,
+    LinearHead,
     ProbeTask,
+    Rates,
     Result,
     Split,
     SplitScores,
+    TrainedHeads,
     choose_metric,
     hookimpl,
+    linear_layer,
+    settings_grid,
     summarise,
+    train_heads,
 )
-from ssl_wb_plugins.evaluators.attention_pool import AttentionPool
-from ssl_wb_plugins.evaluators.heads import Build, Decays, HeadOptions, Rates, Trained, grid_of, train_head
-from ssl_wb_plugins.evaluators.scaling import ROWS
-from ssl_wb_plugins.evaluators.teams import Head, LinearHead, LinearTeam, linear_layer
 
 #: What combines or chooses layers, by name in tables.
 COMBINED = {"weighted-sum": "weighted sum", "attention": "attention over layers", "best-layer": "best layer"}
+
+
+#: Clips whose weights are computed at a time, to bound memory.
+CLIPS_AT_ONCE = 1024
 
 
 class LayersOptions(HeadOptions):
@@ -75,26 +85,18 @@ class WeightedSum(Head):
         """Return logits ``[n, C]`` of the layers' embeddings ``[n, L, D]``."""
         return self.linear(torch.einsum("l,nld->nd", self.scalars.softmax(dim=0), inputs))
 
-    def groups(self, point: dict[str, Any]) -> list[dict[str, Any]]:
+    def groups(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
         """Return Adam's groups; the scalars have a rate of their own."""
-        rate = point["lr"]
+        rate = settings["lr"]
         return [
-            {"params": [self.linear.weight], "lr": rate, "weight_decay": point["weight_decay"]},
+            {"params": [self.linear.weight], "lr": rate, "weight_decay": settings["weight_decay"]},
             {"params": [self.linear.bias], "lr": rate},
             {"params": [self.scalars], "lr": rate * self.scalar_lr},
         ]
 
 
 class LayerAttention(AttentionPool):
-    """Attention over layers: one learned query, one head, a LayerNorm for each layer; then LayerNorm and Linear."""
-
-    def weights(self, inputs: Tensor) -> Tensor:
-        """Return what each clip of ``[n, L, D]`` takes from each layer, ``[n, L]``."""
-        return self._shares(self._normed(inputs))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits ``[n, C]`` of the layers' embeddings ``[n, L, D]``."""
-        return self._pooled(inputs)
+    """Attention over layers ``[n, L, D]``: one learned query, one head, a LayerNorm for each layer."""
 
 
 class LayerProbes(Evaluator):
@@ -123,7 +125,7 @@ class LayerProbes(Evaluator):
         layers = task.embeddings.shape[1]
         found: dict[str, list[SplitScores]] = {}
         choices: dict[str, dict[str, Any]] = {}
-        shares: dict[str, dict[str, list[float]]] = {"weighted-sum": {}, "attention": {}}
+        weights: dict[str, dict[str, list[float]]] = {"weighted-sum": {}, "attention": {}}
         for split in task.splits:
             trained = self._split(task, split, seeds)
             names = [f"layer {number + 1}" for number in range(layers)]
@@ -131,8 +133,8 @@ class LayerProbes(Evaluator):
             choices[split.name] = {**{name: one.chosen for name, one in trained.items()}, "best layer": best}
             for name, one in [*trained.items(), (COMBINED["best-layer"], trained[best])]:
                 found.setdefault(name, []).append(SplitScores(split, one.scores))
-            for kind, values in shares.items():
-                values[split.name] = _shares(trained[COMBINED[kind]])
+            for kind, by_split in weights.items():
+                by_split[split.name] = _mean_weights(trained[COMBINED[kind]])
         table = {name: self._score(task, parts) for name, parts in found.items()}
         curve = [table[f"layer {number + 1}"] for number in range(layers)]
         headline = COMBINED[self.options.report]
@@ -146,31 +148,32 @@ class LayerProbes(Evaluator):
             detail={
                 "per layer": curve,
                 "all layers": {name: table[name] for name in COMBINED.values()},
-                **{f"{kind} weights": values for kind, values in shares.items()},
+                **{f"{kind} weights": by_split for kind, by_split in weights.items()},
             },
         )
 
-    def _split(self, task: ProbeTask, split: Split, seeds: Sequence[int]) -> dict[str, Trained]:
+    def _split(self, task: ProbeTask, split: Split, seeds: Sequence[int]) -> dict[str, TrainedHeads]:
         """Train every probe on one split, by name in tables."""
-        grid = grid_of(self.options.lr, self.options.weight_decay)
-        probes: dict[str, tuple[ProbeTask, Build]] = {
-            f"layer {number + 1}": (replace(task, embeddings=task.embeddings[:, number]), _layer_head)
-            for number in range(task.embeddings.shape[1])
-        }
-        probes[COMBINED["weighted-sum"]] = (task, self._weighted_sum)
-        probes[COMBINED["attention"]] = (task, self._attention)
-        return {
-            name: train_head(
-                part, split, seeds, grid, build, self.options, kind=LinearTeam if build is _layer_head else None
+        options = self.options
+        grid = settings_grid(lr=options.lr, weight_decay=options.weight_decay)
+        layers, width = task.embeddings.shape[1:]
+
+        def train(task: ProbeTask, head: Callable[[int], Head]) -> TrainedHeads:
+            return train_heads(task, split, seeds, grid, lambda _, __, outputs: head(outputs), options)
+
+        trained = {
+            f"layer {number + 1}": train(
+                replace(task, embeddings=task.embeddings[:, number]), lambda outputs: LinearHead(width, outputs)
             )
-            for name, (part, build) in probes.items()
+            for number in range(layers)
         }
-
-    def _weighted_sum(self, point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
-        return WeightedSum(shape[0], shape[1], outputs, self.options.scalar_lr)
-
-    def _attention(self, point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
-        return LayerAttention(shape[0], shape[1], outputs, self.options.attention_width or shape[1])
+        trained[COMBINED["weighted-sum"]] = train(
+            task, lambda outputs: WeightedSum(layers, width, outputs, options.scalar_lr)
+        )
+        trained[COMBINED["attention"]] = train(
+            task, lambda outputs: LayerAttention(layers, width, outputs, options.attention_width or width)
+        )
+        return trained
 
     def _score(self, task: ProbeTask, found: Sequence[SplitScores]) -> float:
         """Score in the task's metric, mean over splits and seeds."""
@@ -180,16 +183,12 @@ class LayerProbes(Evaluator):
         )
 
 
-def _layer_head(point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
-    return LinearHead(shape[0], outputs)
-
-
 @torch.no_grad()
-def _shares(trained: Trained) -> list[float]:
-    """Return what is taken from each layer ``[L]``, mean over seeds and test clips."""
+def _mean_weights(trained: TrainedHeads) -> list[float]:
+    """Return the weight of each layer ``[L]``, mean over seeds and test clips."""
     heads = [head for head in trained.heads if isinstance(head, WeightedSum | LayerAttention)]
-    firsts = range(0, len(trained.inputs), ROWS)
-    parts = [[head.weights(trained.inputs[first : first + ROWS]) for first in firsts] for head in heads]
+    firsts = range(0, len(trained.inputs), CLIPS_AT_ONCE)
+    parts = [[head.weights(trained.inputs[first : first + CLIPS_AT_ONCE]) for first in firsts] for head in heads]
     values = torch.stack([torch.cat(part).mean(dim=0) for part in parts]).mean(dim=0)
     return [float(value) for value in values]
 

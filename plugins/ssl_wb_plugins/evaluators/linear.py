@@ -7,9 +7,23 @@ from typing import Any
 
 import torch
 
-from ssl_wb.api import Evaluator, Field, ProbeTask, Result, SplitScores, hookimpl, summarise
-from ssl_wb_plugins.evaluators.heads import Decays, HeadOptions, Rates, grid_of, train_head
-from ssl_wb_plugins.evaluators.teams import Head, LinearHead, LinearTeam
+from ssl_wb.api import (
+    Decays,
+    Evaluator,
+    Field,
+    Head,
+    HeadOptions,
+    LinearHead,
+    ProbeTask,
+    Rates,
+    Result,
+    Split,
+    TrainedHeads,
+    hookimpl,
+    probe_splits,
+    settings_grid,
+    train_heads,
+)
 
 
 class LinearOptions(HeadOptions):
@@ -52,17 +66,15 @@ class LinearProbe(Evaluator):
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe ``task.embeddings`` ``[clips, D]`` with every seed on every split."""
-        grid = grid_of(self.options.lr, self.options.weight_decay)
-        found, choices = [], {}
-        for split in task.splits:
-            trained = train_head(task, split, seeds, grid, _build, self.options, kind=LinearTeam)
-            choices[split.name] = trained.chosen
-            found.append(SplitScores(split, trained.scores))
-        settings = {**self.options.model_dump(), "seeds": list(seeds), "chosen": choices}
-        return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
+        grid = settings_grid(lr=self.options.lr, weight_decay=self.options.weight_decay)
+
+        def probe(split: Split) -> TrainedHeads:
+            return train_heads(task, split, seeds, grid, _build, self.options)
+
+        return probe_splits(self, task, seeds, probe)
 
 
-def _build(point: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
+def _build(settings: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
     return LinearHead(shape[0], outputs)
 
 

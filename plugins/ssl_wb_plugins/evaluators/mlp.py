@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.api import Evaluator, Field, ProbeTask, Result, SplitScores, hookimpl, summarise
-from ssl_wb_plugins.evaluators.heads import HeadOptions, Rates, listed, train_head
-from ssl_wb_plugins.evaluators.teams import Head
+from ssl_wb.api import (
+    Evaluator,
+    Field,
+    Head,
+    HeadOptions,
+    ProbeTask,
+    Rates,
+    Result,
+    Split,
+    TrainedHeads,
+    hookimpl,
+    probe_splits,
+    settings_grid,
+    train_heads,
+)
 
 Depth = Annotated[int, Field(ge=1, le=8)]
 
@@ -80,23 +91,16 @@ class MlpProbe(Evaluator):
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe ``task.embeddings`` ``[clips, D]`` with every seed on every split."""
-        depths = self.options.hidden_layers
-        grid = [
-            {"hidden_layers": depth, "lr": rate, "weight_decay": self.options.weight_decay}
-            for depth, rate in product(
-                sorted(set(depths)) if isinstance(depths, list) else [depths], listed(self.options.lr)
-            )
-        ]
-        found, choices = [], {}
-        for split in task.splits:
-            trained = train_head(task, split, seeds, grid, self._build, self.options)
-            choices[split.name] = trained.chosen
-            found.append(SplitScores(split, trained.scores))
-        settings = {**self.options.model_dump(), "seeds": list(seeds), "chosen": choices}
-        return summarise(task, self.name, found, settings=settings, resamples=self.options.resamples)
+        options = self.options
+        grid = settings_grid(hidden_layers=options.hidden_layers, lr=options.lr, weight_decay=options.weight_decay)
 
-    def _build(self, point: dict[str, Any], shape: torch.Size, outputs: int) -> Mlp:
-        return Mlp(shape[0], outputs, point["hidden_layers"], self.options.hidden, self.options.dropout)
+        def probe(split: Split) -> TrainedHeads:
+            return train_heads(task, split, seeds, grid, self._build, options)
+
+        return probe_splits(self, task, seeds, probe)
+
+    def _build(self, settings: dict[str, Any], shape: torch.Size, outputs: int) -> Mlp:
+        return Mlp(shape[0], outputs, settings["hidden_layers"], self.options.hidden, self.options.dropout)
 
 
 @hookimpl

@@ -19,8 +19,11 @@ from ssl_wb.api import (
     Result,
     Split,
     bootstrap,
+    fit_scaler,
     hookimpl,
     interval_of,
+    require_labels,
+    sorted_values,
 )
 
 Count = Annotated[int, Field(ge=1)]
@@ -92,12 +95,10 @@ class Retrieval(Evaluator):
     @torch.no_grad()
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Query with the test clips of every split; ``task.embeddings`` is ``[clips, D]``."""
-        if task.regression:
-            raise DataError(
-                f"task {task.name!r}: retrieval needs classes, and its labels are numbers",
-                hint="Use linear or mlp for a task of numbers.",
-            )
-        cuts = sorted(set(self.options.k)) if isinstance(self.options.k, list) else [self.options.k]
+        require_labels(
+            task, ("single", "several"), "retrieval needs classes", "Use linear or mlp for a task of numbers."
+        )
+        cuts = sorted_values(self.options.k)
         found = [self._queries(task, split, cuts) for split in task.splits]  # per split and name [queries]
         headline = f"mAP@{cuts[-1]}"
         table = {name: float(np.mean([_mean(part[name]) for part in found])) for name in found[0]}
@@ -117,8 +118,6 @@ class Retrieval(Evaluator):
 
     def _queries(self, task: ProbeTask, split: Split, cuts: Sequence[int]) -> dict[str, NDArray[np.float64]]:
         """Score the queries of one split, each name ``[queries]``."""
-        from sklearn.preprocessing import StandardScaler  # over a second, and only a probe needs it
-
         train = np.concatenate([split.train, split.validation]) if split.held_out else split.train
         alone = self.options.gallery == "leave-one-out"
         gallery = split.test if alone else train
@@ -127,12 +126,10 @@ class Retrieval(Evaluator):
                 f"task {task.name!r}, {split.name}: the gallery is empty",
                 hint="Leave-one-out needs two test clips; gallery = 'train' needs a training part.",
             )
-        scaler = StandardScaler(with_mean=self.options.standardise, with_std=self.options.standardise)
-        scaler.fit(task.embeddings[train].astype(np.float64))
+        scaled = fit_scaler(task, train, self.options.standardise)
 
         def directions(rows: NDArray[np.int64]) -> torch.Tensor:
-            scaled = torch.from_numpy(scaler.transform(task.embeddings[rows].astype(np.float64)))
-            return functional.normalize(scaled, dim=1)  # [n, D]
+            return functional.normalize(torch.from_numpy(scaled(rows)), dim=1)  # [n, D]
 
         memory = directions(gallery)  # [m, D]
         parts = []

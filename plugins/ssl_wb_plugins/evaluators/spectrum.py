@@ -21,9 +21,10 @@ from ssl_wb.api import (
     ProbeTask,
     Result,
     hookimpl,
+    pad_batches,
+    read_waveforms,
     uniformity,
 )
-from ssl_wb_plugins.evaluators.batches import padded, waveforms
 
 #: RankMe's epsilon (for float32 embeddings, as published).
 RANKME_EPS = 1e-7
@@ -174,7 +175,7 @@ class Spectrum(Evaluator):
         first = seed * SEED_STRIDE
         seeds = (first + rows).tolist()
         parts, done = [], 0
-        for waveform, lengths in padded(waveforms(task, rows)):
+        for waveform, lengths in pad_batches(read_waveforms(task, rows)):
             own = seeds[done : done + len(lengths)]
             parts.append(encoder.embed_masked(waveform, lengths, ratios=ratios, seeds=own).double().cpu())
             done += len(lengths)
@@ -269,12 +270,12 @@ def _halves(
     """
 
     def halves() -> Iterator[Tensor]:  # first, second, first, second, ...
-        for waveform in waveforms(task, rows):
+        for waveform in read_waveforms(task, rows):
             if len(waveform) > 1:
                 yield from torch.split(waveform, len(waveform) // 2)[:2]  # of equal length, an odd last sample dropped
 
     found: list[Tensor] = []
-    for waveform, lengths in padded(halves()):
+    for waveform, lengths in pad_batches(halves()):
         found.append(embed(waveform, lengths, sum(map(len, found))).double().cpu())
     if not found:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ssl_wb.api import Field, Grid, Mask, Masker, MaskRequest, PluginOptions, hookimpl
+from ssl_wb.api import Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, lines_masked
 
 
 class StructuredOptions(PluginOptions):
@@ -16,25 +16,6 @@ class StructuredOptions(PluginOptions):
         lt=1.0,
         description="Share of rows masked plus share of columns masked; of all patches a little less, for they cross.",
     )
-
-
-def lines_masked(grid: Grid, ratio: float, share: float) -> tuple[int, int]:
-    """Return how many frequency rows and time columns are masked.
-
-    NF = min(F - 1, int(F * (r + 1/F) * U)), r' = max(r + 0.5/T - NF/F, 0), NT = int(T * r'); at most T - 1, and one
-    line at least: the formula itself leaves nothing visible at a ratio close to 1, and nothing masked close to 0.
-
-    Args:
-        grid: the patch grid, F x T.
-        ratio: r.
-        share: U, 0 to 1: how much of the masking falls to the rows.
-    """
-    rows = min(grid.freq - 1, int(round((grid.freq * ratio + 1.0) * share, 9)))
-    rest = max(ratio + 0.5 / grid.time - rows / grid.freq, 0.0)
-    columns = min(grid.time - 1, int(round(grid.time * rest, 9)))
-    if not (rows or columns) and grid.cells > 1:  # a low ratio on a small grid
-        return (0, 1) if grid.time > 1 else (1, 0)
-    return rows, columns
 
 
 class StructuredMasker(Masker):

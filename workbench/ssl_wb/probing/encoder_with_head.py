@@ -1,0 +1,113 @@
+"""A trainable copy of the encoder's backbone with a pooling and a linear head."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_wb.layers.patches import patchify
+from ssl_wb.plugin.masker import Grid
+from ssl_wb.probing.patchout import column_patchout, structured_patchout
+from ssl_wb.probing.spectrograms import TrainableEncoder
+
+__all__ = ["EncoderWithHead", "Pool"]
+
+#: How latents become one vector: ``rows`` keeps the rows of the patch grid apart, as the frozen encoder's embeddings do
+#: (``[B, rows * dim]``); ``mean`` is one mean over patches (``[B, dim]``).
+Pool = Literal["rows", "mean"]
+
+#: Standard deviation of the head's first weights (EVAR).
+HEAD_STD = 0.01
+
+
+class EncoderWithHead(nn.Module):
+    """A copy of the encoder's backbone, a pooling, and EVAR's head: BatchNorm without affine, Linear of std 0.01.
+
+    Clips are cut into the chunks that the frozen encoder reads, so that a model trained on short crops meets no
+    position it never saw. Pooling is over a clip's own columns; padding has no part in it.
+
+    Args:
+        encoder: the encoder; it is copied, not changed.
+        outputs: C.
+        pool: ``rows`` or ``mean``.
+        patchout: share of patches left out in training: structured for ``mean``, whole columns for ``rows``, where
+            each row has to keep as many patches as the others.
+    """
+
+    def __init__(self, encoder: TrainableEncoder, outputs: int, pool: Pool, patchout: float) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(encoder.backbone).requires_grad_(True)
+        self.chunk_columns, self.pool, self.patchout = encoder.chunk_columns, pool, patchout
+        rows = self.backbone.grid_of(self.backbone.patch[1]).freq
+        width = self.backbone.dim * (rows if pool == "rows" else 1)
+        self.norm = nn.BatchNorm1d(width, affine=False)
+        self.linear = nn.Linear(width, outputs)
+        nn.init.normal_(self.linear.weight, std=HEAD_STD)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, spectrogram: Tensor, columns: Tensor) -> Tensor:
+        """Return logits ``[B, C]`` of ``[B, F, T]``, of which the first ``columns [B]`` patch columns hold sound."""
+        return self.linear(self.norm(self.embed(spectrogram, columns)))
+
+    def embed(self, spectrogram: Tensor, columns: Tensor) -> Tensor:
+        """Pool a clip's latents to ``[B, D]``; in training some patches are left out. Arguments as ``forward``."""
+        batch, _, frames = spectrogram.shape
+        total = frames // self.backbone.patch[1]  # columns of the batch
+        width = min(total, self.chunk_columns)
+        # c chunks of t columns per clip, each with its own positions.
+        chunks = spectrogram.unflatten(2, (total // width, -1)).permute(0, 2, 1, 3).flatten(0, 1)  # [B * c, F, frames]
+        grid = self.backbone.grid_of(chunks.shape[2])
+        sound = torch.arange(total, device=columns.device) < columns[:, None]  # [B, c * t]
+        sound = sound.view(-1, width).float()  # [B * c, t]
+        patches = patchify(chunks, self.backbone.patch)  # [B * c, N, P]
+        weights = sound.repeat(1, grid.freq)  # [B * c, N]
+        visible = self._visible(grid, sound) if self.training and self.patchout > 0 else None
+        if visible is not None:
+            weights = weights.gather(1, visible)  # [B * c, K]
+        latents = self.backbone(self.backbone.embed(patches, grid, visible))
+        latents = latents[:, self.backbone.prefix_tokens :].float() * weights[:, :, None]  # [B * c, K, d]
+        parts = grid.freq if self.pool == "rows" else 1
+        summed = latents.reshape(batch, -1, parts, latents.shape[1] // parts, latents.shape[2]).sum(dim=(1, 3))
+        counts = weights.reshape(batch, -1, parts, weights.shape[1] // parts).sum(dim=(1, 3))  # [B, parts]
+        return (summed / counts.clamp(min=1.0)[:, :, None]).flatten(1)  # [B, parts * d]
+
+    def _visible(self, grid: Grid, sound: Tensor) -> Tensor:
+        """Choose the patches that are kept, int64 ``[B * c, K]``, sorted; ``sound`` is ``[B * c, t]``."""
+        generator = torch.Generator(sound.device).manual_seed(int(torch.randint(2**62, ())))
+        patchout = structured_patchout if self.pool == "mean" else column_patchout
+        return patchout(grid, sound, self.patchout, generator)
+
+    def groups(self, rate: float, decay: float, layer_decay: float, *, freeze_embedding: bool) -> list[dict[str, Any]]:
+        """Return an optimiser's groups with layer-wise learning rates (BEiT): ``rate * layer_decay ** (last - id)``.
+
+        The embedding has id 0, block k (from 0) id k + 1, everything behind the blocks, as the head, the last id,
+        blocks + 1. Vectors are not decayed.
+
+        Args:
+            rate: learning rate of the head.
+            decay: weight decay of matrices.
+            layer_decay: rate of a layer over that of the next one.
+            freeze_embedding: leave patch embedding, positions and class token as they are.
+        """
+        depth = 1 + max((_block(name) for name, _ in self.named_parameters()), default=-1)
+        groups: dict[tuple[int, bool], dict[str, Any]] = {}
+        for name, parameter in self.named_parameters():
+            layer = depth + 1
+            if name.startswith("backbone.") and not name.startswith(("backbone.trunk.", "backbone.pool_norm.")):
+                layer = 0
+                parameter.requires_grad_(not freeze_embedding)
+            elif _block(name) >= 0:
+                layer = _block(name) + 1
+            matrix = parameter.dim() > 1
+            settings = {"lr": rate * layer_decay ** (depth + 1 - layer), "weight_decay": decay * matrix, "params": []}
+            groups.setdefault((layer, matrix), settings)["params"].append(parameter)
+        return list(groups.values())
+
+
+def _block(name: str) -> int:
+    """Return the number of the block that a parameter belongs to; -1 if to none."""
+    start = "backbone.trunk.blocks."
+    return int(name.removeprefix(start).split(".")[0]) if name.startswith(start) else -1

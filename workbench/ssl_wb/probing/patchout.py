@@ -1,0 +1,60 @@
+"""Structured patchout: whole rows and whole columns of the patch grid left out (M2D, arXiv 2404.06095)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssl_wb.plugin.masker import Grid, Mask, visible_count
+
+__all__ = ["column_patchout", "lines_masked", "structured_patchout"]
+
+
+def lines_masked(grid: Grid, ratio: float, share: float) -> tuple[int, int]:
+    """Return how many frequency rows and time columns structured patchout masks.
+
+    NF = min(F - 1, int(F * (r + 1/F) * U)), r' = max(r + 0.5/T - NF/F, 0), NT = int(T * r'); at most T - 1, and one
+    line at least: the formula itself leaves nothing visible at a ratio close to 1, and nothing masked close to 0.
+
+    Args:
+        grid: the patch grid, F x T.
+        ratio: r.
+        share: U, 0 to 1: how much of the masking falls to the rows.
+    """
+    rows = min(grid.freq - 1, int(round((grid.freq * ratio + 1.0) * share, 9)))  # 0.29 * 100 is a little below 29
+    rest = max(ratio + 0.5 / grid.time - rows / grid.freq, 0.0)
+    columns = min(grid.time - 1, int(round(grid.time * rest, 9)))
+    if not (rows or columns) and grid.cells > 1:  # a low ratio on a small grid
+        return (0, 1) if grid.time > 1 else (1, 0)
+    return rows, columns
+
+
+def structured_patchout(grid: Grid, sound: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
+    """Choose the patches that structured patchout keeps; the masker ``structured`` where every column has sound.
+
+    Args:
+        grid: the patch grid, F x T.
+        sound: float ``[B, T]``, 1 for columns with sound; columns of padding (0) are left out first, so that a clip
+            shorter than the others keeps some of its sound.
+        ratio: share of rows plus share of columns left out.
+        generator: on the device of ``sound``.
+
+    Returns:
+        int64 ``[B, K]``, sorted.
+    """
+    share = float(torch.rand((), generator=generator, device=sound.device))
+    rows, columns = lines_masked(grid, ratio, share)
+    noise = torch.rand(len(sound), grid.freq + grid.time, generator=generator, device=sound.device)
+    row_rank = noise[:, : grid.freq].argsort(dim=1).argsort(dim=1)  # [B, F]
+    column_rank = (noise[:, grid.freq :] + sound).argsort(dim=1).argsort(dim=1)  # [B, T]
+    masked = ((row_rank < rows)[:, :, None] | (column_rank < columns)[:, None, :]).flatten(1)  # [B, N]
+    return Mask.from_scores(masked.float(), (grid.freq - rows) * (grid.time - columns)).visible
+
+
+def column_patchout(grid: Grid, sound: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
+    """Choose the patches that are kept if whole columns are left out; arguments as :func:`structured_patchout`."""
+    noise = torch.rand(sound.shape, generator=generator, device=sound.device) - sound  # [B, T], sound first
+    kept = max(1, visible_count(grid.time, ratio))
+    times = noise.argsort(dim=1)[:, :kept].sort(dim=1).values  # [B, k]
+    lines = torch.arange(grid.freq, device=times.device) * grid.time  # first patch of each row: frequency-major
+    return (lines[:, None] + times[:, None, :]).flatten(1)  # [B, F * k]
