@@ -191,10 +191,34 @@ def test_a_soundfile_that_does_not_load(report, monkeypatch):
     assert "sndfile library not found" in the_problem(answer, "soundfile cannot be imported")["message"]
 
 
-def test_every_dependency_is_looked_at():
+def test_every_dependency_is_looked_at(report, monkeypatch):
     project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     words = [*project["dependencies"]]
-    for extra in ("augment", "datasets", "tensorboard"):
-        words += project["optional-dependencies"][extra]
     names = {re.match(r"[\w.-]+", word).group() for word in words}
-    assert names == {*doctor.REQUIRED, *doctor.OPTIONAL}
+    for extra, more in project["optional-dependencies"].items():
+        words += [f'{word}; extra == "{extra}"' for word in more]
+        if extra not in ("test", "docs"):
+            names |= {re.match(r"[\w.-]+", word).group() for word in more}
+    monkeypatch.setattr(doctor, "_distribution", declared(words))
+    assert set(report()[1]["libraries"]) == names
+
+
+def declared(requirements):
+    """A distribution with these requirements."""
+    return type("Declared", (), {"requires": requirements, "entry_points": ()})
+
+
+def test_requirements_of_other_platforms_do_not_count(report, monkeypatch):
+    words = ["torch>=2.11", "absent-there; sys_platform == 'plan9'", "absent-here; sys_platform != 'plan9'"]
+    monkeypatch.setattr(doctor, "_distribution", declared(words))
+    code, answer = report()
+    assert code == 0
+    assert set(answer["libraries"]) == {"torch", "absent-here"}
+
+
+def test_a_version_that_does_not_fit_is_told(report, monkeypatch):
+    monkeypatch.setattr(doctor, "_distribution", declared(["tomli>=99", "rich>=1"]))
+    code, answer = report()
+    assert code == 0
+    problem = the_problem(answer, f"tomli {metadata.version('tomli')} is installed, ssl-wb needs >=99")
+    assert problem["hint"] == "run `pip install 'tomli>=99'`"

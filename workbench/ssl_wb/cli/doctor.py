@@ -1,10 +1,11 @@
-"""``ssl-wb doctor``: what is installed, what works, and what to do about what does not."""
+"""``ssl-wb doctor``: checks the installation and says how to repair it."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import platform
+import re
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,30 +19,26 @@ from ssl_wb.cli.plugins import plugin_json
 from ssl_wb.errors import ExitCode, WorkbenchError
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
     from ssl_wb.plugin.registry import PluginRecord
 
 __all__ = ["doctor"]
 
-#: Training cannot do without these.
-REQUIRED = (
-    *("torch", "torchaudio", "accelerate", "pluggy", "pydantic", "tomli", "tomli-w", "typer", "rich"),
-    *("soundfile", "numpy", "safetensors", "scikit-learn"),
-)
-#: Used where they are: xformers on CUDA, matplotlib for pictures, the others by an extra of ssl-wb.
-OPTIONAL = ("xformers", "matplotlib", "audiomentations", "datasets", "pyarrow", "tensorboard")
-
+#: Extras for developing ssl-wb, whose libraries no command uses.
+_DEVELOPMENT = ("test", "docs")
 #: Kinds of plugin without which no recipe can be trained.
 _TRAINED_WITH = ("masker", "objective", "backbone")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One finding.
 
     Attributes:
-        message: what.
-        hint: what to do about it.
-        code: exit code it causes; 0 where training works all the same.
+        message: what is wrong.
+        hint: how to repair it.
+        code: exit code it causes; 0 where training works anyway.
     """
 
     message: str
@@ -50,9 +47,9 @@ class Problem:
 
 
 def doctor(as_json: Annotated[bool, JsonFlag] = False) -> None:
-    """Say what is installed, which plugins load and why not, and what the machine offers.
+    """Check the installation: libraries, plugins, devices, and what prevents training.
 
-    Leaves with 4 when plugins that training needs are missing, with 1 when anything else prevents training.
+    The exit code is 4 if plugins that training needs are missing, and 1 if anything else prevents training.
     """
     problems: list[Problem] = []
     torch_works = _check_torch(problems)
@@ -75,15 +72,31 @@ def doctor(as_json: Annotated[bool, JsonFlag] = False) -> None:
         _print(report, problems)
     codes = [problem.code for problem in problems if problem.code]
     if codes:
-        raise typer.Exit(min(codes))  # 1 says more than 4: without torch no plugin loads either
+        raise typer.Exit(min(codes))  # 1 before 4: without torch no plugin loads either
 
 
 def _distribution() -> metadata.Distribution | None:
-    """Return what pip knows of ssl-wb; None in a checkout that is not installed."""
+    """Return the installed metadata of ssl-wb; None in a checkout that is not installed."""
     try:
         return metadata.distribution("ssl-wb")
     except metadata.PackageNotFoundError:
         return None
+
+
+def _requirements() -> list[Requirement]:
+    """Return what the installed metadata of ssl-wb requires on this platform, extras included."""
+    from packaging.requirements import Requirement
+
+    distribution = _distribution()
+    found = []
+    for requirement in map(Requirement, (distribution.requires if distribution else None) or ()):
+        # A marker that names an extra holds only for that extra; "" stands for an installation without extras.
+        extras = ("", *re.findall(r"extra == ['\"]([^'\"]+)", str(requirement.marker)))
+        if requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in extras if extra not in _DEVELOPMENT
+        ):
+            found.append(requirement)
+    return found
 
 
 def _version(library: str) -> str | None:
@@ -94,11 +107,18 @@ def _version(library: str) -> str | None:
 
 
 def _check_libraries(problems: list[Problem]) -> dict[str, str | None]:
-    """Return the version of each library, None where it is absent."""
-    versions = {library: _version(library) for library in (*REQUIRED, *OPTIONAL)}
-    absent = [library for library in REQUIRED if versions[library] is None]
+    """Return the version of each library that ssl-wb requires, None where it is absent."""
+    requirements = _requirements()
+    versions = {requirement.name: _version(requirement.name) for requirement in requirements}
+    # With a marker, for an extra or a platform, a library is optional: ssl-wb works without it.
+    absent = [one.name for one in requirements if one.marker is None and versions[one.name] is None]
     if absent:
         problems.append(Problem(f"not installed: {', '.join(absent)}", _reinstall(), ExitCode.UNEXPECTED))
+    for requirement in requirements:
+        version = versions[requirement.name]
+        if version is not None and not requirement.specifier.contains(version, prereleases=True):
+            message = f"{requirement.name} {version} is installed, ssl-wb needs {requirement.specifier}"
+            problems.append(Problem(message, f"run `pip install '{requirement.name}{requirement.specifier}'`"))
     return versions
 
 
@@ -114,7 +134,7 @@ def _checkout() -> Path | None:
 
 
 def _check_torch(problems: list[Problem]) -> bool:
-    """Say whether torch and torchaudio import together; each is built for one torch and one CUDA."""
+    """Return whether torch and torchaudio import together; torchaudio is built for one torch and one CUDA."""
     for name in ("torch", "torchaudio"):
         try:
             importlib.import_module(name)
@@ -128,11 +148,7 @@ def _check_torch(problems: list[Problem]) -> bool:
 
 
 def _torch_remedy() -> str:
-    distribution = _distribution()
-    needed = (distribution.requires if distribution else None) or []
-    pair = " ".join(
-        f"'{requirement}'" for requirement in needed if requirement.startswith(("torch<", "torch>", "torchaudio"))
-    )
+    pair = " ".join(f"'{one.name}{one.specifier}'" for one in _requirements() if one.name in ("torch", "torchaudio"))
     if not pair:
         return _reinstall()
     return f"the two must be built for each other: run `pip install --force-reinstall {pair}` as one command"
@@ -173,14 +189,14 @@ def _devices() -> list[dict[str, Any]]:
             "device": str(device),
             "name": name,
             "bf16_native": bf16_is_native(device),
-            "attention": attention_name(device, torch.bfloat16),  # what a run in half precision uses
+            "attention": attention_name(device, torch.bfloat16),  # as in a run in half precision
         }
         for device, name in devices
     ]
 
 
 def _check_plugins(problems: list[Problem]) -> list[PluginRecord]:
-    """Return the plugins, after noting those that do not work and those that are missing."""
+    """Return the plugins; add a problem for each that does not work and each missing kind."""
     from ssl_wb.plugin.registry import load_registry, remedy
 
     try:
@@ -202,7 +218,7 @@ def _check_plugins(problems: list[Problem]) -> list[PluginRecord]:
 
 
 def _check_installation(problems: list[Problem]) -> None:
-    """Note a checkout that is not installed, or was before its pyproject.toml registered more plugins."""
+    """Add a problem if the checkout is not installed, or its entry points changed after it was."""
     checkout, distribution = _checkout(), _distribution()
     if distribution is None:
         message = "ssl-wb runs from a checkout that is not installed, so its plugins are not registered"
@@ -221,10 +237,6 @@ def _check_installation(problems: list[Problem]) -> None:
         problems.append(Problem(message, _reinstall()))
 
 
-def _native(native: bool) -> str:
-    return "native" if native else "emulated"
-
-
 def _print(report: dict[str, Any], problems: list[Problem]) -> None:
     installed = "" if report["ssl_wb"]["installed"] else " (not installed)"
     together = "import together" if report["torch_and_torchaudio_import"] else "do NOT import together"
@@ -238,7 +250,7 @@ def _print(report: dict[str, Any], problems: list[Problem]) -> None:
         *(
             [
                 one["device"],
-                f"{one['name']}; bf16 {_native(one['bf16_native'])}; {one['attention']} attention",
+                f"{one['name']}; bf16 {'native' if one['bf16_native'] else 'emulated'}; {one['attention']} attention",
             ]
             for one in report["devices"]
         ),
