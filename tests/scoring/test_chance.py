@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssl_wb.scoring.chance import chance_of
 from ssl_wb.scoring.metrics import METRICS
 
 DRAWS = 4000
@@ -39,18 +38,18 @@ def test_map_is_that_of_random_order(labels):
         orders = random.permuted(np.tile(column, (DRAWS, 1)), axis=1)  # [draws, clips], highest score first
         precision = orders.cumsum(axis=1) / np.arange(1, len(column) + 1)
         columns.append((precision * orders).sum(axis=1) / column.sum())
-    close(chance_of(METRICS["mAP"], labels), np.mean(columns, axis=0))
+    close(METRICS["mAP"].chance(labels), np.mean(columns, axis=0))
 
 
 def test_map_at_its_edges():
     value = METRICS["mAP"]
-    assert chance_of(value, several(1, 1)) == 1.0
-    assert chance_of(value, several(9, 9, 9)) == pytest.approx(1.0)
-    assert np.isnan(chance_of(value, several(5, 0, 0)))
+    assert value.chance(several(1, 1)) == 1.0
+    assert value.chance(several(9, 9, 9)) == pytest.approx(1.0)
+    assert np.isnan(value.chance(several(5, 0, 0)))
     # With many positives the share of positives is what is left.
-    assert chance_of(value, several(100_000, 20_000)) == pytest.approx(0.2, abs=1e-4)
+    assert value.chance(several(100_000, 20_000)) == pytest.approx(0.2, abs=1e-4)
     # One positive among many: mean of 1 / rank.
-    assert chance_of(value, several(4, 1)) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert value.chance(several(4, 1)) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
 
 
 UNEVEN = [single(10, 10), single(18, 2), single(30, 5, 1), single(4, 3, 2, 1), single(3, 0, 2)]
@@ -76,7 +75,7 @@ def test_macro_f1_is_the_best_of_three_ways_to_guess(labels):
     found = {name: guesses(labels, name) for name in ("most frequent", "uniform", "proportional")}
     means = {name: np.mean(draws) for name, draws in found.items()}
     best = max(means, key=means.get)
-    chance = chance_of(METRICS["macro F1"], labels)
+    chance = METRICS["macro F1"].chance(labels)
     if np.std(found[best]):
         close(chance, found[best])
     else:
@@ -88,19 +87,19 @@ def test_macro_f1_is_the_best_of_three_ways_to_guess(labels):
 def test_macro_f1_of_many_clips_is_one_over_the_classes():
     """Guessing each class as often as it occurs, F1 tends to each class's share, and their mean to 1 / classes."""
     labels = single(9000, 600, 300, 100)
-    assert chance_of(METRICS["macro F1"], labels) == pytest.approx(0.25, abs=2e-3)
+    assert METRICS["macro F1"].chance(labels) == pytest.approx(0.25, abs=2e-3)
     answer = np.eye(4)[np.zeros(len(labels), int)]
     assert METRICS["macro F1"].value(labels, answer, None)[0] < 0.24  # the most frequent class has less
 
 
 def test_macro_f1_of_one_class_only_is_perfect():
-    assert chance_of(METRICS["macro F1"], single(0, 5)) == 1.0
+    assert METRICS["macro F1"].chance(single(0, 5)) == 1.0
 
 
 def test_the_others():
-    assert chance_of(METRICS["accuracy"], single(1, 6, 3)) == 0.6
-    assert chance_of(METRICS["EER"], single(1, 6)) == chance_of(METRICS["macro AUC"], several(9, 2)) == 0.5
-    assert chance_of(METRICS["d-prime"], single(1, 6)) == 0.0
+    assert METRICS["accuracy"].chance(single(1, 6, 3)) == 0.6
+    assert METRICS["EER"].chance(single(1, 6)) == METRICS["macro AUC"].chance(several(9, 2)) == 0.5
+    assert METRICS["d-prime"].chance(single(1, 6)) == 0.0
     numbers = np.array([1.0, 2.0, 6.0])
-    assert chance_of(METRICS["R2"], numbers) == pytest.approx(0.0)
-    assert chance_of(METRICS["MAE"], numbers) == pytest.approx(5 / 3)
+    assert METRICS["R2"].chance(numbers) == pytest.approx(0.0)
+    assert METRICS["MAE"].chance(numbers) == pytest.approx(5 / 3)

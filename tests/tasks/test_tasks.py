@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_wb.errors import DataError
-from ssl_wb.scoring.chance import chance_of
 from ssl_wb.scoring.metrics import METRICS
 from ssl_wb.tasks.splits import draw
 from ssl_wb.tasks.task import load_task
@@ -263,7 +262,7 @@ def test_chance_is_that_of_the_metric(tmp_path, metric, chance):
 def test_chance_is_the_mean_over_folds_of_their_own_test_clips(tmp_path):
     rows = labelled(60, classes="aaab", fold=lambda n: "1" if n < 40 else "2")
     task = load_task(write_manifest(tmp_path, rows), metric="macro f1")
-    parts = [chance_of(METRICS["macro F1"], task.labels[split.test]) for split in task.splits]
+    parts = [METRICS["macro F1"].chance(task.labels[split.test]) for split in task.splits]
     assert parts[0] != parts[1]
     assert task.chance == pytest.approx(np.mean(parts))
 

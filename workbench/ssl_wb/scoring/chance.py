@@ -1,4 +1,4 @@
-"""What a probe reaches that knows the test part's shares of classes, and nothing about any clip."""
+"""Chance levels: what a probe scores on average that knows how frequent each class is, and nothing about any clip."""
 
 from __future__ import annotations
 
@@ -7,41 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_wb.scoring.metrics import Metric, kind_of
-
-__all__ = ["chance_of"]
+__all__ = ["best_guess_f1", "majority_accuracy", "random_order_map"]
 
 
-def chance_of(metric: Metric, labels: NDArray[Any]) -> float:
-    """Return the score of knowing nothing, in expectation.
+def majority_accuracy(labels: NDArray[np.int64]) -> float:
+    """Return the accuracy of always answering the most frequent class, of labels ``[n]``."""
+    return float(np.bincount(labels).max() / len(labels))
 
-    - accuracy: always the most frequent class;
-    - macro F1: the best of three: always the most frequent class, each class equally often, each class as often as it
-      occurs. Where classes are uneven, guessing as often as they occur beats the most frequent class, as F1 counts a
-      class that is never answered as 0;
-    - mAP: clips in random order. With few positives that is well above their share;
-    - macro AUC, EER, d-prime: random scores; R2, MAE: always the mean, or the median, of the labels.
+
+def random_order_map(labels: NDArray[Any]) -> float:
+    """Return the expected mAP of clips in random order; NaN without any positive.
+
+    With few positives that is well above their share of the clips.
 
     Args:
-        metric: one that fits the labels.
-        labels: of test clips; int ``[n]``, 0 and 1 ``[n, classes]``, or floats ``[n]``.
-
-    Returns:
-        A score; NaN where no class has a positive clip.
-    """
-    if metric.name == "mAP":
-        return _mean_average_precision(labels)
-    if metric.sorts:
-        return {"macro AUC": 0.5, "EER": 0.5}.get(metric.name, 0.0)
-    if kind_of(labels) == "single":
-        counts = np.bincount(labels)
-        return _macro_f1(counts[counts > 0]) if metric.name == "macro F1" else float(counts.max() / len(labels))
-    centre = np.median(labels) if metric.name == "MAE" else labels.mean()
-    return float(metric.value(labels, np.full((len(labels), 1), centre), None)[0])
-
-
-def _mean_average_precision(labels: NDArray[Any]) -> float:
-    """Expected mAP of labels ``[n, classes]`` in random order; classes without positives are left out.
+        labels: 0 and 1, ``[n, classes]``; classes without positives are left out.
 
     The precision at a positive's own rank i is expected to be (1 + (P - 1)(i - 1)/(n - 1)) / i, as the P - 1 others
     are equally likely at each of the n - 1 other ranks. The mean over i is the formula below, with the harmonic number
@@ -57,8 +37,14 @@ def _mean_average_precision(labels: NDArray[Any]) -> float:
     return float(values.mean())
 
 
-def _macro_f1(counts: NDArray[np.int64]) -> float:
-    """Best expected macro F1 of guesses, for ``counts [classes]`` of test clips, all above 0."""
+def best_guess_f1(labels: NDArray[np.int64]) -> float:
+    """Return the expected macro F1 of the best of three ways to guess, of labels ``[n]``.
+
+    Always the most frequent class; each class equally often; each class as often as it occurs. Where classes are
+    uneven, the last beats the first, because a class that is never answered has an F1 of 0.
+    """
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]  # [classes]
     clips, classes = int(counts.sum()), len(counts)
     majority = 2 * counts.max() / (counts.max() + clips) / classes
     uniform = np.mean([_guessed_f1(int(count), clips, 1 / classes) for count in counts])

@@ -1,6 +1,6 @@
-"""Metrics of test scores, each on the clips as they are or on bootstrap resamples of them.
+"""Metrics of test scores, of the clips as they are or of bootstrap resamples of them, each with its chance level.
 
-A resample is told by weights: how often each clip was drawn. A metric of weights ``[r, n]`` has ``r`` values.
+A bootstrap resample is given as weights: how often each clip was drawn. Weights ``[r, n]`` give ``r`` values.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_wb.errors import DataError, did_you_mean
+from ssl_wb.scoring.chance import best_guess_f1, majority_accuracy, random_order_map
 
 __all__ = [
     "METRICS",
@@ -158,10 +159,10 @@ def _accuracy(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None
 
 
 def _macro_f1(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
-    """Mean of the classes' F1; as in scikit-learn over the classes that are true or answered at least once."""
+    """Mean of the classes' F1, as in scikit-learn over the classes that are true or predicted at least once."""
     counts = _counts(weights, len(labels))  # [r, n]
-    true, answered = np.eye(scores.shape[1])[labels], np.eye(scores.shape[1])[scores.argmax(axis=1)]  # [n, C]
-    both, either = counts @ (true * answered), counts @ true + counts @ answered  # [r, C]
+    true, predicted = np.eye(scores.shape[1])[labels], np.eye(scores.shape[1])[scores.argmax(axis=1)]  # [n, C]
+    both, either = counts @ (true * predicted), counts @ true + counts @ predicted  # [r, C]
     values = np.where(either > 0, 2 * both / np.maximum(either, 1e-12), 0.0)
     return np.asarray(values.sum(axis=1) / np.maximum((either > 0).sum(axis=1), 1))
 
@@ -182,13 +183,13 @@ def _d_prime(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None 
 
 def _eer(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
     if labels.ndim == 1 and scores.shape[1] == 2:
-        # One detector, not two mirrored ones: the second class is what is looked for.
+        # One detector of the second class: that of the first would be its mirror image.
         return _equal_error(labels, scores[:, 1].astype(np.float64) - scores[:, 0], weights)
     return _macro(_equal_error, labels, scores, weights)
 
 
 def _r2(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
-    """Share of the variance explained by predictions ``[n, 1]``."""
+    """Fraction of the variance explained by predictions ``[n, 1]``."""
     counts = _counts(weights, len(labels))  # [r, n]
     centre = counts @ labels / counts.sum(axis=1)  # [r]
     spread = (counts * (labels - centre[:, None]) ** 2).sum(axis=1)
@@ -200,6 +201,11 @@ def _mae(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = No
     return np.asarray(counts @ np.abs(labels - scores[:, 0]) / counts.sum(axis=1))
 
 
+def _of_constant(value: Curve, labels: NDArray[Any], constant: float) -> float:
+    """Score one prediction for all clips."""
+    return float(value(labels, np.full((len(labels), 1), constant), None)[0])
+
+
 @dataclass(frozen=True)
 class Metric:
     """A way to score test clips.
@@ -208,38 +214,43 @@ class Metric:
         name: in tables.
         value: ``value(labels, scores, weights)`` of labels ``[n]`` or ``[n, classes]``, scores ``[n, classes]`` and
             weights ``[r, n]`` or None, as ``[r]``.
-        kinds: labels it is for.
+        kinds: kinds of labels it is for.
+        chance: ``chance(labels)``: the expected value for a probe that knows the labels' distribution and nothing
+            about any clip; NaN where no class has a positive clip.
         percent: whether tables print 100 times the value.
-        higher: whether more is better.
+        higher: whether higher is better.
         sorts: whether one value costs a sort per class, so that fewer resamples are drawn.
     """
 
     name: str
     value: Callable[[NDArray[Any], NDArray[Any], Floats | None], Floats]
     kinds: tuple[Kind, ...]
+    chance: Callable[[NDArray[Any]], float]
     percent: bool = True
     higher: bool = True
     sorts: bool = False
 
 
-#: Every metric by name; the first that fits labels is their own.
+#: Every metric by name; the first that fits labels is their default.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", _accuracy, ("single",)),
-        Metric("macro F1", _macro_f1, ("single",)),
-        Metric("mAP", _map, ("several",), sorts=True),
-        Metric("macro AUC", _auc, ("several", "single"), sorts=True),
-        Metric("d-prime", _d_prime, ("several", "single"), percent=False, sorts=True),
-        Metric("EER", _eer, ("several", "single"), higher=False, sorts=True),
-        Metric("R2", _r2, ("number",)),
-        Metric("MAE", _mae, ("number",), percent=False, higher=False),
+        Metric("accuracy", _accuracy, ("single",), majority_accuracy),
+        Metric("macro F1", _macro_f1, ("single",), best_guess_f1),
+        Metric("mAP", _map, ("several",), random_order_map, sorts=True),
+        # Random scores have an area of a half, as many misses as false alarms, and no distance.
+        Metric("macro AUC", _auc, ("several", "single"), lambda _: 0.5, sorts=True),
+        Metric("d-prime", _d_prime, ("several", "single"), lambda _: 0.0, percent=False, sorts=True),
+        Metric("EER", _eer, ("several", "single"), lambda _: 0.5, higher=False, sorts=True),
+        # The best constant prediction is the mean, and for absolute errors the median.
+        Metric("R2", _r2, ("number",), lambda labels: _of_constant(_r2, labels, labels.mean())),
+        Metric("MAE", _mae, ("number",), lambda labels: _of_constant(_mae, labels, np.median(labels)), False, False),
     )
 }
 
 
 def metrics_for(labels: NDArray[Any]) -> list[Metric]:
-    """Return the metrics that fit labels, their own first."""
+    """Return the metrics that fit labels, their default first."""
     kind = kind_of(labels)
     return [metric for metric in METRICS.values() if kind in metric.kinds]
 
@@ -250,7 +261,7 @@ def metric_of(labels: NDArray[Any]) -> str:
 
 
 def choose_metric(name: str | None, labels: NDArray[Any]) -> Metric:
-    """Return a metric by name, in any case and with or without blanks; the labels' own without a name.
+    """Return a metric by name, in any case and with or without blanks; the labels' default without a name.
 
     Raises:
         DataError: no such metric, or it is not for such labels.
@@ -278,15 +289,16 @@ def _plain(name: str) -> str:
 
 
 def score(labels: NDArray[Any], scores: NDArray[Any], metric: str | None = None) -> float:
-    """Return a metric as a merit: more is better, and a metric of which less is better has its sign changed.
+    """Return a metric's value so that higher is better: of metrics where lower is better, such as EER, the negative.
 
     Args:
-        labels: int ``[n]`` (one class), 0 and 1 ``[n, classes]`` (no class without positives counts), floats ``[n]``.
+        labels: int ``[n]`` (one class), 0 and 1 ``[n, classes]`` (classes without positives are left out), or floats
+            ``[n]``.
         scores: ``[n, classes]``, or ``[n, 1]`` for numbers.
-        metric: its name; the labels' own unless given: accuracy, macro mAP or R2.
+        metric: its name; the labels' default unless given: accuracy, macro mAP or R2.
 
     Raises:
         DataError: the metric does not fit the labels.
     """
-    chosen = metrics_for(labels)[0] if metric is None else choose_metric(metric, labels)
+    chosen = choose_metric(metric, labels)
     return float(chosen.value(labels, scores, None)[0]) * (1.0 if chosen.higher else -1.0)

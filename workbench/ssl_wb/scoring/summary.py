@@ -17,11 +17,11 @@ __all__ = ["bootstrap", "interval_of", "paired_draws", "summarise"]
 
 Floats = NDArray[np.float64]
 
-#: Resamples that are drawn together; bounds the memory of a bootstrap.
+#: Resamples drawn at a time, to bound memory.
 CHUNK = 100
-#: Resamples of a metric that sorts, at least; a fifth of the others' is drawn of it.
+#: Fewest resamples of a metric that sorts; such a metric gets a fifth of the number asked for.
 SORTED_RESAMPLES = 200
-#: Seed of every bootstrap: the same scores give the same interval.
+#: Seed of every bootstrap, fixed so that the same scores give the same interval.
 BOOTSTRAP_SEED = 0
 
 
@@ -32,10 +32,11 @@ def bootstrap(statistic: Callable[[Floats], Floats], clips: int, resamples: int,
         statistic: called with weights ``[r, clips]``, how often each clip was drawn; returns ``[r]``.
         clips: how many there are.
         resamples: how many to draw; the same for the same seed.
-        seed: of the draw; independent parts of one result take different ones.
+        seed: of the draw. Independent parts of one result, as folds, take different seeds: equal ones would draw the
+            same clips of parts of one size.
 
     Returns:
-        ``[resamples]``.
+        The statistic of each resample, ``[resamples]``.
     """
     generator = np.random.default_rng([BOOTSTRAP_SEED, seed])
     parts = []
@@ -47,7 +48,7 @@ def bootstrap(statistic: Callable[[Floats], Floats], clips: int, resamples: int,
 
 
 def interval_of(draws: Floats) -> tuple[float, float]:
-    """Return the 95 % percentile interval of bootstrap draws ``[r]``, NaN among them left out."""
+    """Return the 95 % percentile interval of bootstrap draws ``[r]``, without the NaN among them."""
     known = draws[~np.isnan(draws)]  # a resample may hold no positive clip at all
     low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
     return (float(low), float(high))
@@ -58,8 +59,8 @@ def _resamples(metric: Metric, resamples: int) -> int:
 
 
 def _means(metric: Metric, labels: NDArray[Any], scores: NDArray[Any], weights: Floats) -> Floats:
-    """Score averaged over seeds of ``[S, n, classes]``, clips counted ``weights [r, n]`` times; ``[r]``."""
-    if metric.name == "accuracy":  # right or wrong per clip: one product for all seeds
+    """Return the score ``[r]``, mean over seeds, of scores ``[S, n, classes]`` with clip weights ``[r, n]``."""
+    if metric.name == "accuracy":  # a mean over clips: one matrix product serves all seeds
         return np.asarray(weights @ correct(labels, scores).mean(axis=0) / weights.sum(axis=1))
     return np.asarray(np.mean([metric.value(labels, one, weights) for one in scores], axis=0))
 
@@ -76,7 +77,7 @@ def _draws(metric: Metric, labels: NDArray[Any], found: Sequence[SplitScores], r
 
 
 def _per_clip(labels: NDArray[Any], found: Sequence[SplitScores]) -> NDArray[np.float32]:
-    """Share of seeds in which each clip was right ``[clips]``, NaN where never tested."""
+    """Return how often each clip was right, mean over seeds, ``[clips]``; NaN for clips that are never tested."""
     values = np.full(len(labels), np.nan, dtype=np.float32)  # [clips]
     for part in found:
         values[part.split.test] = correct(labels[part.split.test], part.scores).mean(axis=0)
@@ -118,18 +119,18 @@ def summarise(
 ) -> Result:
     """Turn scores of test clips into a result.
 
-    The interval is a percentile bootstrap over test clips, resampled within each split, of the score averaged
-    over seeds and splits. It tells how far the score depends on which clips were drawn; that folds differ (as
-    speakers do) shows in ``per_fold``. The other metrics that fit the labels go to ``table``.
+    The interval is a percentile bootstrap over test clips, resampled within each split, of the score averaged over
+    seeds and splits: how much the score depends on which clips are in the test part. Differences between folds (as
+    between speakers) are in ``per_fold``. The other metrics that fit the labels go to ``table``.
 
     Args:
         task: what was probed; its ``metric`` is the one reported.
-        evaluator: name of the probe.
+        evaluator: name of the evaluator.
         found: scores of the test clips of every split.
-        settings: options and choices, for the record.
+        settings: options and what validation chose, for the record.
         resamples: bootstrap resamples; a fifth of them, but at least 200, for metrics that sort (mAP, AUC, EER).
         table: further figures by name.
-        detail: what a plot needs, in plain values.
+        detail: data for a plot, in plain values.
 
     Raises:
         DataError: the task's metric does not fit its labels.
@@ -162,8 +163,8 @@ def summarise(
 def paired_draws(a: Result, b: Result, resamples: int = 2000) -> tuple[float, Floats]:
     """Compare two results on the same test clips.
 
-    Each bootstrap resample draws clips within each split, and both encoders are scored on the same ones: what makes
-    a clip hard for both does not widen the interval.
+    Each bootstrap resample draws clips within each split, and both encoders are scored on the same clips. So clips that
+    are hard for both do not widen the interval of the difference.
 
     Args:
         a: result of a probe that kept its test scores.
@@ -195,5 +196,5 @@ def paired_draws(a: Result, b: Result, resamples: int = 2000) -> tuple[float, Fl
         )
     metric = METRICS[a.metric]
     count = _resamples(metric, resamples)
-    # One seed of the bootstrap, so the same clips are drawn for both.
+    # Both calls use the same bootstrap seeds, so the same clips are drawn for both.
     return a.mean - b.mean, _draws(metric, a.labels, a.scores, count) - _draws(metric, a.labels, b.scores, count)

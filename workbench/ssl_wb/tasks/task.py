@@ -15,7 +15,6 @@ from ssl_wb.data.arrow import is_dataset
 from ssl_wb.data.clips import load_clips
 from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import Encoder, ProbeTask, Split
-from ssl_wb.scoring.chance import chance_of
 from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, kind_of, metric_of
 from ssl_wb.tasks.metadata import task_metadata
 from ssl_wb.tasks.splits import divide
@@ -67,7 +66,7 @@ class LoadedTask:
     @property
     def chance(self) -> float:
         """Chance level of the metric: mean over splits, each on its own test clips."""
-        return float(np.mean([chance_of(self.measure, self.labels[split.test]) for split in self.splits]))
+        return float(np.mean([self.measure.chance(self.labels[split.test]) for split in self.splits]))
 
     def embedded(
         self,
