@@ -18,7 +18,7 @@ from ssl_wb.audio.front_end import LOG_OFFSET, FrontEnd
 from ssl_wb.data import statistics
 from ssl_wb.data.clips import load_clips
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.pretext.build import crop_frames
+from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.recipe.load import load_recipe
 from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from ssl_wb.api import Grid, ModelShapes
 from ssl_wb.plugin.masker import Mask
+from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.pretext.model import PretextModel, WeightedObjective
 from ssl_wb.pretext.predictor import Predictor
 from ssl_wb.recipe.schema import PredictorSection, TeacherSection
@@ -93,7 +94,7 @@ def test_position_tables_are_the_published_ones(model, reference_weights):
 
 def test_the_whole_step(model, io):
     step = int(io["step"])
-    output = model(io["spectrogram"], step=step, masks=masks(io))
+    output = model(StepInputs(io["spectrogram"], step=step, masks=masks(io)))
     assert_close(output.metrics["mcl.loss"], io["loss_prediction"].mean(), rtol=1e-4, atol=1e-5)
     assert_close(output.metrics["dino.loss"], io["loss_classification"].mean(), rtol=1e-4, atol=1e-5)
     assert_close(output.loss.double(), io["loss_total"], rtol=1e-4, atol=1e-5)
@@ -121,20 +122,20 @@ def test_decays_at_the_step(model, io):
 
 
 def test_the_teacher_sees_the_masked_patches_only(model, io):
-    before = model(io["spectrogram"], step=0, masks=masks(io)).metrics["mcl.loss"]
+    before = model(StepInputs(io["spectrogram"], step=0, masks=masks(io))).metrics["mcl.loss"]
     (mask,) = masks(io)
-    (view,) = model._read([_reading(model, io, zero=mask.visible)], (mask,))
-    (plain,) = model._read([_reading(model, io, zero=None)], (mask,))
+    (view,) = model._encode_views([_version(model, io, zero=mask.visible)], (mask,))
+    (plain,) = model._encode_views([_version(model, io, zero=None)], (mask,))
     assert_close(view.target, plain.target)
     assert (view.latents - plain.latents).abs().max() > 1e-3
     assert torch.isfinite(before)
 
 
-def _reading(model, io, zero):
+def _version(model, io, zero):
     from ssl_wb.layers.patches import patchify
-    from ssl_wb.pretext.model import _Reading
+    from ssl_wb.pretext.model import _Version
 
     patches = patchify(io["spectrogram"], model.backbone.patch)
     if zero is not None:
         patches = patches.scatter(1, zero[:, :, None].expand(-1, -1, patches.shape[2]), 0.0)
-    return _Reading(model, patches, Grid(5, 19))
+    return _Version(model, patches, Grid(5, 19))

@@ -8,7 +8,8 @@ from torch.testing import assert_close
 
 from ssl_wb.api import Grid, ModelShapes
 from ssl_wb.plugin.masker import Mask, Masker
-from ssl_wb.pretext.model import PretextModel, WeightedObjective, _Rows
+from ssl_wb.pretext.inputs import StepInputs
+from ssl_wb.pretext.model import PretextModel, WeightedObjective
 from ssl_wb.pretext.predictor import Predictor
 from ssl_wb.recipe.schema import PredictorSection, TeacherSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
@@ -64,7 +65,7 @@ def test_the_teacher_starts_as_a_copy_or_with_weights_of_its_own_and_follows_the
 def test_a_masker_that_looks_at_latents_leaves_the_student_its_gradients_under_autocast():
     model = build(Malap(MalapOptions(), SHAPES), ByLength(ByLength.Options()))
     with torch.autocast("cpu", torch.bfloat16):
-        loss = model(torch.randn(2, 32, 64), step=0).loss
+        loss = model(StepInputs(torch.randn(2, 32, 64), step=0)).loss
     loss.backward()
     for name, parameter in model.backbone.named_parameters():
         assert parameter.grad is not None, name
@@ -76,10 +77,10 @@ def test_masks_follow_the_step_and_not_the_split_of_the_batch(rows):
     spectrogram = torch.randn(4, 32, 64)
 
     def drawn(part: slice, step: int) -> torch.Tensor:
-        place = _Rows(part.start, 4, part.stop - part.start)
-        return model._draw_masks(model._readings(spectrogram[part]), step, place)[0].visible
+        inputs = StepInputs(spectrogram[part], step=step, first_row=part.start, global_rows=4)
+        return model._draw_masks(model._versions(inputs.spectrogram), inputs)[0].visible
 
     whole = drawn(slice(0, 4), 5)
     assert torch.equal(whole, torch.cat([drawn(part, 5) for part in rows]))
     assert not torch.equal(whole, drawn(slice(0, 4), 6))
-    assert torch.isfinite(model(spectrogram, step=5).loss)
+    assert torch.isfinite(model(StepInputs(spectrogram, step=5)).loss)

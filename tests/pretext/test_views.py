@@ -1,4 +1,4 @@
-"""Several views of a clip: joined passes, own readings, one teacher pass, several objectives, noise in the layers."""
+"""Several views of a clip: joined passes, own versions, one teacher pass, several objectives, noise in the layers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ssl_wb.api import Grid, ModelShapes
 from ssl_wb.layers.patches import patchify
 from ssl_wb.layers.transformer import Attention
 from ssl_wb.plugin.masker import Mask, Masker
+from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.pretext.model import PretextModel, WeightedObjective
 from ssl_wb.pretext.predictor import ConvPredictor, Predictor
 from ssl_wb.recipe.schema import PredictorSection, TeacherSection
@@ -51,27 +52,27 @@ def test_views_of_equal_counts_share_a_pass_and_are_what_they_are_alone():
     model = build(RandomMasker(RandomOptions(ratio=0.5, views=3)), Malap(MalapOptions(), shapes(3)))
     calls = []
     model.backbone.trunk.register_forward_pre_hook(lambda module, args: calls.append(args[0].shape[0]))
-    readings = model._readings(spectrogram())
-    masks = model.masker(_request(model, readings[0]))
-    together = model._read(readings, masks)
+    versions = model._versions(spectrogram())
+    masks = model.masker(_request(model, versions[0]))
+    together = model._encode_views(versions, masks)
     assert calls == [12]
     for mask, view in zip(masks, together, strict=True):
-        (alone,) = model._read(readings, (mask,))
+        (alone,) = model._encode_views(versions, (mask,))
         for part in ("latents", "features", "target"):
             assert_close(getattr(view, part), getattr(alone, part), rtol=1e-4, atol=1e-5)
 
 
-def _request(model, reading):
+def _request(model, version):
     from ssl_wb.api import MaskRequest
 
-    return MaskRequest(reading.patches, reading.grid, 0.5, torch.Generator().manual_seed(0))
+    return MaskRequest(version.patches, version.grid, 0.5, torch.Generator().manual_seed(0))
 
 
 def test_contrast_and_latent_prediction_on_the_same_two_views():
     two = shapes(2)
     masker = TimeFrequencyMasker(TimeFrequencyOptions())
     model = build(masker, InfoNce(InfoNceOptions(hidden=8, out=4), two), Malap(MalapOptions(), two))
-    output = model(spectrogram(), step=1, measure=True)
+    output = model(StepInputs(spectrogram(), step=1, measure=True))
     assert_close(output.loss.detach(), output.metrics["infonce.loss"] + output.metrics["malap.loss"])
     output.loss.backward()
     missing = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
@@ -83,20 +84,18 @@ def test_contrast_and_latent_prediction_on_the_same_two_views():
 def test_each_view_hears_its_own_reading():
     model = build(RandomMasker(RandomOptions(ratio=0.5, views=2)), Malap(MalapOptions(), shapes(2)))
     both = torch.stack([spectrogram(), spectrogram().flip(0)], dim=1)  # [B, V, F, T]
-    readings = model._readings(both)
-    views = model._read(readings, model._draw_masks(readings, 3, _rows(4)))
+    versions = model._versions(both)
+    views = model._encode_views(versions, model._draw_masks(versions, at(3)))
     assert torch.equal(views[0].patches, patchify(both[:, 0], (16, 16)))
     assert torch.equal(views[1].patches, patchify(both[:, 1], (16, 16)))
-    shared = model._draw_masks(model._readings(spectrogram()), 3, _rows(4))
+    shared = model._draw_masks(model._versions(spectrogram()), at(3))
     for view, mask in zip(views, shared, strict=True):  # random masks do not look at what is heard
         assert torch.equal(view.mask.visible, mask.visible)
-    assert torch.isfinite(model(both, step=3).loss)
+    assert torch.isfinite(model(StepInputs(both, step=3)).loss)
 
 
-def _rows(count: int):
-    from ssl_wb.pretext.model import _Rows
-
-    return _Rows(0, count, count)
+def at(step: int) -> StepInputs:
+    return StepInputs(spectrogram(), step=step)
 
 
 class Loudest(Masker):
@@ -113,7 +112,7 @@ class Loudest(Masker):
 def test_a_masker_that_looks_at_pixels_looks_at_the_view_s_own():
     model = build(Loudest(Loudest.Options()), Malap(MalapOptions(), shapes(2)))
     both = torch.stack([spectrogram(), -spectrogram()], dim=1)
-    first, second = model._draw_masks(model._readings(both), 0, _rows(4))
+    first, second = model._draw_masks(model._versions(both), at(0))
     assert torch.equal(first.visible, second.masked)
 
 
@@ -134,7 +133,7 @@ def test_a_teacher_that_sees_all_serves_masker_and_targets_in_one_pass(sees, pas
     model = build(masker, Malap(MalapOptions(), shapes(3, sees)), sees=sees, init="independent")
     calls = []
     model.teacher.register_forward_pre_hook(lambda module, args: calls.append(args[0].shape))
-    output = model(spectrogram(), step=0)
+    output = model(StepInputs(spectrogram(), step=0))
     assert len(calls) == passes
     assert masker.seen.shape == (4, 10, 16)
     output.loss.backward()
@@ -144,10 +143,10 @@ def test_a_teacher_that_sees_all_serves_masker_and_targets_in_one_pass(sees, pas
 def test_target_layers_are_the_mean_of_the_teacher_s_blocks_normed_and_standardised():
     options = MalapOptions(target="layers", layers=[2, 3])
     model = build(RandomMasker(RandomOptions(ratio=0.5)), Malap(options, shapes(1)))
-    readings = model._readings(spectrogram())
-    masks = model._draw_masks(readings, 0, _rows(4))
-    (view,) = model._read(readings, masks)
-    tokens = model.backbone.embed(readings[0].patches, GRID, masks[0].masked)
+    versions = model._versions(spectrogram())
+    masks = model._draw_masks(versions, at(0))
+    (view,) = model._encode_views(versions, masks)
+    tokens = model.backbone.embed(versions[0].patches, GRID, masks[0].masked)
     blocks = model.teacher.layers(tokens)
     mean = model.teacher.norm((blocks[1] + blocks[2]) / 2)[:, 1:]
     expected = (mean - mean.mean(-1, keepdim=True)) / (mean.var(-1, keepdim=True) + 1e-6).sqrt()
@@ -158,9 +157,9 @@ def test_eat_computes_the_target_of_a_clip_once_and_what_its_formula_says():
     objective = Eat(EatOptions(utterance_weight=0.5), shapes(4, "all"))
     masker = IbmMasker(IbmOptions(ratio=0.6, block=2, views=4))
     model = build(masker, objective, vit={"pool": "class"}, conv=True, sees="all")
-    readings = model._readings(spectrogram())
-    views = model._read(readings, model._draw_masks(readings, 0, _rows(4)))
-    _, branches = model.teacher.layers_and_branches(model.backbone.embed(readings[0].patches, GRID))
+    versions = model._versions(spectrogram())
+    views = model._encode_views(versions, model._draw_masks(versions, at(0)))
+    _, branches = model.teacher.layers_and_mlp_outputs(model.backbone.embed(versions[0].patches, GRID))
     normed = []
     for branch in branches:  # [B, 1 + N, D]
         patches = branch[:, 1:]
@@ -174,7 +173,7 @@ def test_eat_computes_the_target_of_a_clip_once_and_what_its_formula_says():
         wanted = target.gather(1, view.mask.masked[:, :, None].expand(-1, -1, 16))
         frame = ((prediction - wanted) ** 2).sum(-1).mean() / 4
         losses.append(frame + 0.5 * ((view.pooled - target.mean(1)) ** 2).sum(-1).mean() / 4)
-    output = model(spectrogram(), step=0, masks=tuple(view.mask for view in views))
+    output = model(StepInputs(spectrogram(), step=0, masks=tuple(view.mask for view in views)))
     assert_close(output.loss, sum(losses) / 4, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"teacher\.sees"):
         Eat(EatOptions(), shapes(4))
@@ -196,14 +195,14 @@ def test_the_convolutional_predictor_puts_latents_and_answers_where_they_belong(
 
 def test_drop_path_follows_the_step_and_not_the_split_and_stays_out_of_evaluation():
     model = build(RandomMasker(RandomOptions(ratio=0.5)), Malap(MalapOptions(), shapes(1)), vit={"drop_path": 0.9})
-    whole = model(spectrogram(8), step=3, global_rows=8)
-    halves = [model(spectrogram(8)[i : i + 4], step=3, first_row=i, global_rows=8).loss for i in (0, 4)]
+    whole = model(StepInputs(spectrogram(8), step=3, global_rows=8))
+    halves = [model(StepInputs(spectrogram(8)[i : i + 4], step=3, first_row=i, global_rows=8)).loss for i in (0, 4)]
     assert_close(whole.loss, sum(halves) / 2, rtol=1e-5, atol=1e-6)
-    latents = [model(spectrogram(8), step=step, masks=(_fixed(8),)).loss.detach() for step in (3, 4)]
+    latents = [model(StepInputs(spectrogram(8), step=step, masks=(_fixed(8),))).loss.detach() for step in (3, 4)]
     assert abs(float(latents[0] - latents[1])) > 1e-4
     assert not model.teacher.training
     model.eval()
-    still = [model(spectrogram(8), step=step, masks=(_fixed(8),)).loss for step in (3, 4)]
+    still = [model(StepInputs(spectrogram(8), step=step, masks=(_fixed(8),))).loss for step in (3, 4)]
     assert_close(still[0], still[1])
 
 
@@ -234,7 +233,7 @@ def test_trained_positions_are_not_decayed_and_an_unused_norm_is_not_trained():
     decayed, free = (group["params"] for group in build_optimizer(OptimizerSection(), model).param_groups)
     assert any(weight is model.backbone.position_table for weight in free)
     assert not any(weight is model.backbone.position_table for weight in decayed)
-    model(spectrogram(), step=0).loss.backward()
+    model(StepInputs(spectrogram(), step=0)).loss.backward()
     assert [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None] == []
     assert not model.backbone.pool_norm.weight.requires_grad
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
@@ -92,9 +92,9 @@ def batches(model: PretextModel, rows: int, size: int) -> list[Batch]:
 
 
 def engine() -> SimpleNamespace:
-    """What the gradient cache asks of an Accelerator."""
+    """What a training step uses of an Accelerator."""
     device = torch.device("cpu")
-    return SimpleNamespace(device=device, autocast=nullcontext, backward=lambda loss: loss.backward())
+    return SimpleNamespace(device=device, mixed_precision="no", backward=lambda loss: loss.backward())
 
 
 def gradients(model: nn.Module) -> dict[str, torch.Tensor]:

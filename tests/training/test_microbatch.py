@@ -15,21 +15,32 @@ from torch import nn
 from torch.testing import assert_close
 
 from ssl_wb.errors import RecipeError, UsageError
+from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.recipe.schema import TrainSection
 from ssl_wb.training.gradient_cache import GradientCache
+from ssl_wb.training.step import TrainingStep
 from ssl_wb.workflows.pretrain import train
 
 ROWS = 8
 
 
+class ReadyStep(TrainingStep):
+    """A step whose batches hold spectrograms already."""
+
+    def spectrogram(self, batch):
+        return batch.waveform
+
+
 def cached(model, size, measure=False, step=5):
-    cache = GradientCache(model, engine(), lambda batch: batch.waveform, ROWS)
+    cache = GradientCache(model, ReadyStep(model, engine(), None, ROWS))
     return cache.backward(batches(model, ROWS, size), step=step, measure=measure)
 
 
 def whole(model, measure=False, step=5):
     output = model(
-        spectrogram(model, ROWS), step=step, measure=measure, captions=captions(model, ROWS), global_rows=ROWS
+        StepInputs(
+            spectrogram(model, ROWS), step=step, measure=measure, captions=captions(model, ROWS), global_rows=ROWS
+        )
     )
     output.loss.backward()
     return output
@@ -65,7 +76,7 @@ def test_losses_of_small_batches_are_something_else():
     model = build("contrast")
     expected = whole(model).loss
     parts = [
-        model(batch.waveform, step=5, first_row=batch.first_row, global_rows=ROWS).loss
+        model(StepInputs(batch.waveform, step=5, first_row=batch.first_row, global_rows=ROWS)).loss
         for batch in batches(model, ROWS, 2)
     ]
     assert abs(float((torch.stack(parts).mean() - expected).detach())) > 1e-2
@@ -102,13 +113,13 @@ def test_what_is_kept_is_one_micro_batch_or_what_the_objectives_keep():
 
     def kept(rows: int, judge: bool) -> int:
         model = build("contrast", depth=6)
-        given = {"step": 5, "global_rows": ROWS}
+        inputs = StepInputs(spectrogram(model, rows), step=5, global_rows=ROWS)
         if judge:
-            state = model.read(spectrogram(model, rows), **given)
+            state = model.encode(inputs)
             for view in state.views:
                 view.latents, view.pooled = (each.detach().requires_grad_() for each in (view.latents, view.pooled))
         with KeptBytes().counting(model) as count:
-            output = model.judge(state) if judge else model.read(spectrogram(model, rows), **given)
+            output = model.compute_losses(state) if judge else model.encode(inputs)
             most = count.most
         del output
         return most

@@ -122,17 +122,17 @@ def test_less_is_better_where_the_metric_says_so(probed, tmp_path):
 
 def test_a_stopped_run_goes_on_with_the_same_curve(probed, tmp_path, monkeypatch):
     whole = train(probed, out=tmp_path / "whole", quiet=True)
-    update = Trainer._update
+    update = Trainer.update
 
     def stopping(self, loader):
         update(self, loader)
         if self.step == 7:
             self._signal.number = 15
 
-    monkeypatch.setattr(Trainer, "_update", stopping)
+    monkeypatch.setattr(Trainer, "update", stopping)
     with pytest.raises(InterruptedRunError):
         train(probed, out=tmp_path / "parts", quiet=True)
-    monkeypatch.setattr(Trainer, "_update", update)
+    monkeypatch.setattr(Trainer, "update", update)
     parts = train(probed, out=tmp_path / "parts", resume=True, quiet=True)
     assert curve(parts) == curve(whole)
     assert (parts / "checkpoints/best").read_text() == (whole / "checkpoints/best").read_text()

@@ -24,10 +24,9 @@ def given(monkeypatch):
     seen: list[tuple[torch.Tensor, torch.Tensor | None]] = []
     forward = PretextModel.forward
 
-    def watched(self, spectrogram, **more):
-        if spectrogram.device.type != "meta":
-            seen.append((spectrogram.clone(), more.get("captions")))
-        return forward(self, spectrogram, **more)
+    def watched(self, inputs):
+        seen.append((inputs.spectrogram.clone(), inputs.captions))
+        return forward(self, inputs)
 
     monkeypatch.setattr(PretextModel, "forward", watched)
     return seen

@@ -14,6 +14,7 @@ from ssl_wb.errors import DivergedError, UsageError
 from ssl_wb.layers import attention as attention_module
 from ssl_wb.layers.attention import attention_name
 from ssl_wb.layers.transformer import Attention, Block
+from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.recipe.schema import TrainSection
 from ssl_wb.training import kernels as speed
 from ssl_wb.training.loop import Trainer
@@ -24,7 +25,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def step(model, rows: int = 4):
-    output = model(spectrogram(model, rows), step=5, captions=captions(model, rows))
+    output = model(StepInputs(spectrogram(model, rows), step=5, captions=captions(model, rows)))
     output.loss.backward()
     return output.loss.detach(), gradients(model)
 
@@ -131,7 +132,7 @@ class Patient(Trainer):
 
     def __init__(self, **given):
         super().__init__(**given)
-        self._patient = True
+        self._async_device = True
         self.looks = []
 
     def _look(self):
@@ -157,12 +158,12 @@ def test_a_gradient_that_is_no_number_is_found_later_and_never_saved(recipe, tmp
     trainers = []
 
     class Spoilt(Patient):
-        def _update(self, loader):
+        def update(self, loader):
             if self not in trainers:
                 trainers.append(self)
             if self.step == 5:  # after the checkpoint of step 4, logged next at 6
                 next(iter(self.plain_model.parameters())).data.fill_(float("nan"))
-            super()._update(loader)
+            super().update(loader)
 
     monkeypatch.setattr(run_module, "Trainer", Spoilt)
     settings = ["train.log_every=50", "train.checkpoint_every=4"]
@@ -181,9 +182,9 @@ def test_a_model_on_a_gpu_reads_with_xformers(choice):
     assert attention_name(CUDA, torch.float32) == "sdpa"
     clips = spectrogram(model, 4).cuda()
     with torch.autocast("cuda", torch.bfloat16):
-        fast = model(clips, step=5).loss
+        fast = model(StepInputs(clips, step=5)).loss
         for module in model.modules():
             if isinstance(module, Attention):
                 module.kernel = "sdpa"
-        plain = model(clips, step=5).loss
+        plain = model(StepInputs(clips, step=5)).loss
     assert_close(fast, plain, rtol=2e-2, atol=0)

@@ -136,7 +136,7 @@ class VitTrunk(Trunk):
         """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``."""
         for output, _ in self._blocks(tokens):
             tokens = output
-        return self.finish(tokens)
+        return self.final_norm(tokens)
 
     def layers(self, tokens: Tensor, depth: int | None = None) -> list[Tensor]:
         """Return the output ``[B, K, D]`` of each of the first ``depth`` blocks, not normed."""
@@ -144,11 +144,11 @@ class VitTrunk(Trunk):
             raise ValueError(f"block {depth} is asked for, and there are {len(self.blocks)}")
         return [output for output, _ in self._blocks(tokens, depth)]
 
-    def finish(self, latents: Tensor) -> Tensor:
+    def final_norm(self, latents: Tensor) -> Tensor:
         """Apply the final norm to ``[B, K, D]``."""
         return self.norm(latents)
 
-    def layers_and_branches(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def layers_and_mlp_outputs(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return each block's output, not normed, and what its MLP adds to its input, ``[B, K, D]`` each."""
         pairs = list(self._blocks(tokens))
         return [output for output, _ in pairs], [added for _, added in pairs]

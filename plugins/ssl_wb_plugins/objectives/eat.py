@@ -38,12 +38,12 @@ class EatOptions(PluginOptions):
     )
 
 
-def averaged_target(branches: tuple[Tensor, ...]) -> Tensor:
+def averaged_target(mlp_outputs: tuple[Tensor, ...]) -> Tensor:
     """Return data2vec 2.0's target of teacher outputs ``[B, N, D]``, one per block, as float32 ``[B, N, D]``.
 
     Each block's output is standardised per clip and feature over the patches, the mean of them per patch over features.
     """
-    normed = [F.instance_norm(branch.float().transpose(1, 2)).transpose(1, 2) for branch in branches]
+    normed = [F.instance_norm(output.float().transpose(1, 2)).transpose(1, 2) for output in mlp_outputs]
     mean = torch.stack(normed).mean(dim=0)  # [B, N, D]
     return F.layer_norm(mean, mean.shape[-1:])
 
@@ -67,7 +67,7 @@ class Eat(Objective):
     reference = "EAT, arXiv 2401.03497, sections 2.2 and 2.3; data2vec 2.0, arXiv 2212.07525"
     Options = EatOptions
     options: EatOptions
-    needs = frozenset({"features", "pooled", "branches"})
+    needs = frozenset({"features", "pooled", "mlp_outputs"})
 
     def __init__(self, options: EatOptions, shapes: ModelShapes) -> None:
         super().__init__(options, shapes)
@@ -82,16 +82,16 @@ class Eat(Objective):
         utterances: list[Tensor] = []
         metrics: dict[str, Tensor | float] = {}
         shared: dict[int, Tensor] = {}  # views of one reading have one target
-        depth = len(state.views[0].branches)
+        depth = len(state.views[0].mlp_outputs)
         if (self.options.average or 0) > depth:
             raise UsageError(
                 f"objective 'eat': average names {self.options.average} blocks, the teacher has {depth}",
                 hint=f"give a number from 1 to {depth}",
             )
         for number, view in enumerate(state.views):
-            key = id(view.branches[-1])
+            key = id(view.mlp_outputs[-1])
             if key not in shared:
-                shared[key] = averaged_target(view.branches[-(self.options.average or len(view.branches)) :])
+                shared[key] = averaged_target(view.mlp_outputs[-(self.options.average or len(view.mlp_outputs)) :])
             target = shared[key]  # [B, N, D]
             prediction = self.head(view.features)  # [B, Nm, D]
             frames.append(squared_error(prediction, gather_rows(target, view.mask.masked)).mean())
@@ -110,7 +110,7 @@ class Eat(Objective):
         """
         return {
             "prediction_std": direction_std(prediction),
-            "target_std": direction_std(view.branches[-1]),
+            "target_std": direction_std(view.mlp_outputs[-1]),
             "target_rank": effective_rank(target),
             "pooled_std": direction_std(view.pooled[:, None]),
         }

@@ -96,7 +96,7 @@ class Malap(Objective):
         if self.options.target == "standardised":
             return standardise_rows(view.target)
         chosen = [view.layers[number - 1] for number in self._chosen(len(view.layers))]  # each [B, K, D]
-        mean = view.finish(torch.stack(chosen).mean(dim=0)).detach()  # [B, K, D]
+        mean = view.final_norm(torch.stack(chosen).mean(dim=0)).detach()  # [B, K, D]
         return standardise_rows(mean if self.shapes.teacher_sees == "masked" else gather_rows(mean, view.mask.masked))
 
     def _chosen(self, depth: int) -> list[int]:

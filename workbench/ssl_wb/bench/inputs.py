@@ -12,7 +12,7 @@ from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import Batch, CropDataset, batches, check_batch, resolve_workers
 from ssl_wb.layers.processes import process_place
-from ssl_wb.pretext.build import crop_frames
+from ssl_wb.pretext.crop import crop_shape
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import SYNTHETIC
@@ -53,9 +53,7 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
         UsageError: the batch does not divide into micro-batches.
         DataError: the clips cannot be found.
     """
-    section = loaded.recipe.front_end
-    frames = crop_frames(loaded, model.backbone.patch[1])
-    samples = FrontEnd(section, 0.0, 1.0).samples_of(frames)
+    samples = crop_shape(loaded, model.backbone).samples
     _, world = process_place()
     check_batch(loaded.recipe.train.batch_size, world, loaded.recipe.train.passes(world))
     source = loaded.recipe.data.train if real and loaded.recipe.data.train != SYNTHETIC else None

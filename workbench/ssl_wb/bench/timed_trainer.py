@@ -141,7 +141,7 @@ class Contestant:
         # The teacher shares the student's embedding, and runs without gradient.
         clock.watch(model.backbone, "embed", lambda: "student" if torch.is_grad_enabled() else "teacher")
         if model.teacher is not None:
-            for method in ("forward", "layers", "layers_and_branches", "finish"):
+            for method in ("forward", "layers", "layers_and_mlp_outputs", "final_norm"):
                 clock.watch(model.teacher, method, "teacher")
         if model.predictor is not None:
             clock.watch(model.predictor, "forward", "predictor")
@@ -156,11 +156,9 @@ class Contestant:
     def step(self) -> float:
         """Do one optimiser step, the same one every time, and return its seconds."""
         self.trainer.step = round(PROGRESS * _TOTAL_STEPS)
-        # Accelerate keeps one precision for the whole process: that of the engine built last.
-        self.trainer.accelerator.state._mixed_precision = self.precision
         wait_for_device(self.device)
         began = time.perf_counter()
-        self.trainer._update(self._batches)
+        self.trainer.update(self._batches)
         wait_for_device(self.device)
         return time.perf_counter() - began
 

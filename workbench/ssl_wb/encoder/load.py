@@ -14,7 +14,8 @@ from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.assignments import Assigner, has_classes
 from ssl_wb.encoder.encoder import Assign, FrozenEncoder
 from ssl_wb.errors import RunFolderError
-from ssl_wb.pretext.build import build_backbone, build_model, crop_frames
+from ssl_wb.pretext.build import build_backbone, build_model
+from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
 from ssl_wb.runs.checkpoint import find_checkpoint, load_weights

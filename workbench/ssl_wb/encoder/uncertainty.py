@@ -15,7 +15,7 @@ from ssl_wb.encoder.load import build_pretext, open_run, run_weights
 from ssl_wb.errors import UsageError
 from ssl_wb.plugin.masker import Grid, Mask, visible_count
 from ssl_wb.plugin.objective import Objective, View
-from ssl_wb.pretext.build import crop_frames
+from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
 
 __all__ = ["UncertaintyModel", "covering_masks", "load_uncertainty"]

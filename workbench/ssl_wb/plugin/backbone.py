@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from ssl_wb.errors import PluginError
 from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
 from ssl_wb.plugin.masker import Grid
 
-__all__ = ["Backbone", "Trunk"]
+__all__ = ["Backbone", "Trunk", "final_norm_of"]
 
 
 class Trunk(nn.Module, ABC):
@@ -29,17 +31,55 @@ class Trunk(nn.Module, ABC):
             ValueError: there are fewer blocks.
         """
 
-    def finish(self, latents: Tensor) -> Tensor:
-        """Apply the norm after the last block to ``[B, K, D]``; ``forward`` is ``finish(layers(tokens)[-1])``."""
+    def final_norm(self, latents: Tensor) -> Tensor:
+        """Apply the norm after the last block to ``[B, K, D]``; ``forward`` is ``final_norm(layers(tokens)[-1])``."""
         return latents
 
-    def layers_and_branches(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return ``layers(tokens)``, and what each block's MLP adds to its input, ``[B, K, D]``: data2vec's targets."""
+    def layers_and_mlp_outputs(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return ``layers(tokens)``, and what each block's MLP adds to its input, ``[B, K, D]``: data2vec's targets.
+
+        Raises:
+            PluginError: the trunk does not offer it.
+        """
+        if type(self).layers_and_branches is not Trunk.layers_and_branches:  # a trunk written for ssl-wb 0.1
+            warnings.warn(
+                f"{type(self).__name__}.layers_and_branches: rename it to layers_and_mlp_outputs",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            return self.layers_and_branches(tokens)
         raise PluginError(f"{type(self).__name__} does not give its MLPs' outputs")
+
+    def finish(self, latents: Tensor) -> Tensor:
+        """Old name of :meth:`final_norm`."""
+        warnings.warn("Trunk.finish is now Trunk.final_norm", DeprecationWarning, stacklevel=2)
+        return self.final_norm(latents)
+
+    def layers_and_branches(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Old name of :meth:`layers_and_mlp_outputs`."""
+        warnings.warn("Trunk.layers_and_branches is now Trunk.layers_and_mlp_outputs", DeprecationWarning, stacklevel=2)
+        if type(self).layers_and_mlp_outputs is Trunk.layers_and_mlp_outputs:  # called by an override, through super()
+            raise PluginError(f"{type(self).__name__} does not give its MLPs' outputs")
+        return self.layers_and_mlp_outputs(tokens)
+
+    def __setattr__(self, name: str, value: Tensor | nn.Module) -> None:
+        super().__setattr__(name, value)
+        if name == "final_norm" and isinstance(value, nn.Module):
+            # torch keeps a submodule beside the instance's dictionary, where the method of this name would hide it.
+            # A trunk written before the method existed may well have called its norm so.
+            vars(self)[name] = value
 
     def reset_parameters(self) -> None:
         """Draw fresh weights, for a teacher that does not start as a copy of the student."""
         raise PluginError(f"{type(self).__name__} cannot be initialised anew; use teacher.init = 'copy'")
+
+
+def final_norm_of(trunk: Trunk) -> Callable[[Tensor], Tensor]:
+    """Return what a trunk applies after its last block, ``[B, K, D]`` to ``[B, K, D]``."""
+    if type(trunk).finish is not Trunk.finish:
+        warnings.warn(f"{type(trunk).__name__}.finish: rename it to final_norm", DeprecationWarning, stacklevel=2)
+        return trunk.finish
+    return trunk.final_norm
 
 
 class Backbone(Plugin, nn.Module, ABC):
@@ -95,7 +135,7 @@ class Backbone(Plugin, nn.Module, ABC):
     def layers(self, tokens: Tensor) -> list[Tensor]:
         """Return every block's output, each ``[B, K, D]``, for probes; the last one normed and equal to ``forward``."""
         outputs = self.trunk.layers(tokens)
-        return [*outputs[:-1], self.trunk.finish(outputs[-1])]
+        return [*outputs[:-1], final_norm_of(self.trunk)(outputs[-1])]
 
     def pool(self, latents: Tensor) -> Tensor:
         """Pool latents ``[B, prefix_tokens + K, D]`` to one embedding per clip ``[B, D]``: the mean over patches."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,9 +22,10 @@ __all__ = ["HealthRule", "ModelShapes", "Need", "Objective", "ObjectiveOutput", 
 #: ``pooled``     clip embedding of each view,
 #: ``prediction`` what an earlier objective predicted for the masked positions,
 #: ``layers``     output of every teacher block (a teacher is built),
-#: ``branches``   output of every teacher block's MLP before it is added to its input (a teacher is built),
+#: ``mlp_outputs`` output of every teacher block's MLP before it is added to its input (a teacher is built),
 #: ``captions``   caption embeddings of the clips (the data must have captions).
-Need = Literal["features", "target", "pooled", "prediction", "layers", "branches", "captions"]
+#: ``branches`` is the old name of ``mlp_outputs``.
+Need = Literal["features", "target", "pooled", "prediction", "layers", "mlp_outputs", "branches", "captions"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ModelShapes:
 
 @dataclass
 class View:
-    """One masked reading of the batch and what the model made of it.
+    """One view: the batch under one mask, and what the model computed from it.
 
     What no objective of the recipe needs is not computed, and None stands in its place; an objective may rely on what
     its own ``needs`` names, and so the types say Tensor.
@@ -68,8 +70,8 @@ class View:
         prediction: ``[B, Nm, D]`` what an earlier objective predicted.
         layers: output of each teacher block ``[B, K, D]``, without gradient, not normed. K is Nm where the teacher sees
             the masked patches, N where it sees all.
-        branches: likewise, what each block's MLP adds to its input.
-        finish: what the teacher applies after its last block: ``[B, K, D]`` to ``[B, K, D]``.
+        mlp_outputs: likewise, what each block's MLP adds to its input.
+        final_norm: what the teacher applies after its last block: ``[B, K, D]`` to ``[B, K, D]``.
     """
 
     mask: Mask
@@ -80,8 +82,20 @@ class View:
     target: Tensor = None  # type: ignore[assignment]
     prediction: Tensor = None  # type: ignore[assignment]
     layers: tuple[Tensor, ...] = ()
-    branches: tuple[Tensor, ...] = ()
-    finish: Callable[[Tensor], Tensor] = lambda latents: latents
+    mlp_outputs: tuple[Tensor, ...] = ()
+    final_norm: Callable[[Tensor], Tensor] = lambda latents: latents
+
+    @property
+    def branches(self) -> tuple[Tensor, ...]:
+        """Old name of ``mlp_outputs``."""
+        warnings.warn("View.branches is now View.mlp_outputs", DeprecationWarning, stacklevel=2)
+        return self.mlp_outputs
+
+    @property
+    def finish(self) -> Callable[[Tensor], Tensor]:
+        """Old name of ``final_norm``."""
+        warnings.warn("View.finish is now View.final_norm", DeprecationWarning, stacklevel=2)
+        return self.final_norm
 
 
 @dataclass

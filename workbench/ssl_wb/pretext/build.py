@@ -7,55 +7,35 @@ import torch
 from ssl_wb.errors import RecipeError
 from ssl_wb.plugin.backbone import Backbone
 from ssl_wb.plugin.objective import ModelShapes
-from ssl_wb.pretext.model import TEACHER_NEEDS, PretextModel, WeightedObjective
+from ssl_wb.pretext.crop import crop_frames
+from ssl_wb.pretext.model import PretextModel, WeightedObjective, current_needs
 from ssl_wb.pretext.predictor import build_predictor
+from ssl_wb.pretext.teacher import TEACHER_NEEDS
 from ssl_wb.recipe.load import LoadedRecipe
 
-__all__ = ["build_backbone", "build_model", "crop_frames"]
+__all__ = ["build_backbone", "build_model"]
 
 
 def build_backbone(loaded: LoadedRecipe) -> Backbone:
     """Build the recipe's backbone with the weights its seed gives.
 
-    The seed is set here and the backbone is built first of all, so that the untrained encoder of a run can be had back
-    at any time.
+    The seed is set here and the backbone is built before anything else draws from it, so that the untrained encoder of
+    a run can be rebuilt at any time.
 
     Raises:
         RecipeError: the options do not fit the front end.
     """
     torch.manual_seed(loaded.recipe.seed)
-    frames = crop_frames(loaded)
     try:
-        backbone = loaded.backbone.plugin(loaded.backbone.options, loaded.recipe.front_end.n_mels, frames)
+        backbone = loaded.backbone.plugin(loaded.backbone.options, loaded.recipe.front_end.n_mels, crop_frames(loaded))
     except ValueError as error:
         raise RecipeError([f"backbone: {error}"], where=str(loaded.path)) from error
     assert isinstance(backbone, Backbone)
     return backbone
 
 
-def crop_frames(loaded: LoadedRecipe, patch_width: int = 1) -> int:
-    """Frames of a training crop: ``clip_seconds`` over the hop, cut to whole patches of a width.
-
-    Raises:
-        RecipeError: a crop is shorter than one patch.
-    """
-    front_end = loaded.recipe.front_end
-    frames = round(loaded.recipe.data.clip_seconds * front_end.sample_rate / front_end.hop)
-    whole = frames // patch_width * patch_width
-    if whole == 0:
-        least = patch_width * front_end.hop / front_end.sample_rate
-        raise RecipeError(
-            [
-                f"data.clip_seconds: {loaded.recipe.data.clip_seconds:g} s give {frames} frames, less than one patch "
-                f"of {patch_width} frames; at least {least:g} s are needed"
-            ],
-            where=str(loaded.path),
-        )
-    return whole
-
-
 def _build_objectives(loaded: LoadedRecipe, shapes: ModelShapes) -> list[WeightedObjective]:
-    """Build the recipe's objectives, each under a label of its own.
+    """Build the recipe's objectives, each with a unique label.
 
     Raises:
         RecipeError: one does not fit the model.
@@ -97,18 +77,17 @@ def build_model(loaded: LoadedRecipe, total_steps: int) -> PretextModel:
         caption_dim=captions.dim if captions is not None else ModelShapes.caption_dim,
     )
     objectives = _build_objectives(loaded, shapes)
-    wants_teacher = any(not TEACHER_NEEDS.isdisjoint(each.module.needs) for each in objectives)
-    if masker.needs_latents and masker.latents_from == "teacher" and not wants_teacher:
+    needs = current_needs(objectives)
+    if masker.needs_latents and masker.latents_from == "teacher" and TEACHER_NEEDS.isdisjoint(needs):
         raise RecipeError(
             [f"masker {loaded.masker.name!r} reads the teacher's latents, and no objective here has a teacher built"],
             where=str(loaded.path),
             hint="let it read the student's: masker.latents = 'student'",
         )
-    wants_features = any("features" in each.module.needs for each in objectives)
     return PretextModel(
         backbone=backbone,
         masker=masker,
-        predictor=build_predictor(section, backbone.dim, backbone.prefix_tokens) if wants_features else None,
+        predictor=build_predictor(section, backbone.dim, backbone.prefix_tokens) if "features" in needs else None,
         teacher=loaded.recipe.teacher,
         objectives=objectives,
         shapes=shapes,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -13,23 +14,22 @@ from torch import Tensor, nn
 from ssl_wb.layers.ema import ema_update, linear_schedule
 from ssl_wb.layers.health import direction_std, effective_rank
 from ssl_wb.layers.noise import step_noise
-from ssl_wb.layers.patches import gather_rows, patchify
-from ssl_wb.plugin.backbone import Backbone, Trunk
+from ssl_wb.layers.parts import part
+from ssl_wb.layers.patches import patchify
+from ssl_wb.plugin.backbone import Backbone, Trunk, final_norm_of
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.masker import Grid, Mask, Masker, MaskRequest
 from ssl_wb.plugin.objective import HealthRule, ModelShapes, Need, Objective, StepState, View
+from ssl_wb.pretext.inputs import StepInputs
+from ssl_wb.pretext.teacher import TEACHER_NEEDS, TeacherOutputs, run_teacher
 from ssl_wb.recipe.schema import TeacherSection
 
-__all__ = ["TEACHER_NEEDS", "PretextModel", "PretextOutput", "WeightedObjective", "draw_masks"]
+__all__ = ["PretextModel", "PretextOutput", "WeightedObjective", "current_needs", "draw_masks"]
 
-#: Seeds of masks are spread by a large odd factor, so that (seed 0, step 1) and (seed 1, step 0) do not meet.
+#: Seeds of steps are spread by a large odd factor, so that (seed 0, step 1) and (seed 1, step 0) do not meet.
 _SEED_STRIDE = 1_000_003
-
-
-#: What stands behind the masks' stream of seeds: no step or seed of a run reaches as far.
+#: Distance between the seeds of the two random streams, masks and layers; no seed and step of a run reach as far.
 _STREAM_STRIDE = 1 << 48
-#: Needs for which a teacher is built.
-TEACHER_NEEDS: frozenset[Need] = frozenset({"target", "layers", "branches"})
 
 
 @dataclass
@@ -49,74 +49,71 @@ class PretextOutput:
     metrics: dict[str, Tensor | float] = field(default_factory=dict)
 
 
+def current_needs(objectives: Iterable[WeightedObjective]) -> set[Need]:
+    """Return what some objectives need, under the names of today."""
+    needs: set[Need] = set().union(*(each.module.needs for each in objectives))
+    if "branches" in needs:
+        warnings.warn("the need 'branches' is now called 'mlp_outputs'", DeprecationWarning, stacklevel=2)
+        needs = needs - {"branches"} | {"mlp_outputs"}
+    return needs
+
+
 def draw_masks(masker: Masker, requests: Sequence[MaskRequest]) -> tuple[Mask, ...]:
     """Ask a masker for one mask per view.
 
     Args:
         masker: the masker.
-        requests: one for the clips as all views hear them, or one for each view.
+        requests: one for all views, or one for each view where each has its own augmentation.
     """
     if len(requests) == 1:
         return masker(requests[0])
     return tuple(masker(request)[number] for number, request in enumerate(requests))
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """This batch within the global batch of the step: its first clip, clips of everyone, clips here."""
+class _Version:
+    """The clips under one augmentation: their patches, and what the teacher computes from all of these, once.
 
-    first: int
-    everyone: int
-    here: int
-
-
-@dataclass(frozen=True)
-class _Taught:
-    """What the teacher makes of some patches: latents ``[B, K, D]`` and, where asked for, its blocks' outputs."""
-
-    latents: Tensor
-    layers: tuple[Tensor, ...] = ()
-    branches: tuple[Tensor, ...] = ()
-
-
-class _Reading:
-    """The clips as one or more views hear them, and what the teacher made of all their patches, computed once."""
+    Views without augmentations of their own share one version.
+    """
 
     def __init__(self, model: PretextModel, patches: Tensor, grid: Grid) -> None:
         self.model = model
         self.patches = patches  # [B, N, P]
         self.grid = grid
-        self._taught: _Taught | None = None
+        self._teacher_outputs: TeacherOutputs | None = None
 
-    def taught(self) -> _Taught:
-        """Return the teacher's reading of all patches."""
-        if self._taught is None:
-            self._taught = self.model._teach(self.patches, self.grid, None)
-        return self._taught
+    def teacher_outputs(self) -> TeacherOutputs:
+        """Return the teacher's outputs for all patches."""
+        if self._teacher_outputs is None:
+            self._teacher_outputs = self.model._run_teacher(self.patches, self.grid, None)
+        return self._teacher_outputs
 
     @torch.no_grad()
     def latents(self, layer: int | None = None) -> Tensor:
-        """Return latents ``[B, N, D]`` for a masker; a pass of the teacher over all patches serves its targets too."""
+        """Return latents ``[B, N, D]`` for a masker, after block ``layer`` or, when None, after the last one.
+
+        Where the teacher sees all patches anyway, one pass serves the masker and the objectives' targets.
+        """
         model = self.model
-        prefix = model.backbone.prefix_tokens
         from_teacher = model.masker.latents_from == "teacher"
         if from_teacher and layer is None and model.teacher_section.sees == "all":
-            return self.taught().latents
+            return self.teacher_outputs().latents
         trunk = model.teacher if from_teacher else model.backbone.trunk
         assert trunk is not None
+        # Without dropped blocks, whose noise belongs to the training pass.
         training = trunk.training
         trunk.eval()
-        tokens = model.backbone.embed(self.patches, self.grid)
+        tokens = model.backbone.embed(self.patches, self.grid)  # [B, prefix + N, D]
         latents = trunk(tokens) if layer is None else trunk.layers(tokens, layer)[-1]
         trunk.train(training)
-        return latents[:, prefix:]
+        return latents[:, model.backbone.prefix_tokens :]
 
 
 class PretextModel(nn.Module):
     """Student, predictor, EMA teacher and objectives.
 
-    A predictor is built when an objective needs features, a teacher when one needs something of it; each thing is
-    computed once per view, whoever asks. Views whose masks have the same counts share one pass.
+    A predictor is built when an objective needs features, a teacher when one needs its outputs; each thing is
+    computed once per view, whoever needs it. Views whose masks have the same counts share one pass.
     """
 
     def __init__(
@@ -136,9 +133,9 @@ class PretextModel(nn.Module):
         self.predictor = predictor
         self.objectives = nn.ModuleDict({each.label: each.module for each in objectives})
         self.weights = {each.label: each.weight for each in objectives}
-        self.needs: set[Need] = set().union(*(each.module.needs for each in objectives))
+        self.needs = current_needs(objectives)
         if "pooled" not in self.needs and backbone.pooling is not None:
-            # Parameters that never get a gradient would stall several processes.
+            # DDP waits for a gradient of every trained parameter; these would never get one.
             backbone.pooling.requires_grad_(False)
         self.shapes = shapes
         self.seed = seed
@@ -151,78 +148,44 @@ class PretextModel(nn.Module):
             self.teacher.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Switch student and heads to training; the teacher computes as in evaluation, always."""
+        """Switch student and heads to training; the teacher always computes as in evaluation."""
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()
         return self
 
-    def forward(
-        self,
-        spectrogram: Tensor,
-        *,
-        step: int,
-        first_row: int = 0,
-        global_rows: int | None = None,
-        measure: bool = False,
-        masks: tuple[Mask, ...] | None = None,
-        captions: Tensor | None = None,
-    ) -> PretextOutput:
-        """Compute the loss of a (micro-)batch: :meth:`read`, then :meth:`judge`.
+    def forward(self, inputs: StepInputs) -> PretextOutput:
+        """Compute the loss of a (micro-)batch: :meth:`encode`, then :meth:`compute_losses`."""
+        return self.compute_losses(self.encode(inputs))
 
-        Args:
-            spectrogram: ``[B, F, T]`` normalised, or ``[B, V, F, T]`` with one reading of the clip for each view.
-            step: optimiser steps done before this one.
-            first_row: this batch's first clip within the global batch of the step.
-            global_rows: clips in the global batch; B when None.
-            measure: compute health figures too.
-            masks: use these instead of the masker's.
-            captions: ``[B, C]`` caption embeddings, for objectives that need them.
-        """
-        state = self.read(spectrogram, step=step, first_row=first_row, global_rows=global_rows, masks=masks)
-        state.measure = measure
-        if captions is not None:
-            state.captions = captions
-        return self.judge(state)
-
-    def read(
-        self,
-        spectrogram: Tensor,
-        *,
-        step: int,
-        first_row: int = 0,
-        global_rows: int | None = None,
-        masks: tuple[Mask, ...] | None = None,
-        teach: bool = True,
-    ) -> StepState:
+    def encode(self, inputs: StepInputs, *, teacher: bool = True) -> StepState:
         """Mask the clips and encode every view, with what the objectives need of it.
 
-        The same arguments give the same views: masks and the layers' noise follow from (seed, step, row).
-
         Args:
-            spectrogram: as in :meth:`forward`.
-            step: as there.
-            first_row: as there.
-            global_rows: as there.
-            masks: as there.
-            teach: run the teacher too; without it, views have what the student and the predictor make only.
+            inputs: the (micro-)batch; equal inputs give equal views.
+            teacher: run the teacher too; without it, views hold only what the student and the predictor compute.
         """
-        readings = self._readings(spectrogram)
-        rows = _Rows(first_row, global_rows or len(spectrogram), len(spectrogram))
+        versions = self._versions(inputs.spectrogram)
+        masks = inputs.masks
         if masks is None:
-            masks = self._draw_masks(readings, step, rows)
-        noise = self._generator(spectrogram.device, step, stream=1)
-        with step_noise(noise, first_row=rows.first, global_rows=rows.everyone, rows=rows.here):
-            views = self._read(readings, masks, teach=teach)
-        return StepState(readings[0].grid, views, step, self.shapes.total_steps)
+            with part("masking"):
+                masks = self._draw_masks(versions, inputs)
+        noise = self._generator(inputs.spectrogram.device, inputs.step, stream=1)
+        with step_noise(noise, first_row=inputs.first_row, global_rows=inputs.all_rows, rows=inputs.rows):
+            views = self._encode_views(versions, masks, teacher=teacher)
+        state = StepState(versions[0].grid, views, inputs.step, self.shapes.total_steps, inputs.measure)
+        if inputs.captions is not None:
+            state.captions = inputs.captions
+        return state
 
-    def judge(self, state: StepState) -> PretextOutput:
-        """Run the objectives in recipe order over what was read and add up their losses."""
+    def compute_losses(self, state: StepState) -> PretextOutput:
+        """Run the objectives in recipe order over the encoded views and add up their losses."""
         total = torch.zeros((), device=state.views[0].latents.device)
         metrics: dict[str, Tensor | float] = {}
         for label, objective in self._objectives():
-            output = objective(state)
-            # A weight of 0 is multiplied, not skipped: parameters without a gradient would stall several processes.
+            with part("objectives"):
+                output = objective(state)
+            # A weight of 0 is multiplied, not skipped: DDP waits for a gradient of every trained parameter.
             total = total + self.weights[label] * output.loss
             metrics[f"{label}.loss"] = output.loss.detach()
             metrics |= {f"{label}.{name}": value for name, value in output.metrics.items()}
@@ -234,132 +197,122 @@ class PretextModel(nn.Module):
             metrics["student.latent_rank"] = effective_rank(state.views[0].latents)
         return PretextOutput(total, metrics)
 
-    def _readings(self, spectrogram: Tensor) -> list[_Reading]:
-        """Cut ``[B, F, T]`` or ``[B, V, F, T]`` into the patches of one reading, or of one for each view."""
+    def _versions(self, spectrogram: Tensor) -> list[_Version]:
+        """Cut ``[B, F, T]`` or ``[B, V, F, T]`` into the patches of one version, or of one for each view."""
         grid = self.backbone.grid_of(spectrogram.shape[-1])
         each = (spectrogram,) if spectrogram.dim() == 3 else spectrogram.unbind(dim=1)
-        return [_Reading(self, patchify(one, self.backbone.patch), grid) for one in each]
+        return [_Version(self, patchify(one, self.backbone.patch), grid) for one in each]
 
     def _generator(self, device: torch.device, step: int, stream: int) -> torch.Generator:
         """Return randomness that depends on (seed, step) alone; masks are stream 0, layers stream 1."""
-        where = "cpu" if device.type == "meta" else device  # where shapes are traced nothing is drawn from
+        # The meta device traces shapes and draws no numbers, but a generator has to be somewhere.
+        where = "cpu" if device.type == "meta" else device
         return torch.Generator(where).manual_seed(stream * _STREAM_STRIDE + self.seed * _SEED_STRIDE + step)
 
     def mask_requests(self, spectrogram: Tensor, *, progress: float, seed: int) -> list[MaskRequest]:
-        """Return what the masker would be asked after ``progress`` of the run, one request for each reading.
+        """Return what the masker would be asked after ``progress`` of the run, one request for each version.
 
         For pictures: training takes the randomness of its step, and here all requests start from that of ``seed``.
 
         Args:
-            spectrogram: ``[B, F, T]`` normalised, or ``[B, V, F, T]`` with one reading of the clip for each view.
+            spectrogram: as in :class:`StepInputs`.
             progress: 0 to 1.
             seed: of the masks.
         """
-        rows = _Rows(0, len(spectrogram), len(spectrogram))
+        device, rows = spectrogram.device, len(spectrogram)
         return [
-            self._request(reading, progress, torch.Generator(spectrogram.device).manual_seed(seed), rows)
-            for reading in self._readings(spectrogram)
+            self._request(version, progress, torch.Generator(device).manual_seed(seed), 0, rows)
+            for version in self._versions(spectrogram)
         ]
 
-    def _request(self, reading: _Reading, progress: float, generator: torch.Generator, rows: _Rows) -> MaskRequest:
-        """Put together what the masker is asked about one reading."""
+    def _request(
+        self, version: _Version, progress: float, generator: torch.Generator, first_row: int, global_rows: int
+    ) -> MaskRequest:
+        """Put together what the masker is asked about one version of the clips."""
         return MaskRequest(
-            patches=reading.patches,
-            grid=reading.grid,
+            patches=version.patches,
+            grid=version.grid,
             progress=progress,
             generator=generator,
-            first_row=rows.first,
-            global_rows=rows.everyone,
-            latents=reading.latents if self.masker.needs_latents else None,
+            first_row=first_row,
+            global_rows=global_rows,
+            latents=version.latents if self.masker.needs_latents else None,
         )
 
     @torch.no_grad()
-    def _draw_masks(self, readings: list[_Reading], step: int, rows: _Rows) -> tuple[Mask, ...]:
-        """Ask the masker with the randomness of the step."""
-        progress = step / max(1, self.shapes.total_steps)
+    def _draw_masks(self, versions: list[_Version], inputs: StepInputs) -> tuple[Mask, ...]:
+        """Ask the masker with the randomness of the step, the same for every version."""
+        progress = inputs.step / max(1, self.shapes.total_steps)
+        device = inputs.spectrogram.device
         requests = [
-            self._request(reading, progress, self._generator(reading.patches.device, step, stream=0), rows)
-            for reading in readings
+            self._request(
+                version, progress, self._generator(device, inputs.step, stream=0), inputs.first_row, inputs.all_rows
+            )
+            for version in versions
         ]
         return draw_masks(self.masker, requests)
 
-    def _read(self, readings: list[_Reading], masks: tuple[Mask, ...], *, teach: bool = True) -> tuple[View, ...]:
-        """Encode every view, those of equal counts in one pass, with what the objectives need of it."""
-        of_view = readings if len(readings) > 1 else readings * len(masks)
+    def _encode_views(
+        self, versions: list[_Version], masks: tuple[Mask, ...], *, teacher: bool = True
+    ) -> tuple[View, ...]:
+        """Encode every view with what the objectives need of it; views of equal counts share a pass."""
+        of_view = versions if len(versions) > 1 else versions * len(masks)
         groups: dict[tuple[int, int], list[int]] = {}
         for number, mask in enumerate(masks):
             groups.setdefault((mask.visible.shape[1], mask.masked.shape[1]), []).append(number)
         views: dict[int, View] = {}
         for numbers in groups.values():
-            read = self._read_together([of_view[n] for n in numbers], [masks[n] for n in numbers], teach=teach)
-            views |= dict(zip(numbers, read, strict=True))
+            together = self._encode_together(
+                [of_view[n] for n in numbers], [masks[n] for n in numbers], teacher=teacher
+            )
+            views |= dict(zip(numbers, together, strict=True))
         return tuple(views[number] for number in range(len(masks)))
 
-    def _read_together(self, readings: list[_Reading], masks: list[Mask], *, teach: bool) -> list[View]:
-        """Encode views of equal counts, one after the other in the batch axis: ``[k * B, ...]``."""
-        grid, prefix, count = readings[0].grid, self.backbone.prefix_tokens, len(masks)
-        mask, patches = masks[0], readings[0].patches
+    def _encode_together(self, versions: list[_Version], masks: list[Mask], *, teacher: bool) -> list[View]:
+        """Encode k views of equal counts, one after the other in the batch axis: ``[k * B, ...]``."""
+        grid, prefix, count = versions[0].grid, self.backbone.prefix_tokens, len(masks)
+        mask, patches = masks[0], versions[0].patches
         if count > 1:
             mask = Mask(torch.cat([each.visible for each in masks]), torch.cat([each.masked for each in masks]))
-            patches = torch.cat([each.patches for each in readings])  # [k * B, N, P]
-        latents = self.backbone(self.backbone.embed(patches, grid, mask.visible))  # [k * B, prefix + Nv, D]
-        pooled = self.backbone.pool(latents).chunk(count) if "pooled" in self.needs else None
-        features = self.predictor(latents, mask, grid).chunk(count) if self.predictor is not None else None
-        taught = self._taught_of(readings, masks, patches, mask) if self.teacher is not None and teach else None
+            patches = torch.cat([each.patches for each in versions])  # [k * B, N, P]
+        with part("student"):
+            latents = self.backbone(self.backbone.embed(patches, grid, mask.visible))  # [k * B, prefix + Nv, D]
+            pooled = self.backbone.pool(latents).chunk(count) if "pooled" in self.needs else None  # k x [B, D]
+        features = None
+        if self.predictor is not None:
+            with part("predictor"):
+                features = self.predictor(latents, mask, grid).chunk(count)  # k x [B, Nm, Dd]
+        targets: list[TeacherOutputs] = []
+        if self.teacher is not None and teacher:
+            if self.teacher_section.sees == "all":
+                targets = [each.teacher_outputs().at(own.masked) for each, own in zip(versions, masks, strict=True)]
+            else:
+                targets = self._run_teacher(patches, grid, mask.masked).split(count)
         views = []
-        for number, own in enumerate(latents[:, prefix:].chunk(count)):
-            view = View(masks[number], own, readings[number].patches)
+        for number, visible in enumerate(latents[:, prefix:].chunk(count)):  # [B, Nv, D]
+            view = View(masks[number], visible, versions[number].patches)
             if pooled is not None:
                 view.pooled = pooled[number]
             if features is not None:
                 view.features = features[number]
-            if taught is not None and self.teacher is not None:
+            if targets and self.teacher is not None:
+                view.layers, view.mlp_outputs = targets[number].layers, targets[number].mlp_outputs
+                view.final_norm = final_norm_of(self.teacher)
                 if "target" in self.needs:
-                    view.target = taught[number].latents
-                view.finish = self.teacher.finish
-                view.layers, view.branches = taught[number].layers, taught[number].branches
+                    view.target = targets[number].latents
             views.append(view)
         return views
 
-    def _taught_of(self, readings: list[_Reading], masks: list[Mask], patches: Tensor, mask: Mask) -> list[_Taught]:
-        """Return the teacher's targets of each view; ``patches`` ``[k * B, N, P]`` and ``mask`` are theirs, joined."""
-        if self.teacher_section.sees == "all":
-            whole = [reading.taught() for reading in readings]
-            return [
-                _Taught(gather_rows(one.latents, own.masked), one.layers, one.branches)
-                for one, own in zip(whole, masks, strict=True)
-            ]
-        joined, count = self._teach(patches, readings[0].grid, mask.masked), len(masks)
-        layers = [layer.chunk(count) for layer in joined.layers]
-        branches = [branch.chunk(count) for branch in joined.branches]
-        return [
-            _Taught(latents, tuple(each[n] for each in layers), tuple(each[n] for each in branches))
-            for n, latents in enumerate(joined.latents.chunk(count))
-        ]
-
-    @torch.no_grad()
-    def _teach(self, patches: Tensor, grid: Grid, indices: Tensor | None) -> _Taught:
-        """Encode patches ``[B, N, P]`` at ``indices`` ``[B, K]`` (all when None) with the teacher.
-
-        The embedding is the student's own, live: M2D and MATPAC share it and average the trunk only.
-        """
+    def _run_teacher(self, patches: Tensor, grid: Grid, indices: Tensor | None) -> TeacherOutputs:
+        """Encode patches ``[B, N, P]`` at ``indices`` ``[B, K]`` (all when None) with the teacher."""
         assert self.teacher is not None
-        prefix = self.backbone.prefix_tokens
-        tokens = self.backbone.embed(patches, grid, indices)
-        if "branches" in self.needs:
-            layers, branches = self.teacher.layers_and_branches(tokens)
-        elif "layers" in self.needs:
-            layers, branches = self.teacher.layers(tokens), []
-        else:
-            return _Taught(self.teacher(tokens)[:, prefix:])
-        latents = self.teacher.finish(layers[-1])[:, prefix:]
-        outputs, added = (tuple(each[:, prefix:] for each in blocks) for blocks in (layers, branches))
-        return _Taught(latents, outputs, added)
+        return run_teacher(self.teacher, self.backbone, self.needs, patches, grid, indices)
 
     def _objectives(self) -> Iterator[tuple[str, Objective]]:
-        """Iterate over labels and objectives, as what they are."""
+        """Iterate over (label, objective) pairs."""
         for label, module in self.objectives.items():
-            yield label, cast(Objective, module)
+            assert isinstance(module, Objective)
+            yield label, module
 
     def teacher_decay(self, step: int) -> float:
         """Return the teacher's EMA decay of the update at ``step``."""
@@ -369,10 +322,11 @@ class PretextModel(nn.Module):
 
     def after_step(self, step: int) -> None:
         """Move the teacher and the objectives' own averages, after the optimiser; ``step`` counts this one."""
-        if self.teacher is not None:
-            ema_update(self.teacher, self.backbone.trunk, self.teacher_decay(step - 1))
-        for _, objective in self._objectives():
-            objective.after_step(step, self.shapes.total_steps)
+        with part("EMA"):
+            if self.teacher is not None:
+                ema_update(self.teacher, self.backbone.trunk, self.teacher_decay(step - 1))
+            for _, objective in self._objectives():
+                objective.after_step(step, self.shapes.total_steps)
 
     def health_rules(self) -> list[HealthRule]:
         """Return the rules of the student and of every objective, metrics named as in ``metrics``."""

@@ -14,7 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssl_wb.errors import RecipeError
 from ssl_wb.plugin.masker import Mask, MaskRequest
 from ssl_wb.plugin.objective import StepState
-from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.pretext.build import build_model
+from ssl_wb.pretext.crop import crop_frames
+from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 
@@ -195,8 +197,9 @@ def kept_bytes(loaded: LoadedRecipe, clips: int) -> Kept:
 
 
 def _forward(loaded: LoadedRecipe, model: PretextModel, masks: Sequence[Mask], clips: int) -> tuple[Kept, Tensor]:
-    """Read and judge so many clips on the meta device; return what is kept meanwhile, and the loss."""
+    """Trace the forward pass of so many clips on the meta device; return the bytes it keeps, and the loss."""
     kept: dict[int, int] = {}
+    # A view has its base's storage, so bytes are counted by storage.
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -206,23 +209,24 @@ def _forward(loaded: LoadedRecipe, model: PretextModel, masks: Sequence[Mask], c
         return tensor
 
     frames = crop_frames(loaded, model.backbone.patch[1])
-    views = len(masks) if loaded.recipe.data.augment else 0  # readings per clip where each view has its own
-    shape = (clips, views, loaded.recipe.front_end.n_mels, frames) if views else (clips, model.backbone.n_mels, frames)
-    spectrogram = torch.zeros(shape, device="meta")
-    rows = tuple(Mask(mask.visible.expand(clips, -1), mask.masked.expand(clips, -1)) for mask in masks)
+    views = (len(masks),) if loaded.recipe.data.augment else ()  # where each view has its own augmentation
+    inputs = StepInputs(
+        torch.zeros(clips, *views, model.backbone.n_mels, frames, device="meta"),
+        step=0,
+        captions=torch.zeros(clips, model.shapes.caption_dim, device="meta") if "captions" in model.needs else None,
+        masks=tuple(Mask(mask.visible.expand(clips, -1), mask.masked.expand(clips, -1)) for mask in masks),
+    )
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        state = model.read(spectrogram, step=0, masks=rows)
+        state = model.encode(inputs)
         encoder = sum(kept.values())
-        if "captions" in model.needs:
-            state.captions = torch.zeros(clips, model.shapes.caption_dim, device="meta")
-        loss = model.judge(state).loss
-    return Kept(encoder, sum(kept.values()) - encoder, _read_bytes(state)), loss
+        loss = model.compute_losses(state).loss
+    return Kept(encoder, sum(kept.values()) - encoder, _output_bytes(state)), loss
 
 
-def _read_bytes(state: StepState) -> int:
+def _output_bytes(state: StepState) -> int:
     """Sum the sizes of all tensors of a step's views, each once: views may share some."""
     sizes: dict[int, int] = {}
     for view in state.views:
-        parts = (view.latents, view.patches, view.pooled, view.features, view.target, *view.layers, *view.branches)
+        parts = (view.latents, view.patches, view.pooled, view.features, view.target, *view.layers, *view.mlp_outputs)
         sizes |= {id(part): part.numel() * part.element_size() for part in parts if part is not None}
     return sum(sizes.values())

@@ -19,7 +19,8 @@ from ssl_wb.data.loading import CropDataset
 from ssl_wb.encoder.load import open_run, run_weights
 from ssl_wb.errors import AudioError, RunFolderError, UsageError
 from ssl_wb.plugin.masker import Grid
-from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.pretext.build import build_model
+from ssl_wb.pretext.crop import crop_shape
 from ssl_wb.pretext.model import PretextModel, draw_masks
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
 from ssl_wb.report.maskers import LabelledMasker, maskers_of
@@ -216,8 +217,8 @@ class _Crops:
         front_end: FrontEnd | None,
     ) -> None:
         section, data = loaded.recipe.front_end, loaded.recipe.data
-        self.frames = crop_frames(loaded, model.backbone.patch[1])
-        samples = FrontEnd(section, 0.0, 1.0).samples_of(self.frames)
+        crop = crop_shape(loaded, model.backbone)
+        self.frames, samples = crop.frames, crop.samples
         augment = Augmenter(data.augment, section.sample_rate) if data.augment else None
         # A set for each file: in one of several an unreadable clip would be replaced by the next.
         sets = [ClipSet((Clip(Path(path)),), Path(path), "") for path in audio]

@@ -8,13 +8,15 @@ from accelerate import Accelerator
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.loading import Batch
 from ssl_wb.layers.processes import alone, process_place
-from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.pretext.build import build_model
+from ssl_wb.pretext.crop import crop_shape
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import TrainSection
-from ssl_wb.training.gradient_cache import GradientCache, spectrogram_of
+from ssl_wb.training.gradient_cache import GradientCache
 from ssl_wb.training.kernels import prepare_speed
 from ssl_wb.training.optimizer import build_optimizer
+from ssl_wb.training.step import TrainingStep
 
 __all__ = ["noise_batches", "rehearse"]
 
@@ -43,8 +45,7 @@ def noise_batches(
     train, (rank, world) = loaded.recipe.train, process_place()
     count = count or train.passes(world)
     rows = rows or train.batch_size // world // count
-    frames = crop_frames(loaded, model.backbone.patch[1])
-    samples = FrontEnd(loaded.recipe.front_end, 0.0, 1.0).samples_of(frames)
+    samples = crop_shape(loaded, model.backbone).samples
     views = model.masker.views if loaded.recipe.data.augment else 1
     random = torch.Generator().manual_seed(loaded.recipe.seed + rank)
     made = []
@@ -91,12 +92,12 @@ def rehearse(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection
         together = train.micro_batch is not None and passes > 1
         batches = noise_batches(loaded, model, rows, passes if together else min(passes, _ENOUGH), pinned=False)
         clips = rows * passes
+        training_step = TrainingStep(model, accelerator, front_end, clips)
         if together:
-            cache = GradientCache(model, accelerator, lambda batch: spectrogram_of(batch, front_end), clips)
-            cache.backward(batches, step=0, measure=True)
+            GradientCache(model, training_step).backward(batches, step=0, measure=True)
         else:
             for batch in batches:
-                _backward(model, accelerator, front_end, batch, clips)
+                training_step(batch, step=0, measure=True)
         optimizer.step()
         model.after_step(1)
     if train.compile:
@@ -110,19 +111,3 @@ def _fill(optimizer: torch.optim.Optimizer) -> None:
             parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-
-
-def _backward(model: PretextModel, accelerator: Accelerator, front_end: FrontEnd, batch: Batch, clips: int) -> None:
-    """Forward and backward of one micro-batch with a loss of its own."""
-    batch = batch.to(accelerator.device)
-    given = {} if batch.captions is None else {"captions": batch.captions}
-    with accelerator.autocast():
-        output = model(
-            spectrogram_of(batch, front_end),
-            **given,
-            step=0,
-            first_row=batch.first_row,
-            global_rows=clips,
-            measure=True,
-        )
-    accelerator.backward(output.loss)

@@ -6,7 +6,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.loading import Batch, CropDataset, batches, resolve_workers
 from ssl_wb.errors import DivergedError, InterruptedRunError, RunFolderError
+from ssl_wb.layers.parts import part
 from ssl_wb.layers.processes import mean_over_processes
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.pretext.model import PretextModel, PretextOutput
@@ -24,13 +24,14 @@ from ssl_wb.recipe.schema import Recipe
 from ssl_wb.runs.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.runs.sharding import whole
-from ssl_wb.training.gradient_cache import GradientCache, spectrogram_of
+from ssl_wb.training.gradient_cache import GradientCache
 from ssl_wb.training.health import HealthMonitor
 from ssl_wb.training.kernels import prepare_speed
 from ssl_wb.training.optimizer import build_optimizer
 from ssl_wb.training.reporting import Reporter
 from ssl_wb.training.schedule import learning_rate
 from ssl_wb.training.signals import StopSignal
+from ssl_wb.training.step import TrainingStep
 
 __all__ = ["Trainer"]
 
@@ -98,14 +99,15 @@ class Trainer:
         self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe.optimizer, model))
         self.plain_model: PretextModel = accelerator.unwrap_model(self.model)
         self.passes = recipe.train.passes(accelerator.num_processes)
+        self.training_step = TrainingStep(self.model, accelerator, self.front_end, recipe.train.batch_size)
         self._cache: GradientCache | None = None
         if recipe.train.micro_batch is not None and self.passes > 1:
-            self._cache = GradientCache(self.plain_model, accelerator, self._spectrogram, recipe.train.batch_size)
+            self._cache = GradientCache(self.plain_model, self.training_step)
         self.monitor = HealthMonitor(self.plain_model.health_rules())
         self.step = 0
         self._window = _Window()
         # A look at a number on a GPU waits for all that is before it; on the CPU it is there already.
-        self._patient = accelerator.device.type == "cuda"
+        self._async_device = accelerator.device.type == "cuda"
         self._results: list[_Result] = []  # not looked at yet
         self._waited = 0.0
         self._timed = 0  # steps since the clock was read; of this process' life, unlike the window
@@ -164,7 +166,7 @@ class Trainer:
                 if self.step == 0 and self._probe_due():
                     self._probe()  # the untrained encoder: where the curve begins
                 while self.step < self.steps:
-                    self._update(loader)
+                    self.update(loader)
                     self.reporter.advance(self.step)
                     stop = self._signal.asked()
                     due = self.step % every == 0 or self.step == self.steps
@@ -175,7 +177,7 @@ class Trainer:
         finally:
             self.reporter.close()
 
-    def _update(self, loader: Iterator[Batch]) -> None:
+    def update(self, loader: Iterator[Batch]) -> None:
         """Do one optimiser step and, when due, log it."""
         train = self.recipe.train
         done = self.step + 1
@@ -184,17 +186,19 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         outputs = self._backward_all(loader, measure=logged)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip)
-        if not self._patient:
+        with part("clipping"):
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.grad_clip)
+        if not self._async_device:
             self._check_norm(norm, self.step)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        with part("optimiser"):
+            self.optimizer.step()
+            self.optimizer.zero_grad()
         self.step = done
         self.plain_model.after_step(done)
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
         self._results.append(_Result(done, mean_over_processes(loss), norm))
         self._timed += 1
-        if logged or not self._patient:
+        if logged or not self._async_device:
             self._look()
         if logged:
             metrics: dict[str, list[Tensor | float]] = {}
@@ -207,7 +211,8 @@ class Trainer:
     def _next(self, loader: Iterator[Batch]) -> Batch:
         """Wait for the next micro-batch and note how long it took."""
         began = time.perf_counter()
-        batch = next(loader)
+        with part("data"):
+            batch = next(loader)
         self._waited += time.perf_counter() - began
         return batch
 
@@ -216,31 +221,15 @@ class Trainer:
         if self._cache is not None:
             batches = [self._next(loader) for _ in range(self.passes)]
             return [self._cache.backward(batches, step=self.step, measure=measure)]
-        lasts = [False] * (self.passes - 1) + [True]
-        return [self._backward(self._next(loader), last, measure=measure and last) for last in lasts]
-
-    def _backward(self, batch: Batch, last: bool, measure: bool) -> PretextOutput:
-        """Forward and backward of one micro-batch; gradients meet over processes at the last one only."""
-        batch = batch.to(self.accelerator.device)
-        spectrogram = self._spectrogram(batch)  # [B, F, T] or [B, V, F, T]
-        given = {} if batch.captions is None else {"captions": batch.captions}
-        with nullcontext() if last else self.accelerator.no_sync(self.model):
-            with self.accelerator.autocast():
-                output = self.model(
-                    spectrogram,
-                    **given,
-                    step=self.step,
-                    first_row=batch.first_row,
-                    global_rows=self.recipe.train.batch_size,
-                    measure=measure,
+        outputs = []
+        for number in range(self.passes):
+            last = number + 1 == self.passes
+            outputs.append(
+                self.training_step(
+                    self._next(loader), step=self.step, measure=measure and last, passes=self.passes, last=last
                 )
-            self.accelerator.backward(output.loss / self.passes)
-        # What is kept until all are done: numbers, not the graph.
-        return PretextOutput(output.loss.detach(), output.metrics)
-
-    def _spectrogram(self, batch: Batch) -> Tensor:
-        """Return the front end's ``[B, F, T]``, or ``[B, V, F, T]`` where clips have several readings."""
-        return spectrogram_of(batch, self.front_end)
+            )
+        return outputs
 
     def _look(self) -> None:
         """Add the losses of the steps since the last look to the sums, and stop when one is not a number."""

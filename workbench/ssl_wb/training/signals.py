@@ -29,7 +29,7 @@ class StopSignal:
     def __init__(self, device: torch.device, processes: int) -> None:
         self.number: int | None = None
         self._device, self._processes = device, processes
-        self._patient = device.type == "cuda"
+        self._async_device = device.type == "cuda"
         self._asked: Tensor | None = None
 
     @contextmanager
@@ -59,6 +59,6 @@ class StopSignal:
             return self.number is not None
         # Filled on the device: a copy to it would wait for all that is before it.
         asked = mean_over_processes(torch.full((), float(self.number is not None), device=self._device))
-        if self._patient:  # the answer of the step before, which is there
+        if self._async_device:  # the answer of the step before, which is there
             asked, self._asked = self._asked if self._asked is not None else torch.zeros(()), asked
         return bool(asked > 0)

@@ -16,7 +16,8 @@ from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.evaluation.embeddings import Decoded, decode_task, embed_task, token_counts
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.evaluator import Evaluator, Level, Result
-from ssl_wb.pretext.build import build_backbone, crop_frames
+from ssl_wb.pretext.build import build_backbone
+from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.runs.folder import RunFolder

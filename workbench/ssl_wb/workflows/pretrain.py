@@ -22,7 +22,8 @@ from ssl_wb.data.statistics import measure
 from ssl_wb.errors import RunFolderError, UsageError
 from ssl_wb.files import write_atomically
 from ssl_wb.plugin.registry import load_registry
-from ssl_wb.pretext.build import build_model, crop_frames
+from ssl_wb.pretext.build import build_model
+from ssl_wb.pretext.crop import crop_shape
 from ssl_wb.pretext.plan import make_plan
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data
 from ssl_wb.recipe.schema import SYNTHETIC
@@ -194,8 +195,7 @@ def _trainer(
         clips = load_clips(manifest) if clips is None else clips
     steps = total_steps(recipe.train, len(clips))
     model = build_model(loaded, steps)
-    frames = crop_frames(loaded, model.backbone.patch[1])
-    samples = FrontEnd(recipe.front_end, 0.0, 1.0).samples_of(frames)
+    samples = crop_shape(loaded, model.backbone).samples
     with accelerator.main_process_first():
         statistics = _statistics(folder, loaded, clips, samples)
         captions = CaptionTable.build(clips, recipe.data.captions) if recipe.data.captions is not None else None
