@@ -199,4 +199,9 @@ def test_the_bundled_plugins_are_there():
         ("evaluator", "spectrum", "active"),
         ("evaluator", "retrieval", "active"),
         ("evaluator", "fine-tune", "active"),
+        *(("task", name, "active") for name in ("esc50", "esc10", "urbansound8k", "fsd50k", "envsdd")),
+        *(("task", name, "active") for name in ("speech-commands-v1", "speech-commands-v2", "voxceleb1")),
+        *(("task", name, "active") for name in ("voxforge", "crema-d", "gtzan", "nsynth-family", "nsynth-pitch")),
+        *(("task", name, "active") for name in ("surge", "openmic", "magnatagatune", "audioset20k", "audioset2m")),
+        *(("task", f"mtg-jamendo-{tags}", "active") for tags in ("top50", "genre", "instrument", "moodtheme")),
     }

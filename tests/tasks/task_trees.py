@@ -11,7 +11,7 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-from ssl_wb.tasks.catalogue.files import part_of_group
+from ssl_wb.plugin.task_files import part_of_group
 
 Expected = list[tuple[str, str, str]]
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from task_trees import CLIP, TREES, put, text
 
 from ssl_wb.data.clips import load_clips
 from ssl_wb.errors import DataError, UsageError
-from ssl_wb.tasks.catalogue import CATALOGUE, find_task
-from ssl_wb.tasks.catalogue.files import part_of_group
-from ssl_wb.tasks.make import make_manifest
+from ssl_wb.plugin.task_files import part_of_group
+from ssl_wb.tasks.installed import find_task, installed_tasks
+from ssl_wb.tasks.make import make_manifest, manifest_columns
 from ssl_wb.tasks.task import load_task
+
+CATALOGUE = installed_tasks()
 
 
 @pytest.fixture
@@ -25,7 +26,9 @@ def root(tmp_path):
 
 def described(name, **known):
     """A task with the counts of a miniature in place of the published ones."""
-    return replace(CATALOGUE[name], known=known)
+    task = find_task(name)
+    task.known = known
+    return task
 
 
 def test_every_task_of_the_issue_is_there_and_has_a_miniature():
@@ -60,7 +63,7 @@ def test_a_miniature_download_gives_its_manifest(name, root, tmp_path):
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     column = "fold" if CATALOGUE[name].folds else "split"
-    assert list(rows[0]) == list(CATALOGUE[name].columns)
+    assert list(rows[0]) == list(manifest_columns(CATALOGUE[name]))
     assert [(row["path"], row["label"], row[column]) for row in rows] == [
         (f"../download/{path}", labels, part) for path, labels, part in expected
     ]

@@ -8,11 +8,13 @@ import pytest
 from task_trees import TREES
 
 from ssl_wb.evaluation.domains import in_order
-from ssl_wb.tasks.catalogue import CATALOGUE
+from ssl_wb.tasks.installed import installed_tasks
 from ssl_wb.tasks.make import make_manifest
 from ssl_wb.tasks.metadata import task_metadata
 from ssl_wb.tasks.task import load_task
 from task_fakes import labelled, write_manifest
+
+CATALOGUE = installed_tasks()
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -67,6 +67,17 @@ from ssl_wb.plugin.objective import (
     View,
 )
 from ssl_wb.plugin.optimiser import Optimiser, OptimiserOptions
+from ssl_wb.plugin.task import Task, TaskRow
+from ssl_wb.plugin.task_files import (
+    check_cell,
+    dataset_folder,
+    first_existing,
+    part_of_group,
+    read_json,
+    read_lines,
+    read_table,
+    walk_audio,
+)
 from ssl_wb.probing.attention_pool import AttentionPool
 from ssl_wb.probing.checks import require_labels, require_parts
 from ssl_wb.probing.clips import pad_batches, read_waveforms
@@ -135,6 +146,8 @@ __all__ = [
     "SplitScores",
     "StepState",
     "Targets",
+    "Task",
+    "TaskRow",
     "TaskSpectrograms",
     "TrainableEncoder",
     "TrainedHeads",
@@ -146,8 +159,10 @@ __all__ = [
     "average_precision",
     "batches_per_epoch",
     "bootstrap",
+    "check_cell",
     "choose_metric",
     "correct",
+    "dataset_folder",
     "direction_std",
     "drop_path_scales",
     "effective_rank",
@@ -155,6 +170,7 @@ __all__ = [
     "exchange_hints",
     "feature_std",
     "field_validator",
+    "first_existing",
     "fit_scaler",
     "full_precision",
     "gather_rows",
@@ -173,10 +189,14 @@ __all__ = [
     "mixup",
     "model_validator",
     "pad_batches",
+    "part_of_group",
     "patchify",
     "probe_splits",
     "process_place",
     "random_resized_crop",
+    "read_json",
+    "read_lines",
+    "read_table",
     "read_waveforms",
     "require_labels",
     "require_parts",
@@ -191,5 +211,6 @@ __all__ = [
     "train_heads",
     "uniformity",
     "visible_count",
+    "walk_audio",
     "warmup_cosine",
 ]

@@ -1,18 +1,21 @@
-"""``ssl-wb tasks``: list and show the tasks that ship, and make their manifests from original downloads."""
+"""``ssl-wb tasks``: list and show the installed tasks, and make their manifests from original downloads."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json, echo_table
 from ssl_wb.errors import UsageError
 
+if TYPE_CHECKING:
+    from ssl_wb.plugin.task import Task
+
 __all__ = ["app"]
 
-app = typer.Typer(help="List and show the tasks that ship, and make their manifests; without a word, list them.")
+app = typer.Typer(help="List and show the installed tasks, and make their manifests; without a word, list them.")
 
 Name = Annotated[str, typer.Argument(help="Name of a task.")]
 
@@ -20,15 +23,33 @@ Name = Annotated[str, typer.Argument(help="Name of a task.")]
 @app.callback(invoke_without_command=True)
 def _without_a_word(context: typer.Context, as_json: Annotated[bool, JsonFlag] = False) -> None:
     if context.invoked_subcommand is None:
-        _list(as_json)
+        list_tasks(as_json)
     elif as_json:
         raise UsageError("--json stands after the word", hint="ssl-wb tasks list --json")
 
 
 @app.command("list")
 def list_tasks(as_json: Annotated[bool, JsonFlag] = False) -> None:
-    """List the tasks that ship; SECONDS is the published protocol's clip length, but clips are embedded whole."""
-    _list(as_json)
+    """List the installed tasks; SECONDS is the published protocol's clip length, but clips are embedded whole."""
+    from ssl_wb.evaluation.domains import in_order
+    from ssl_wb.tasks.installed import installed_tasks
+
+    tasks = installed_tasks()
+    domains = in_order(task.domain for task in tasks.values())
+    ordered = sorted(tasks.items(), key=lambda named: domains.index(named[1].domain))
+    if as_json:
+        echo_json([_task_json(name, task) for name, task in ordered])
+        return
+    echo_table(
+        ["NAME", "DOMAIN", "METRIC", "LABELS", "CLASSES", "SECONDS", "DIVISION", "TITLE"],
+        [
+            [
+                *(name, task.domain, task.metric, "several" if task.multi_label else "one"),
+                *(str(task.classes or "?"), f"{task.clip_seconds:g}", task.division, task.title),
+            ]
+            for name, task in ordered
+        ],
+    )
 
 
 @app.command("show")
@@ -37,28 +58,33 @@ def show(name: Name, as_json: Annotated[bool, JsonFlag] = False) -> None:
 
     The clip length is that of the published protocol; the workbench embeds clips whole.
     """
-    from ssl_wb.tasks.catalogue import find_task
+    from ssl_wb.tasks.installed import find_task
+    from ssl_wb.tasks.make import manifest_columns
 
     task = find_task(name)
     if as_json:
-        echo_json(task.as_json())
+        echo_json(_task_json(name, task))
         return
-    known = ", ".join(f"{part} {count:,}" for part, count in task.known.items())
+    seconds = f"{task.clip_seconds:g} s"
+    if task.stretches:
+        length = f"{seconds}, which the manifest takes of each file (start, duration); embedded whole"
+    else:
+        length = f"{seconds} in the published protocol; the workbench embeds clips whole, at any length"
     lines = [
         ("metric", task.metric),
         ("labels", "several per clip" if task.multi_label else "one per clip"),
-        ("classes", str(task.classes) if task.classes else "not stated"),
-        ("clip length", task.length),
+        ("classes", str(task.classes or "not stated")),
+        ("clip length", length),
         ("division", task.division),
-        ("counts", known or "not stated"),
+        ("counts", ", ".join(f"{part} {count:,}" for part, count in task.known.items()) or "not stated"),
         ("get it at", task.homepage),
         ("licence", task.licence),
-        ("columns", ", ".join(task.columns)),
+        ("columns", ", ".join(manifest_columns(task))),
     ]
-    typer.echo(f"{task.name}  ({task.domain})\n{task.title}\n")
+    typer.echo(f"{name}  ({task.domain})\n{task.title}\n")
     for key, value in lines:
         typer.echo(f"{key + ':':<13}{value}")
-    typer.echo(f"\nBelow --root of `ssl-wb tasks make {task.name}`:")
+    typer.echo(f"\nBelow --root of `ssl-wb tasks make {name}`:")
     for line in task.layout:
         typer.echo(f"  {line}")
     if task.notes:
@@ -78,7 +104,7 @@ def make(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a task's manifest from the files of its download, and say what is missing."""
-    from ssl_wb.tasks.catalogue import find_task
+    from ssl_wb.tasks.installed import find_task
     from ssl_wb.tasks.make import make_manifest
 
     made = make_manifest(
@@ -91,19 +117,23 @@ def make(
     typer.echo(str(made.path))
 
 
-def _list(as_json: bool) -> None:
-    from ssl_wb.tasks.catalogue import CATALOGUE
+def _task_json(name: str, task: Task) -> dict[str, Any]:
+    """Return what ``--json`` says of a task."""
+    from ssl_wb.tasks.make import manifest_columns
 
-    if as_json:
-        echo_json([task.as_json() for task in CATALOGUE.values()])
-        return
-    echo_table(
-        ["NAME", "DOMAIN", "METRIC", "LABELS", "CLASSES", "SECONDS", "DIVISION", "TITLE"],
-        [
-            [
-                *(task.name, task.domain, task.metric, "several" if task.multi_label else "one"),
-                *(str(task.classes or "?"), f"{task.clip_seconds:g}", task.division, task.title),
-            ]
-            for task in CATALOGUE.values()
-        ],
-    )
+    return {
+        "name": name,
+        "title": task.title,
+        "domain": task.domain,
+        "metric": task.metric,
+        "multi_label": task.multi_label,
+        "classes": task.classes,
+        "clip_seconds": task.clip_seconds,
+        "division": task.division,
+        "known_counts": dict(task.known),
+        "homepage": task.homepage,
+        "licence": task.licence,
+        "layout": list(task.layout),
+        "manifest_columns": list(manifest_columns(task)),
+        "notes": list(task.notes),
+    }

@@ -85,6 +85,8 @@ class Plugin:
     #: Paper and section or equation.
     reference: ClassVar[str] = ""
     Options: ClassVar[type[PluginOptions]] = PluginOptions
+    #: Class attributes without a default, besides ``name``, that every plugin of a kind has to set.
+    required_attributes: ClassVar[tuple[str, ...]] = ()
 
     options: Any
 

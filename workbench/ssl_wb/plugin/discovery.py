@@ -294,6 +294,9 @@ def _checked_class(offer: object, spec: KindSpec) -> type[Plugin]:
     name = getattr(offer, "name", None)
     if not isinstance(name, str) or not _KEBAB_CASE.fullmatch(name):
         raise _FaultError(f"{where}.name is {name!r}; it must be a kebab-case string such as 'my-{spec.kind}'")
+    unset = [attribute for attribute in spec.base.required_attributes if not hasattr(offer, attribute)]
+    if unset:
+        raise _FaultError(f"{where} does not set {', '.join(unset)}")
     if not (offer.__doc__ or "").strip():
         raise _FaultError(f"{where} has no docstring; its first paragraph is the summary in list-plugins")
     options = getattr(offer, "Options", None)

@@ -139,6 +139,7 @@ KINDS: dict[Kind, KindSpec] = {
             default="adamw",
             description="How weights are updated.",
         ),
+        KindSpec(kind="task", hook="ssl_wb_tasks", contract="ssl_wb.plugin.task:Task"),
     )
 }
 

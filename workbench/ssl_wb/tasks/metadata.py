@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_wb.errors import DataError
+from ssl_wb.plugin.registry import load_registry
 
 __all__ = ["TaskMetadata", "task_metadata"]
 
@@ -40,12 +41,12 @@ def task_metadata(manifest: Path) -> TaskMetadata:
     Raises:
         DataError: the file cannot be read any more.
     """
-    from ssl_wb.tasks.catalogue import CATALOGUE
-
-    known: dict[str, str] = {}
-    if manifest.stem in CATALOGUE:
-        known = {name: getattr(CATALOGUE[manifest.stem], name) for name in COLUMNS}
-    return TaskMetadata(**known | ({} if manifest.is_dir() else _constant_columns(manifest)))
+    found = {} if manifest.is_dir() else _constant_columns(manifest)
+    registry = load_registry()
+    if len(found) < len(COLUMNS) and manifest.stem in registry.names("task"):
+        named = registry.get("task", manifest.stem)
+        found = {name: getattr(named, name) for name in COLUMNS} | found
+    return TaskMetadata(**found)
 
 
 def _constant_columns(manifest: Path) -> dict[str, str]:

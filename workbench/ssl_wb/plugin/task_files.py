@@ -1,24 +1,40 @@
-"""Reading the metadata of a download, with mistakes told by file and line."""
+"""Helpers that read the metadata of a downloaded data set; their errors name the file and the line."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from ssl_wb.audio.decode import EXTENSIONS
 from ssl_wb.errors import DataError
 
-__all__ = ["base_of", "first_present", "in_line", "part_of_group", "read_lines", "read_table", "walk_audio"]
+__all__ = [
+    "check_cell",
+    "dataset_folder",
+    "first_existing",
+    "part_of_group",
+    "read_json",
+    "read_lines",
+    "read_table",
+    "walk_audio",
+]
 
 
-def base_of(root: Path, marker: str) -> Path:
-    """Return the folder that holds ``marker``: the root, or the one folder in it that an archive was unpacked to.
+def dataset_folder(root: Path, marker: str) -> Path:
+    """Return the folder that contains ``marker``: the root, or the folder in it that an archive was unpacked to.
+
+    Args:
+        root: folder of the download.
+        marker: path of a file or folder that every copy of the data set has.
 
     Raises:
-        DataError: there is no such file or folder, or several folders hold one.
+        DataError: no folder contains it, or several do.
     """
     if (root / marker).exists():
         return root
@@ -31,7 +47,7 @@ def base_of(root: Path, marker: str) -> Path:
     raise DataError(f"{root}: no {marker} in this folder")
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -41,8 +57,19 @@ def _text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file without empty ones; DataError where it cannot be read."""
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+    """Return the lines of a text file, stripped, without empty ones; DataError if it cannot be read."""
+    return [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; DataError if it cannot be read or holds something else."""
+    try:
+        value = json.loads(_read_text(path))
+    except ValueError as failure:
+        raise DataError(f"{path}: cannot be read as JSON ({failure})") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: holds no JSON object")
+    return value
 
 
 def read_table(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> Iterator[tuple[str, dict[str, str]]]:
@@ -59,7 +86,7 @@ def read_table(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> I
     Raises:
         DataError: the file cannot be read, a column is missing or a line is cut short.
     """
-    lines = csv.DictReader(io.StringIO(_text(path), newline=""), delimiter=delimiter, skipinitialspace=True)
+    lines = csv.DictReader(io.StringIO(_read_text(path), newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         absent = [name for name in columns if name not in (lines.fieldnames or ())]
         if absent:
@@ -72,33 +99,33 @@ def read_table(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> I
         raise DataError(f"{path}: line {lines.line_num}: cannot be read as a table ({error})") from None
 
 
-def in_line(place: str, cell: str, choices: Iterable[str]) -> str:
-    """Return ``cell`` where it is one of ``choices``; else DataError that names the place."""
+def check_cell(place: str, cell: str, choices: Collection[str]) -> str:
+    """Return ``cell`` if it is one of ``choices``; otherwise raise DataError with its place."""
     if cell not in choices:
         raise DataError(f"{place}: {cell!r} is none of {', '.join(choices)}")
     return cell
 
 
-def first_present(candidates: Sequence[Path]) -> Path:
-    """Return the first file that is there, or the first of all where none is."""
+def first_existing(candidates: Sequence[Path]) -> Path:
+    """Return the first file that exists, or the first of all if none does."""
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 
 def walk_audio(root: Path) -> Iterator[Path]:
     """Yield every audio file below a folder, sorted within each folder; hidden ones are left out."""
-    from ssl_wb.audio.decode import EXTENSIONS
-
     for parent, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122 - speed
+            # A Path for each of two million names would take longer than the walk.
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
                 yield Path(parent, name)
 
 
 def part_of_group(group: str) -> str:
-    """Put a group (a speaker, a preset) into train (8 of 10), val or test by a digest of its name.
+    """Return the part of a group of clips (a speaker, a preset): train (8 of 10), val or test.
 
-    The same group lands in the same part on every machine, whatever else is missing from a download.
+    The part depends on a hash of the name only. So it is the same on every machine, whatever is missing from a
+    download, and a group is never in two parts.
     """
     number = int.from_bytes(hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()[:8], "big") % 10
     return {8: "val", 9: "test"}.get(number, "train")

@@ -1,0 +1,1 @@
+"""Public data sets as tasks, one file per domain."""
