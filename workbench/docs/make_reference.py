@@ -1,0 +1,127 @@
+"""Writes what the pages take from the code: ``python workbench/docs/make_reference.py``; ``--check`` only compares.
+
+Written are recipe-keys.md and commands.md in this folder, the picture of the house, the JSON Schema beside the recipes,
+and the parts of recipes/README.md and plugins/README.md between ``<!-- generated -->`` and ``<!-- end -->``. Everything
+is read through the command line and the files of the project, so that the pages show what a user gets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from reference_commands import commands
+from reference_house import house
+from reference_keys import escape, recipe_keys
+
+from ssl_wb.cli.main import app, run
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parents[1]
+NOTE = "<!-- Made by workbench/docs/make_reference.py; change the code's descriptions, not this page. -->\n"
+BEGIN, END = "<!-- generated -->\n", "<!-- end -->"
+
+
+def written() -> dict[Path, str]:
+    """Return the text of every file that this script writes."""
+    with without_other_plugins():
+        schema = json.loads(output("schema"))
+        plugins = json.loads(output("list-plugins", "--json"))
+        texts = {(one["kind"], one["name"]): docstring(one["kind"], one["name"]) for one in plugins}
+    recipes, bundled = ROOT / "recipes" / "README.md", ROOT / "plugins" / "README.md"
+    return {
+        DOCS / "recipe-keys.md": recipe_keys(schema, texts, NOTE),
+        DOCS / "commands.md": commands(app, NOTE),
+        DOCS / "pictures" / "house.svg": house(ROOT / "tests" / "test_rooms.py"),
+        ROOT / "recipes" / "recipe.schema.json": json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
+        recipes: between_marks(recipes, results()),
+        bundled: between_marks(bundled, plugin_table(plugins)),
+    }
+
+
+def output(*words: str) -> str:
+    """Return what a command prints."""
+    stream = io.StringIO()
+    with contextlib.redirect_stdout(stream):
+        code = run(words)
+    if code:
+        raise SystemExit(f"ssl-wb {' '.join(words)} left with {code}")
+    return stream.getvalue()
+
+
+@contextlib.contextmanager
+def without_other_plugins() -> Any:
+    """Leave out the plugins of other distributions: the pages describe ssl-wb alone."""
+    others = {one["distribution"] for one in json.loads(output("list-plugins", "--json"))} - {"ssl-wb"}
+    before = os.environ.get("SSL_WB_BLOCK_PLUGINS")
+    from ssl_wb.plugin.registry import load_registry
+
+    if others:
+        os.environ["SSL_WB_BLOCK_PLUGINS"] = ",".join(sorted(others))
+        load_registry(refresh=True)
+    try:
+        yield
+    finally:
+        if others:
+            os.environ.pop("SSL_WB_BLOCK_PLUGINS")
+            if before is not None:
+                os.environ["SSL_WB_BLOCK_PLUGINS"] = before
+            load_registry(refresh=True)
+
+
+def docstring(kind: str, name: str) -> str:
+    """Return the docstring and the reference of a plugin, as ``describe`` prints them."""
+    text = output("describe", kind, name).split("\n", 2)[2]
+    body, _, _ = re.split(r"\n(OPTION |It takes no options)", text, maxsplit=1)
+    return body.strip()
+
+
+def results() -> str:
+    """Return the measured table of the small recipes without its intervals."""
+    text = (DOCS / "measured" / "cpu-small-recipes.md").read_text(encoding="utf-8")
+    rows = [line for line in text.split("**minus")[0].splitlines() if line.startswith("| ")]
+    heading, body = rows[2], rows[3:]
+    names = [re.sub(r" \(.*\)", "", cell.strip().strip("*")) for cell in heading.strip("|").split("|")]
+    lines = [f"| {' | '.join(names)} |", "| --- |" + " ---: |" * (len(names) - 1)]
+    for row in body:
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        if len(cells) == len(names) and not cells[0].startswith(("**", "---")) and cells[0]:
+            lines.append(f"| {cells[0]} | {' | '.join(cell.split(' ')[0] for cell in cells[1:])} |")
+    return "\n".join(lines) + "\n"
+
+
+def plugin_table(plugins: list[dict[str, Any]]) -> str:
+    """Return what is bundled, by kind."""
+    lines = ["| kind | name | what it does |", "| --- | --- | --- |"]
+    lines += [f"| {one['kind']} | `{one['name']}` | {escape(one['summary'])} |" for one in plugins]
+    return "\n".join(lines) + "\n"
+
+
+def between_marks(path: Path, text: str) -> str:
+    """Return a page with the part between the marks replaced."""
+    page = path.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def stale() -> list[str]:
+    """Return the files whose text is not what this script would write."""
+    return [
+        str(path.relative_to(ROOT))
+        for path, text in written().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv[1:]:
+        sys.exit("\n".join(stale()) or 0)
+    for target, content in written().items():
+        target.write_text(content, encoding="utf-8")
