@@ -21,6 +21,7 @@ from reference_house import house
 from reference_keys import escape, recipe_keys
 
 from ssl_wb.cli.main import app, run
+from ssl_wb.plugin.kinds import KINDS
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parents[1]
@@ -34,7 +35,7 @@ def written() -> dict[Path, str]:
         schema = json.loads(output("schema"))
         plugins = json.loads(output("list-plugins", "--json"))
         texts = {(one["kind"], one["name"]): docstring(one["kind"], one["name"]) for one in plugins}
-    recipes, bundled = ROOT / "recipes" / "README.md", ROOT / "plugins" / "README.md"
+    recipes, bundled, tutorial = ROOT / "recipes" / "README.md", ROOT / "plugins" / "README.md", DOCS / "plugins.md"
     return {
         DOCS / "recipe-keys.md": recipe_keys(schema, texts, NOTE),
         DOCS / "commands.md": commands(app, NOTE),
@@ -42,6 +43,7 @@ def written() -> dict[Path, str]:
         ROOT / "recipes" / "recipe.schema.json": json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
         recipes: between_marks(recipes, results()),
         bundled: between_marks(bundled, plugin_table(plugins)),
+        tutorial: between_marks(tutorial, hooks_table()),
     }
 
 
@@ -100,6 +102,17 @@ def plugin_table(plugins: list[dict[str, Any]]) -> str:
     """Return what is bundled, by kind."""
     lines = ["| kind | name | what it does |", "| --- | --- | --- |"]
     lines += [f"| {one['kind']} | `{one['name']}` | {escape(one['summary'])} |" for one in plugins]
+    return "\n".join(lines) + "\n"
+
+
+def hooks_table() -> str:
+    """Return the hooks with what each returns and where a recipe selects it."""
+    lines = ["| kind | hook | returns subclasses of | in a recipe | for |", "| --- | --- | --- | --- | --- |"]
+    for spec in KINDS.values():
+        path = ".".join(spec.section)
+        section = (f"`[[{path}]]`" if spec.listed else f"`[{path}]`") if path else ""
+        base = spec.contract.rpartition(":")[2]
+        lines.append(f"| {spec.kind} | `{spec.hook}` | `{base}` | {section} | {escape(spec.description)} |")
     return "\n".join(lines) + "\n"
 
 
