@@ -18,7 +18,6 @@ import pytest
 import soundfile
 
 from ssl_wb.audio.decode import info, read, read_samples
-from ssl_wb.data.arrow import ArrowRow
 from ssl_wb.data.captions import check_captions
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loading import CropDataset, batches
@@ -27,6 +26,7 @@ from ssl_wb.errors import AudioError, DataError, ExitCode
 from ssl_wb.evaluation.embedding_cache import clips_digest
 from ssl_wb.recipe.schema import CaptionsSection
 from ssl_wb.tasks.task import load_task
+from ssl_wb_plugins.sources.arrow import ArrowRow
 
 RATE = 16000
 LENGTHS = (16000, 40000, 9000, 16000, 16001, 400)

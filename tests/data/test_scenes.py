@@ -13,12 +13,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.data import scenes
 from ssl_wb.data.clips import load_clips
-from ssl_wb.data.scenes import KINDS, scene, split_of, write_scenes
-from ssl_wb.data.synthesis import DISTRACTORS, Event, draw_event, render
 from ssl_wb.errors import DataError
-from ssl_wb.recipe.schema import FrontEndSection, ScenesSection
+from ssl_wb.recipe.schema import FrontEndSection
+from ssl_wb_plugins.sources import scenes
+from ssl_wb_plugins.sources.scenes import (
+    DISTRACTORS,
+    KINDS,
+    Event,
+    ScenesOptions,
+    draw_event,
+    render,
+    scene,
+    split_of,
+    write_scenes,
+)
 
 
 def event(kind, **changes):
@@ -125,7 +134,7 @@ def test_parts_are_60_15_25_per_cent_for_every_kind():
 
 
 def test_writes_clips_and_a_manifest(tmp_path):
-    manifest = write_scenes(tmp_path / "a", ScenesSection(clips=40, seconds=0.5, seed=3), 8000)
+    manifest = write_scenes(tmp_path / "a", ScenesOptions(clips=40, seconds=0.5, seed=3), 8000)
     rows = list(csv.DictReader(manifest.open()))
     assert list(rows[0]) == ["path", "label", "split"]
     clips = load_clips(manifest)
@@ -146,7 +155,7 @@ def test_reuses_scenes_of_the_same_settings_only(tmp_path, monkeypatch):
     calls = []
     original = scenes.scene
     monkeypatch.setattr(scenes, "scene", lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs))
-    section = ScenesSection(clips=20, seconds=0.2)
+    section = ScenesOptions(clips=20, seconds=0.2)
     write_scenes(tmp_path, section)
     write_scenes(tmp_path, section)
     assert len(calls) == 20
@@ -157,7 +166,7 @@ def test_reuses_scenes_of_the_same_settings_only(tmp_path, monkeypatch):
 
 
 def test_a_write_cut_off_is_begun_anew(tmp_path, monkeypatch):
-    section, other = ScenesSection(clips=20, seconds=0.2), ScenesSection(clips=20, seconds=0.2, seed=1)
+    section, other = ScenesOptions(clips=20, seconds=0.2), ScenesOptions(clips=20, seconds=0.2, seed=1)
     write_scenes(tmp_path, section)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -177,7 +186,7 @@ def test_a_write_cut_off_is_begun_anew(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError) as caught:
-        write_scenes(tmp_path / "file", ScenesSection(clips=20, seconds=0.2))
+        write_scenes(tmp_path / "file", ScenesOptions(clips=20, seconds=0.2))
     assert "cannot be written" in caught.value.message
     assert caught.value.hint
 

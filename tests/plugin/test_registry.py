@@ -176,6 +176,10 @@ def test_the_bundled_plugins_are_there():
         (record.kind, record.name, record.status) for record in registry.records if record.distribution == "ssl-wb"
     }
     assert bundled == {
+        ("source", "folder", "active"),
+        ("source", "manifest", "active"),
+        ("source", "arrow", "active"),
+        ("source", "scenes", "active"),
         ("masker", "random", "active"),
         ("masker", "ibm", "active"),
         ("masker", "dwm", "active"),

@@ -25,7 +25,13 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
+from ssl_wb.audio.clip import Clip, ClipSet, listing_digest
+from ssl_wb.audio.decode import EXTENSIONS as AUDIO_EXTENSIONS
+from ssl_wb.audio.decode import AudioInfo, StoredAudio
+from ssl_wb.audio.decode import info as audio_info
+from ssl_wb.audio.decode import read as read_audio
 from ssl_wb.errors import AudioError, DataError, UsageError, WorkbenchError
+from ssl_wb.files import write_atomically
 from ssl_wb.layers.attention import attention
 from ssl_wb.layers.autocast import full_precision
 from ssl_wb.layers.batch_norm import GlobalBatchNorm
@@ -67,6 +73,7 @@ from ssl_wb.plugin.objective import (
     View,
 )
 from ssl_wb.plugin.optimiser import Optimiser, OptimiserOptions
+from ssl_wb.plugin.source import Source
 from ssl_wb.plugin.task import Task, TaskRow
 from ssl_wb.plugin.task_files import (
     check_cell,
@@ -96,14 +103,18 @@ from ssl_wb.scoring.summary import bootstrap, interval_of, summarise
 
 __all__ = [
     "API_VERSION",
+    "AUDIO_EXTENSIONS",
     "LOG_OFFSET",
     "Assigned",
     "AssigningEncoder",
     "AttentionPool",
     "AudioError",
+    "AudioInfo",
     "Augmentation",
     "Backbone",
     "Block",
+    "Clip",
+    "ClipSet",
     "DataError",
     "Decays",
     "Duration",
@@ -142,9 +153,11 @@ __all__ = [
     "ProbedSplit",
     "Rates",
     "Result",
+    "Source",
     "Split",
     "SplitScores",
     "StepState",
+    "StoredAudio",
     "Targets",
     "Task",
     "TaskRow",
@@ -156,6 +169,7 @@ __all__ = [
     "View",
     "WorkbenchError",
     "attention",
+    "audio_info",
     "average_precision",
     "batches_per_epoch",
     "bootstrap",
@@ -184,6 +198,7 @@ __all__ = [
     "linear_layer",
     "linear_schedule",
     "lines_masked",
+    "listing_digest",
     "mean_over_processes",
     "metric_of",
     "mixup",
@@ -194,6 +209,7 @@ __all__ = [
     "probe_splits",
     "process_place",
     "random_resized_crop",
+    "read_audio",
     "read_json",
     "read_lines",
     "read_table",
@@ -213,4 +229,5 @@ __all__ = [
     "visible_count",
     "walk_audio",
     "warmup_cosine",
+    "write_atomically",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 from ssl_wb.audio.decode import StoredAudio, info
 from ssl_wb.errors import AudioError
 
-__all__ = ["Clip", "ClipSet"]
+__all__ = ["Clip", "ClipSet", "listing_digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +80,16 @@ class ClipSet:
     def seconds(self) -> float:
         """Length of all clips in seconds; opens every file once, and leaves unreadable ones out."""
         return self._seconds
+
+
+def listing_digest(files: Iterable[tuple[str, os.stat_result]]) -> str:
+    """Digest names, sizes and times of change, which are known without reading the files.
+
+    Args:
+        files: name of each, and what the file system says of it.
+
+    Returns:
+        32 hex digits.
+    """
+    lines = [f"{name}\0{status.st_size}\0{status.st_mtime_ns}" for name, status in files]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]

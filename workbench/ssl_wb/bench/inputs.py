@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
-from ssl_wb.data.clips import load_clips
+from ssl_wb.data.clips import find_source, load_clips
 from ssl_wb.data.loading import Batch, CropDataset, batches, check_batch, resolve_workers
 from ssl_wb.layers.processes import process_place
 from ssl_wb.pretext.crop import crop_shape
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
-from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.training.dry_run import noise_batches
 
 __all__ = ["NOISE", "Inputs", "build_inputs"]
@@ -47,7 +46,7 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
     Args:
         loaded: the recipe.
         model: its model, which says how many readings and captions it wants.
-        real: read the clips of ``data.train`` as training does; otherwise, and for synthetic scenes, noise.
+        real: read the clips of ``data.train`` as training does; otherwise, and for generated clips, noise.
 
     Raises:
         UsageError: the batch does not divide into micro-batches.
@@ -56,7 +55,8 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
     samples = crop_shape(loaded, model.backbone).samples
     _, world = process_place()
     check_batch(loaded.recipe.train.batch_size, world, loaded.recipe.train.passes(world))
-    source = loaded.recipe.data.train if real and loaded.recipe.data.train != SYNTHETIC else None
+    train = loaded.recipe.data.train if real else None
+    source = None if train is None or find_source(train).generates else train
     if source is None:
         stream: Iterator[Batch] = itertools.cycle(noise_batches(loaded, model))
     else:

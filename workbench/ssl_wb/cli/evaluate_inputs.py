@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ssl_wb.data.clips import SourceSettings
     from ssl_wb.plugin.evaluator import Evaluator
     from ssl_wb.recipe.origins import Location, Origin
     from ssl_wb.tasks.task import LoadedTask
@@ -45,25 +46,27 @@ def read_tasks(
     """Read the tasks, each with the metric and the domain asked for it.
 
     Args:
-        sources: manifests, or the synthetic scenes.
+        sources: manifests, or other places of labelled clips.
         metrics: each ``TASK=METRIC``.
         domains: each ``TASK=DOMAIN``.
-        encoders: by name; the synthetic scenes are those of the first run.
+        encoders: by name; clips that are generated for a run are those of the first run among them.
 
     Raises:
-        UsageError: a ``--metric`` or ``--domain`` is not so or names no task, or there are no scenes without a run.
+        UsageError: a ``--metric`` or ``--domain`` is not so or names no task, or clips are generated, and no run is
+            given.
     """
-    from ssl_wb.recipe.schema import SYNTHETIC
+    from ssl_wb.data.clips import find_source
     from ssl_wb.tasks.task import load_task
 
-    names = [source.stem for source in sources if str(source) != SYNTHETIC]
+    generated = [find_source(source).generates for source in sources]
+    names = [source.stem for source, made in zip(sources, generated, strict=True) if not made]
     metric = _by_task("--metric", "METRIC", metrics, names)
     domain = _by_task("--domain", "DOMAIN", domains, names)
     return [
-        _scenes_of(encoders)
-        if str(source) == SYNTHETIC
+        load_task(source, settings=_settings_of_run(source, encoders))
+        if made
         else load_task(source, metric=metric.get(source.stem), domain=domain.get(source.stem))
-        for source in sources
+        for source, made in zip(sources, generated, strict=True)
     ]
 
 
@@ -83,23 +86,23 @@ def _by_task(flag: str, value: str, given: Sequence[str], names: Sequence[str]) 
     return wanted
 
 
-def _scenes_of(encoders: Mapping[str, str | Path]) -> LoadedTask:
-    """Return the synthetic scenes of the first run as a task."""
+def _settings_of_run(place: Path, encoders: Mapping[str, str | Path]) -> SourceSettings:
+    """Return the settings of the first run, whose folder holds the generated clips."""
+    from ssl_wb.data.clips import find_source
     from ssl_wb.errors import UsageError
     from ssl_wb.recipe.load import load_recipe
-    from ssl_wb.recipe.schema import SYNTHETIC
     from ssl_wb.runs.folder import RunFolder
-    from ssl_wb.workflows.preflight import scenes_task
+    from ssl_wb.workflows.preflight import source_settings
 
     runs = [source for source in encoders.values() if isinstance(source, Path)]
     if not runs:
         raise UsageError(
-            f"--task {SYNTHETIC}: the scenes are those of a run, and none is given",
+            f"--task {place}: the {find_source(place).name} are those of a run, and none is given",
             hint="Give a run folder, too, or a manifest as the task.",
         )
     folder = RunFolder(runs[0])
     folder.require_run()
-    return scenes_task(load_recipe(folder.resolved), folder)
+    return source_settings(load_recipe(folder.resolved), folder.path)
 
 
 def with_options(names: Sequence[str], settings: Sequence[str]) -> list[tuple[str, Evaluator]]:

@@ -42,7 +42,6 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return what the recipe amounts to, as plain values."""
     from ssl_wb.data.captions import check_captions
     from ssl_wb.pretext.plan import make_plan
-    from ssl_wb.recipe.schema import SYNTHETIC
     from ssl_wb.runs.device import best_device, mixed_precision
     from ssl_wb.training.schedule import total_steps
     from ssl_wb.workflows.preflight import check_sources
@@ -56,7 +55,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     # What is found before training starts from one clip at a time.
     micro_batch = 1 if train.searched else train.batch_size // train.passes()
     captions = check_captions(clips, data.captions) if clips is not None and data.captions is not None else None
-    count = data.scenes.clips if data.train == SYNTHETIC else None if clips is None else len(clips)
+    count = sources.count
     return {
         "title": loaded.recipe.title,
         "recipe": str(loaded.path),

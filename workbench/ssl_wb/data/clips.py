@@ -1,79 +1,93 @@
-"""Sources of clips: a folder of audio, a manifest CSV, a saved data set, or one file."""
+"""Reading a place: which source it belongs to, and its clips."""
 
 from __future__ import annotations
 
-import hashlib
-import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
-from ssl_wb.audio.clip import Clip, ClipSet
-from ssl_wb.audio.decode import EXTENSIONS
-from ssl_wb.errors import DataError
+from ssl_wb.audio.clip import ClipSet
+from ssl_wb.errors import DataError, UsageError, did_you_mean
+from ssl_wb.plugin.base import PluginOptions
+from ssl_wb.plugin.registry import load_registry
+from ssl_wb.plugin.source import Source, known_places, source_of_path, sources_of_scheme
 
-__all__ = ["load_clips"]
+__all__ = ["SourceSettings", "find_source", "load_clips"]
 
 
-def load_clips(source: str | Path) -> ClipSet:
-    """Read a source of clips.
+@dataclass(frozen=True)
+class SourceSettings:
+    """What a recipe and its run add to a place.
 
-    Args:
-        source: a folder (searched recursively, files in the order of their relative paths), a manifest CSV,
-            the folder of a saved data set (see :mod:`ssl_wb.data.arrow`), or one audio file. A manifest has the
-            column ``path`` (relative to the manifest) and may have ``label`` (several separated by ``;``), ``split``,
-            ``fold``, ``start`` and ``duration`` (seconds), ``caption`` (alternatives separated by ``|``) and
-            ``caption_embedding`` (a .npy file, relative to the manifest); other columns are ignored.
+    Attributes:
+        options: options of sources by name, the recipe's tables ``[data.NAME]``; a source that is not in it has its
+            defaults.
+        run: the run's folder, below which sources write clips that they generate; None where there is no run.
+        sample_rate: samples per second of generated clips.
+    """
+
+    options: Mapping[str, PluginOptions] = field(default_factory=dict)
+    run: Path | None = None
+    sample_rate: int = 16000
+
+    def source(self, place: str | Path) -> Source:
+        """Build the source of a place; raises as :func:`find_source`."""
+        kind = find_source(place)
+        return kind(self.options.get(kind.name) or kind.Options())
+
+
+def find_source(place: str | Path) -> type[Source]:
+    """Return the installed source that a place belongs to.
+
+    Text with a source's scheme belongs to that source; of an existing path the sources are asked in the order of their
+    ``specificity``.
 
     Raises:
-        DataError: the source is absent, holds no audio, or the manifest has mistakes (all told at once); a saved data
-            set cannot be opened.
+        DataError: the path is absent, or no source reads it.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        from ssl_wb.data.arrow import is_dataset, read_dataset
-
-        return ClipSet(*read_dataset(path)) if is_dataset(path) else _from_folder(path)
+    registry = load_registry()
+    sources = [cast(type[Source], registry.get("source", name)) for name in registry.names("source")]
+    text = str(place)
+    if owners := sources_of_scheme(text, sources):
+        for source in owners:
+            if not source.rests or text.partition(":")[2] in source.rests:
+                return source
+        places = known_places(owners)
+        raise DataError(f"{text}: no such place{did_you_mean(text, places)}", hint=f"There are {', '.join(places)}.")
+    path = Path(place).expanduser()
     if not path.exists():
         raise DataError(f"{path}: no such folder or file", hint="Give a folder of audio or a manifest CSV.")
-    if path.suffix.lower() in EXTENSIONS:
-        status = path.stat()
-        return ClipSet((Clip(path),), path, _digest([f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}"]))
-    if path.suffix.lower() not in {".csv", ".txt", ""}:
+    source_of = source_of_path(path, sources)
+    if source_of is None:
         raise DataError(
             f"{path}: is neither audio nor a manifest CSV",
             hint="Give a folder of audio, or a CSV with a column 'path' and one audio file per line.",
         )
-    from ssl_wb.data.manifest import read_manifest
-
-    clips, content = read_manifest(path)
-    return ClipSet(clips, path, hashlib.sha256(content).hexdigest()[:32])
+    return source_of
 
 
-def _digest(lines: list[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+def load_clips(place: str | Path, settings: SourceSettings | None = None) -> ClipSet:
+    """List the clips of a place.
 
+    Args:
+        place: a folder of audio, a manifest CSV, the folder of a saved data set, an audio file, or what another
+            installed source reads, such as ``synthetic:scenes``; ``~`` is the home folder.
+        settings: options of sources and the run's folder; defaults, and no run, unless given.
 
-def _from_folder(folder: Path) -> ClipSet:
-    found: list[tuple[str, str]] = []  # (relative path with '/', listing line)
-    others: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path per name is slow
-            if ending not in EXTENSIONS or name.startswith("."):
-                others.add(ending or "no ending")
-                continue
-            full = Path(parent, name)
-            status = full.stat() if full.exists() else None
-            if status is None:  # a dangling link
-                continue
-            relative = full.relative_to(folder).as_posix()
-            found.append((relative, f"{relative}\0{status.st_size}\0{status.st_mtime_ns}"))
-    if not found:
-        seen = f"; it has files ending in {', '.join(sorted(others)[:8])}" if others else "; it is empty"
-        raise DataError(
-            f"{folder}: no audio in this folder or below{seen}",
-            hint=f"Looked for {', '.join(sorted(EXTENSIONS))}.",
+    Raises:
+        DataError: the place is absent, no source reads it, or its content has mistakes (all are reported at once).
+        UsageError: the clips are generated for a run, and there is none.
+    """
+    settings = settings or SourceSettings()
+    source = settings.source(place)
+    if source.scheme is None:
+        place = Path(place).expanduser()
+    if not source.generates:
+        return source.read(str(place), folder=None, sample_rate=settings.sample_rate)
+    if settings.run is None:
+        raise UsageError(
+            f"{place}: the {source.name} are those of a run, and none is given",
+            hint="Name a folder or manifest, such as the manifest below a run folder.",
         )
-    found.sort()
-    clips = tuple(Clip(folder / relative, id=index) for index, (relative, _) in enumerate(found))
-    return ClipSet(clips, folder, _digest([line for _, line in found]))
+    return source.read(str(place), folder=settings.run / source.name, sample_rate=settings.sample_rate)

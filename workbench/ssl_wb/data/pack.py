@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import info, read
-from ssl_wb.data.arrow import STATE, missing_package, read_dataset
+from ssl_wb.data.clips import load_clips
 from ssl_wb.errors import AudioError, DataError, UsageError
 from ssl_wb.files import written_aside
 
@@ -31,6 +31,8 @@ FORMATS = {"flac": "FLAC", "wav": "WAV"}
 SHARD_BYTES = 500_000_000
 #: Encoded bytes in a record batch, about. Arrow's 32-bit offsets would allow two thousand million.
 BATCH_BYTES = 32_000_000
+#: The file by which ``datasets.load_from_disk`` knows a data set.
+STATE = "state.json"
 #: Clips waiting for each thread, at most.
 AHEAD = 4
 
@@ -98,7 +100,9 @@ def pack_clips(
     try:
         import datasets  # noqa: F401 - before the work and not after it
     except ImportError as error:
-        raise missing_package("packing", error) from error
+        raise DataError(
+            f"packing: needs {error.name or 'datasets'}, which is not installed", hint="pip install 'ssl-wb[datasets]'"
+        ) from error
     packed = Packed()
     try:
         with written_aside(out) as aside:
@@ -121,7 +125,7 @@ def pack_clips(
                     hint="Is this the right folder or manifest? Nothing was written.",
                 )
             writer.finish()
-            rows = len(read_dataset(aside)[0])
+            rows = len(load_clips(aside))
             if rows != packed.clips:
                 raise DataError(f"{out}: {rows} rows came out of {packed.clips} clips", hint="Is the disk sound?")
     except OSError as error:

@@ -12,7 +12,6 @@ import tomli
 
 from ssl_wb.audio.clip import Clip
 from ssl_wb.errors import RunFolderError, WorkbenchError
-from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.tasks.validation_subset import validation_subset
@@ -61,12 +60,12 @@ def _chosen_with(run: Path) -> set[Hashable]:
             f"{folder.resolved}: cannot be read ({error})", hint="the run folder was changed"
         ) from error
     first = next((one for one in probes if one.get("every") is not None), None)
-    if first is None or first["task"] == SYNTHETIC:  # the scenes have a fixed split
+    if first is None:
         return set()
     try:
         task = load_task(Path(first["task"]), metric=first.get("metric"))
         return {_key(clip) for clip in validation_subset(task, first["every_clips"]).clips}
-    except WorkbenchError:  # moved since; a task of the same clips elsewhere would have other paths
+    except WorkbenchError:  # moved since: a task of the same clips elsewhere would have other paths; or generated
         return set()
 
 

@@ -14,6 +14,7 @@ from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.masker import Masker
 from ssl_wb.plugin.objective import Objective
 from ssl_wb.plugin.optimiser import Optimiser
+from ssl_wb.plugin.source import Source
 from ssl_wb.plugin.task import Task
 
 __all__ = ["SslWbSpecs", "hookspec"]
@@ -62,6 +63,11 @@ class SslWbSpecs:
     @hookspec
     def ssl_wb_tasks(self) -> Iterable[type[Task]]:
         """Return task classes."""
+        raise NotImplementedError
+
+    @hookspec
+    def ssl_wb_sources(self) -> Iterable[type[Source]]:
+        """Return classes of sources of clips."""
         raise NotImplementedError
 
     @hookspec

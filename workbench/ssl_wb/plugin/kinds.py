@@ -140,6 +140,7 @@ KINDS: dict[Kind, KindSpec] = {
             description="How weights are updated.",
         ),
         KindSpec(kind="task", hook="ssl_wb_tasks", contract="ssl_wb.plugin.task:Task"),
+        KindSpec(kind="source", hook="ssl_wb_sources", contract="ssl_wb.plugin.source:Source"),
     )
 }
 

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_wb.audio.clip import Clip, ClipSet
-from ssl_wb.data.arrow import is_dataset
-from ssl_wb.data.clips import load_clips
+from ssl_wb.data.clips import SourceSettings, load_clips
 from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import Encoder, ProbeTask, Split
 from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, kind_of, metric_of
@@ -98,34 +97,42 @@ class LoadedTask:
 
 
 def load_task(
-    source: str | Path, name: str | None = None, metric: str | None = None, domain: str | None = None
+    source: str | Path,
+    name: str | None = None,
+    metric: str | None = None,
+    domain: str | None = None,
+    settings: SourceSettings | None = None,
 ) -> LoadedTask:
-    """Read a task from a manifest.
+    """Read a task from a manifest, or from another place whose clips have labels.
 
     A line with several labels makes the task multi-label. Clips are divided by the column ``split`` (train, val,
     test), by ``fold`` (each fold is tested once), or else by a stratified draw; ``notes`` say what was drawn.
 
     Args:
-        source: a manifest CSV, or the folder of a saved data set, with the column ``label``.
+        source: a manifest CSV, or the folder of a saved data set, with the column ``label``; or what another source
+            reads.
         name: name in tables; by default the name of the file, without its ending.
         metric: the metric to report. By default the value of the column ``metric``, if it is the same on all lines;
             then the metric of the installed task that the file is named after; then accuracy, or mAP for several
             labels. A metric by default is used only if it fits the labels. R2 and MAE read labels as numbers.
         domain: its group in tables, "" for none; by default from the column ``domain`` or the file's name, likewise.
+        settings: options of sources and the run's folder, for clips that are generated.
 
     Raises:
         DataError: there are no labels, labels are missing, there are fewer than two classes, a class has no
             training clip, the columns do not divide the clips, or the metric does not fit the labels.
     """
-    path = Path(source).expanduser()
-    if path.is_dir() and not is_dataset(path):
+    settings = settings or SourceSettings()
+    path, reader = Path(source).expanduser(), settings.source(source)
+    if path.is_dir() and not reader.has_labels:
         raise DataError(
             f"{path}: a folder has no labels, so it is no task",
             hint="Write a manifest CSV with the columns 'path' and 'label'.",
         )
-    clips, where = load_clips(path), str(path)
+    clips = load_clips(source, settings)
+    where = str(clips.source)
     multi_label, notes = _check_labels(clips.clips, where)
-    metadata = task_metadata(path)
+    metadata = task_metadata(clips.source)
     wanted = metadata.metric if metric is None else metric
     classes: tuple[str, ...] = ("value",)
     if wanted is not None and wanted.strip().lower() in NUMERIC_METRICS:
@@ -149,7 +156,8 @@ def load_task(
     splits, more = divide(clips.clips, labels, where)
     check_training_classes(splits, labels, classes, where)
     group = (metadata.domain if domain is None else domain) or None
-    return LoadedTask(name or path.stem, clips, labels, classes, tuple(splits), (*notes, *more), wanted, group)
+    name = name or reader.task_name(str(source))
+    return LoadedTask(name, clips, labels, classes, tuple(splits), (*notes, *more), wanted, group)
 
 
 def _check_labels(clips: Sequence[Clip], where: str) -> tuple[bool, list[str]]:

@@ -24,11 +24,10 @@ def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
     """
     from ssl_wb.evaluation.runner import evaluate_run
     from ssl_wb.recipe.load import load_recipe
-    from ssl_wb.recipe.schema import SYNTHETIC
     from ssl_wb.runs.device import best_device
     from ssl_wb.runs.folder import RunFolder
     from ssl_wb.tasks.task import load_task
-    from ssl_wb.workflows.preflight import scenes_task
+    from ssl_wb.workflows.preflight import source_settings
 
     run = RunFolder(folder)
     loaded = load_recipe(run.resolved)
@@ -37,8 +36,7 @@ def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
         wanted.setdefault((chosen.task, chosen.section.metric), []).append(chosen)
     rows: list[Row] = []
     for (source, metric), several in wanted.items():
-        scenes = source == SYNTHETIC
-        task = scenes_task(loaded, run, several[0].section) if scenes else load_task(Path(source), metric=metric)
+        task = load_task(source, metric=metric, settings=source_settings(loaded, run.path))
         evaluators = [(one.name, one.plugin(one.options)) for one in several]
         if not quiet:
             typer.echo(f"probing on {task.name}: {len(task.clips)} clips, {len(task.classes)} classes", err=True)

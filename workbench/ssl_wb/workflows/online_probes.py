@@ -19,11 +19,10 @@ from ssl_wb.plugin.evaluator import Evaluator, Level, Result
 from ssl_wb.pretext.build import build_backbone
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.recipe.load import LoadedRecipe
-from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.runs.folder import RunFolder
-from ssl_wb.tasks.task import LoadedTask
+from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.tasks.validation_subset import validation_subset
-from ssl_wb.workflows.preflight import Sources, scenes_task
+from ssl_wb.workflows.preflight import Sources, source_settings
 
 __all__ = ["RunProbes", "probes_of"]
 
@@ -126,7 +125,7 @@ def probes_of(
     Args:
         loaded: the recipe.
         sources: its tasks, read.
-        folder: the run's, with the synthetic scenes where a probe is on them.
+        folder: the run's, in which the clips of a task are generated where they are not there yet.
         front_end: with the data's statistics.
         device: where the encoder computes.
         steps: optimiser steps of the run.
@@ -139,8 +138,9 @@ def probes_of(
         assert section.every is not None
         key = section.task, section.metric, section.every_clips
         if key not in tasks:
-            scenes = section.task == SYNTHETIC
-            task = scenes_task(loaded, folder, section) if scenes else sources.tasks[section.task, section.metric]
+            task = sources.tasks.get((section.task, section.metric)) or load_task(
+                section.task, metric=section.metric, settings=source_settings(loaded, folder.path)
+            )
             tasks[key] = validation_subset(task, section.every_clips)
         every = max(1, steps_of(section.every, steps))
         probes.append(_Probe(one.name, one.plugin(one.options), tasks[key], every))

@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 from ssl_wb.audio.clip import ClipSet
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import check_captions
-from ssl_wb.data.clips import load_clips
-from ssl_wb.data.scenes import write_scenes
+from ssl_wb.data.clips import SourceSettings, load_clips
 from ssl_wb.errors import RecipeError, WorkbenchError
-from ssl_wb.recipe.schema import SYNTHETIC
+from ssl_wb.plugin.registry import load_registry
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.tasks.validation_subset import validation_subset
 
 if TYPE_CHECKING:
     from ssl_wb.recipe.load import LoadedRecipe
-    from ssl_wb.recipe.schema import EvaluateSection
-    from ssl_wb.runs.folder import RunFolder
 
-__all__ = ["Sources", "check_sources", "scenes_of", "scenes_task"]
+__all__ = ["Sources", "check_sources", "source_settings"]
 
 
 @dataclass
@@ -29,14 +26,21 @@ class Sources:
     """What a recipe reads.
 
     Attributes:
-        clips: to train on; None where they are not chosen, or synthetic.
+        clips: to train on; None where they are not chosen, or will be generated in the run's folder.
+        planned: how many will be generated, where that is known.
         augment: the recipe's augmentations; None where it has none.
-        tasks: of its probes, by source and metric; synthetic ones not.
+        tasks: of its probes, by place and metric, without those whose clips will be generated.
     """
 
     clips: ClipSet | None = None
+    planned: int | None = None
     augment: Augmenter | None = None
     tasks: dict[tuple[str, str | None], LoadedTask] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int | None:
+        """Number of clips to train on, as far as it is known."""
+        return self.planned if self.clips is None else len(self.clips)
 
 
 def check_sources(loaded: LoadedRecipe) -> Sources:
@@ -48,10 +52,14 @@ def check_sources(loaded: LoadedRecipe) -> Sources:
     """
     found = Sources()
     problems: list[str] = []
-    data = loaded.recipe.data
-    if data.train is not None and data.train != SYNTHETIC:
+    data, settings = loaded.recipe.data, source_settings(loaded)
+    if data.train is not None:
         try:
-            found.clips = load_clips(data.train)
+            source = settings.source(data.train)
+            if source.generates:
+                found.planned = source.planned_clips(data.train)
+            else:
+                found.clips = load_clips(data.train, settings)
         except WorkbenchError as error:
             problems.append(f"data.train: {error.message}")
     if data.captions is not None and data.train is not None and not problems:
@@ -81,12 +89,13 @@ def _read_tasks(loaded: LoadedRecipe, tasks: dict[tuple[str, str | None], Loaded
                 "steps; leave 'every' out, and it runs after training"
             )
             continue
-        if section.task == SYNTHETIC:
-            continue
         key = section.task, section.metric
+        settings = source_settings(loaded)
         try:
+            if settings.source(section.task).generates:
+                continue
             if key not in tasks:
-                tasks[key] = load_task(Path(section.task), metric=section.metric)
+                tasks[key] = load_task(section.task, metric=section.metric, settings=settings)
             if section.every is not None:
                 validation_subset(tasks[key], section.every_clips)
         except WorkbenchError as error:
@@ -94,13 +103,13 @@ def _read_tasks(loaded: LoadedRecipe, tasks: dict[tuple[str, str | None], Loaded
     return problems
 
 
-def scenes_of(loaded: LoadedRecipe, folder: RunFolder) -> Path:
-    """Return the manifest of a run's synthetic scenes, writing them where they are not there yet."""
-    return write_scenes(folder.path / "scenes", loaded.recipe.data.scenes, loaded.recipe.front_end.sample_rate)
+def source_settings(loaded: LoadedRecipe, run: Path | None = None) -> SourceSettings:
+    """Return what a recipe and its run add to the places it names.
 
-
-def scenes_task(loaded: LoadedRecipe, folder: RunFolder, section: EvaluateSection | None = None) -> LoadedTask:
-    """Return a run's synthetic scenes as a task, writing them where they are not there yet."""
-    return load_task(
-        scenes_of(loaded, folder), name="sound scenes", metric=section.metric if section is not None else None
-    )
+    Args:
+        loaded: the recipe.
+        run: the run's folder; None before there is one.
+    """
+    kind = load_registry().get("source", "scenes")
+    options = {"scenes": kind.Options(**loaded.recipe.data.scenes.model_dump())}
+    return SourceSettings(options, run, loaded.recipe.front_end.sample_rate)

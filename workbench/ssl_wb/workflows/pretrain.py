@@ -26,7 +26,6 @@ from ssl_wb.pretext.build import build_model
 from ssl_wb.pretext.crop import crop_shape
 from ssl_wb.pretext.plan import make_plan
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data
-from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.recipe.snapshot import resolved, to_toml
 from ssl_wb.runs.device import best_device, mixed_precision
 from ssl_wb.runs.environment import describe_environment
@@ -39,7 +38,7 @@ from ssl_wb.training.loop import Trainer
 from ssl_wb.training.reporting import reporter_for
 from ssl_wb.training.schedule import total_steps
 from ssl_wb.workflows.online_probes import probes_of
-from ssl_wb.workflows.preflight import Sources, check_sources, scenes_of
+from ssl_wb.workflows.preflight import Sources, check_sources, source_settings
 
 __all__ = ["default_run_folder", "train"]
 
@@ -189,10 +188,9 @@ def _trainer(
     """Put data, front end, model and probes together."""
     recipe, augment = loaded.recipe, sources.augment
     clips = sources.clips
-    if clips is None or any(one.section.every and one.task == SYNTHETIC for one in loaded.evaluators):
-        with accelerator.main_process_first():
-            manifest = scenes_of(loaded, folder)
-        clips = load_clips(manifest) if clips is None else clips
+    if clips is None:
+        with accelerator.main_process_first():  # one process generates the clips, the others find them written
+            clips = load_clips(require_data(loaded), source_settings(loaded, folder.path))
     steps = total_steps(recipe.train, len(clips))
     model = build_model(loaded, steps)
     samples = crop_shape(loaded, model.backbone).samples
@@ -220,6 +218,8 @@ def _trainer(
             statistics["std"],
         )
     front_end = FrontEnd(recipe.front_end, statistics["mean"], statistics["std"])
+    with accelerator.main_process_first():  # clips of a task may be generated, too
+        probes = probes_of(loaded, sources, folder, front_end, accelerator.device, steps)
     return Trainer(
         recipe=recipe,
         folder=folder,
@@ -229,7 +229,7 @@ def _trainer(
         accelerator=accelerator,
         reporter=reporter_for(main_process=accelerator.is_main_process, quiet=quiet),
         steps=steps,
-        probes=probes_of(loaded, sources, folder, front_end, accelerator.device, steps),
+        probes=probes,
     )
 
 

@@ -6,7 +6,6 @@ hundred files, and a crop costs the pages of the file that libsndfile reads to d
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ssl_wb.audio.clip import Clip
-from ssl_wb.errors import AudioError, DataError
-
-__all__ = ["ArrowColumn", "ArrowRow", "is_dataset", "missing_package", "read_dataset"]
+from ssl_wb.api import AudioError, Clip, ClipSet, DataError, Source, hookimpl, listing_digest
 
 #: Files that make a folder a saved data set, and one that makes it several of them.
 STATE, INFO, SEVERAL = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -28,18 +24,6 @@ HINT = (
     "Wanted is a column 'audio' (or one column of type Audio) of structs {'bytes', 'path'} with encoded audio, and, "
     "where needed, label, split, fold, caption: text, numbers or lists of them. `ssl-wb pack` writes such a folder."
 )
-
-
-def is_dataset(folder: Path) -> bool:
-    """Whether a folder is what ``save_to_disk`` writes: a data set, or a dictionary of them."""
-    return (folder / SEVERAL).is_file() or ((folder / STATE).is_file() and (folder / INFO).is_file())
-
-
-def missing_package(what: str, error: ImportError) -> DataError:
-    """Say that ``what`` needs the extra ``datasets``."""
-    return DataError(
-        f"{what}: needs {error.name or 'datasets'}, which is not installed", hint="pip install 'ssl-wb[datasets]'"
-    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +65,7 @@ class ArrowColumn:
 
 @dataclass(frozen=True, slots=True)
 class ArrowRow:
-    """Audio in one row of a saved data set: a :class:`ssl_wb.audio.decode.StoredAudio`.
+    """Audio in one row of a saved data set: a :class:`ssl_wb.api.StoredAudio`.
 
     Attributes:
         source: the column.
@@ -128,48 +112,58 @@ class ArrowRow:
         return cast(BinaryIO, pyarrow.BufferReader(content.as_buffer()))
 
 
-def read_dataset(folder: Path) -> tuple[tuple[Clip, ...], Path, str]:
-    """List the clips of a saved data set; no audio is read.
+class ArrowSource(Source):
+    """Lists the rows of a saved data set: a folder that ``save_to_disk`` (Hugging Face) or ``ssl-wb pack`` wrote.
 
     The audio is the column ``audio``, or the only one of type Audio or of structs with ``bytes``. Columns ``label``,
     ``split``, ``fold``, ``caption`` and ``caption_embedding`` mean what they mean in a manifest; a list holds several
-    labels or captions, and class labels are known by their names. Other columns are ignored.
-
-    Args:
-        folder: what ``save_to_disk`` wrote.
-
-    Returns:
-        The clips in the order of the rows, the folder, and the digest of its files.
-
-    Raises:
-        DataError: it cannot be opened, holds several data sets or none, or its columns are not as wanted.
+    labels or captions, and class labels are known by their names. Other columns are ignored. No audio is read before
+    it is decoded.
     """
-    if (folder / SEVERAL).is_file():
-        raise DataError(
-            f"{folder}: holds several data sets: {', '.join(_splits(folder))}",
-            hint="Name the folder of one of them.",
+
+    name = "arrow"
+    specificity = 1  # before any folder
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether it is what ``save_to_disk`` writes: a data set, or a dictionary of them."""
+        return (path / SEVERAL).is_file() or ((path / STATE).is_file() and (path / INFO).is_file())
+
+    def read(self, place: str, *, folder: Path | None, sample_rate: int) -> ClipSet:
+        """List the rows, in their order."""
+        del folder, sample_rate
+        path = Path(place)
+        if (path / SEVERAL).is_file():
+            raise DataError(
+                f"{path}: holds several data sets: {', '.join(_splits(path))}", hint="Name the folder of one of them."
+            )
+        data: Any = _opened(path) if _shards(path) else ()
+        rows = len(data)
+        if not rows:
+            raise DataError(f"{path}: the data set has no rows", hint=HINT)
+        source = ArrowColumn(path, _audio_column(path, data.features), _digest(path))
+        labels = _texts(path, data, "label", ";")
+        splits, folds = _texts(path, data, "split"), _texts(path, data, "fold")
+        captions, embeddings = _texts(path, data, "caption", "|"), _texts(path, data, "caption_embedding")
+        clips = tuple(
+            Clip(
+                ArrowRow(source, row),
+                labels=labels[row],
+                split=splits[row][0] if splits[row] else None,
+                fold=folds[row][0] if folds[row] else None,
+                id=row,
+                captions=captions[row],
+                caption_embedding=path / embeddings[row][0] if embeddings[row] else None,
+            )
+            for row in range(rows)
         )
-    data: Any = _opened(folder) if _shards(folder) else ()
-    rows = len(data)
-    if not rows:
-        raise DataError(f"{folder}: the data set has no rows", hint=HINT)
-    source = ArrowColumn(folder, _audio_column(folder, data.features), _digest(folder))
-    labels = _texts(folder, data, "label", ";")
-    splits, folds = _texts(folder, data, "split"), _texts(folder, data, "fold")
-    captions, embeddings = _texts(folder, data, "caption", "|"), _texts(folder, data, "caption_embedding")
-    clips = tuple(
-        Clip(
-            ArrowRow(source, row),
-            labels=labels[row],
-            split=splits[row][0] if splits[row] else None,
-            fold=folds[row][0] if folds[row] else None,
-            id=row,
-            captions=captions[row],
-            caption_embedding=folder / embeddings[row][0] if embeddings[row] else None,
-        )
-        for row in range(rows)
-    )
-    return clips, folder, source.digest
+        return ClipSet(clips, path, source.digest)
+
+
+@hookimpl
+def ssl_wb_sources() -> list[type[Source]]:
+    """Register the source of saved data sets."""
+    return [ArrowSource]
 
 
 def _opened(folder: Path) -> Any:
@@ -177,7 +171,10 @@ def _opened(folder: Path) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise missing_package(f"{folder}: a saved data set", error) from error
+        raise DataError(
+            f"{folder}: a saved data set: needs {error.name or 'datasets'}, which is not installed",
+            hint="pip install 'ssl-wb[datasets]'",
+        ) from error
     try:
         return datasets.load_from_disk(str(folder), keep_in_memory=False)
     except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's errors are among them
@@ -190,11 +187,9 @@ def _opened(folder: Path) -> Any:
 def _digest(folder: Path) -> str:
     """Digest of names, sizes and times of the files that the data set consists of."""
     try:
-        status = [(name, (folder / name).stat()) for name in (STATE, INFO, *_shards(folder))]
+        return listing_digest([(name, (folder / name).stat()) for name in (STATE, INFO, *_shards(folder))])
     except OSError as error:
         raise DataError(f"{folder}: cannot be opened as a saved data set ({error})", hint=WHOLE) from error
-    lines = [f"{name}\0{one.st_size}\0{one.st_mtime_ns}" for name, one in status]
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _shards(folder: Path) -> list[str]:

@@ -1,0 +1,184 @@
+"""Manifest CSV files: one clip per line, all mistakes reported at once."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import os
+from pathlib import Path
+
+from ssl_wb.api import Clip, ClipSet, DataError, Source, hookimpl
+
+#: Mistakes shown before the rest is only counted.
+SHOWN = 10
+HINT = (
+    "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, start, duration, "
+    "caption (a|b), caption_embedding (.npy)."
+)
+
+
+class ManifestSource(Source):
+    """Lists the clips of a CSV file, one per line.
+
+    UTF-8 with or without byte order mark, with a header. The column ``path`` (relative to the file) is required;
+    ``label`` (several separated by ``;``), ``split``, ``fold``, ``start`` and ``duration`` (seconds), ``caption``
+    (alternatives separated by ``|``) and ``caption_embedding`` (a .npy file, relative to the manifest) are optional;
+    other columns are ignored.
+    """
+
+    name = "manifest"
+    specificity = 0  # any table
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether it is a file whose name ends as that of a table, or has no ending."""
+        return path.is_file() and path.suffix.lower() in {".csv", ".txt", ""}
+
+    def read(self, place: str, *, folder: Path | None, sample_rate: int) -> ClipSet:
+        """List the lines, in their order; all mistakes are reported at once."""
+        del folder, sample_rate
+        path = Path(place)
+        content = path.read_bytes()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: is not UTF-8 text (byte {error.start})", hint="Save the manifest as UTF-8 CSV."
+            ) from error
+        rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        _read_header(path, rows)
+        parent, files = str(path.parent), _Files()
+        clips: list[Clip] = []
+        mistakes: list[str] = []
+        try:
+            for row in rows:
+                extra = row.pop(None, None)  # DictReader's key for cells beyond the header
+                cells = {name: (cell or "").strip() for name, cell in row.items()}
+                if not extra and not any(cells.values()):
+                    continue  # a line of commas, as spreadsheets leave at the end
+                try:
+                    if extra:
+                        raise ValueError(
+                            "more cells than the header has columns; put double quotes around a path, label or "
+                            "caption with a comma"
+                        )
+                    clips.append(_clip(cells, parent, len(clips), files))
+                except ValueError as mistake:
+                    mistakes.append(f"line {rows.line_num}: {mistake}")
+        except csv.Error as error:
+            mistakes.append(f"line {rows.line_num}: cannot be read as CSV ({error})")
+        if mistakes:
+            raise DataError(_told(path, mistakes), hint=HINT)
+        if not clips:
+            raise DataError(f"{path}: the manifest names no clips", hint=HINT)
+        # Of the content and not of the time, so that a copied manifest keeps its statistics.
+        return ClipSet(tuple(clips), path, hashlib.sha256(content).hexdigest()[:32])
+
+
+@hookimpl
+def ssl_wb_sources() -> list[type[Source]]:
+    """Register the source of manifests."""
+    return [ManifestSource]
+
+
+def _read_header(path: Path, rows: csv.DictReader[str]) -> None:
+    """Bring the header's names to lower case; DataError unless ``path`` is among them and no name comes twice."""
+    try:
+        header = [name.strip().lower() for name in rows.fieldnames or ()]
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error})", hint=HINT) from error
+    if not header:
+        raise DataError(f"{path}: the manifest is empty", hint=HINT)
+    if "path" not in header:
+        shown = ", ".join(repr(name[:40]) for name in header[:8])
+        raise DataError(f"{path}: line 1: no column 'path' among {shown}", hint=HINT)
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: line 1: column {twice[0]!r} appears twice", hint=HINT)
+    rows.fieldnames = header
+
+
+def _told(path: Path, mistakes: list[str]) -> str:
+    count = len(mistakes)
+    lines = [
+        f"{path}: {count} mistake{'' if count == 1 else 's'}",
+        *(f"  - {line}" for line in mistakes[:SHOWN]),
+    ]
+    if count > SHOWN:
+        lines.append(f"  - and {count - SHOWN} more")
+    return "\n".join(lines)
+
+
+class _Files(dict[str, Path]):
+    """Files by name as a manifest joins it; each is looked for once, however many lines name it."""
+
+    def __missing__(self, full: str) -> Path:
+        try:
+            # Not Path.is_file, here and for os.path.join below: a Path per line would double the time.
+            found = os.path.isfile(full)  # noqa: PTH113
+        except ValueError:  # a NUL in the name
+            found = False
+        if not found:
+            raise FileNotFoundError
+        path = self[full] = Path(full)
+        return path
+
+
+def _clip(cells: dict[str, str], parent: str, index: int, files: _Files) -> Clip:
+    """Parse one line; ValueError says what is wrong with it.
+
+    Args:
+        cells: stripped cells by column.
+        parent: folder of the manifest.
+        index: of the clip within the manifest.
+        files: those found so far.
+    """
+    if not cells["path"]:
+        raise ValueError("no path")
+    start, duration = _seconds(cells, "start"), _seconds(cells, "duration")
+    if start is not None and start < 0:
+        raise ValueError(f"start {start:g} is negative")
+    if duration is not None and duration <= 0:
+        raise ValueError(f"duration {duration:g} is not above 0")
+    found: dict[str, Path | None] = {}
+    for column in ("path", "caption_embedding"):
+        name = cells.get(column)
+        try:
+            found[column] = files[os.path.join(parent, name)] if name else None  # noqa: PTH118
+        except FileNotFoundError:
+            raise ValueError(f"no such file: {name!r}") from None
+    path = found["path"]
+    assert path is not None
+    return Clip(
+        path,
+        start or 0.0,
+        duration,
+        labels=_several(cells, "label", ";"),
+        split=cells.get("split") or None,
+        fold=cells.get("fold") or None,
+        id=index,
+        captions=_several(cells, "caption", "|"),
+        caption_embedding=found["caption_embedding"],
+    )
+
+
+def _several(cells: dict[str, str], column: str, separator: str) -> tuple[str, ...]:
+    """Return the values of a cell that may hold several, each once."""
+    cell = cells.get(column)
+    return tuple(dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip())) if cell else ()
+
+
+def _seconds(cells: dict[str, str], column: str) -> float | None:
+    """Return a finite number of seconds, or None for an empty cell."""
+    cell = cells.get(column)
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        raise ValueError(f"{column} {cell!r} is not a number of seconds") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{column} {cell!r} is not a finite number of seconds")
+    return value
