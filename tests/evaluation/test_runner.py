@@ -12,8 +12,8 @@ from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.evaluation import runner
-from ssl_wb.evaluation.encoders import compared, encoder_names
-from ssl_wb.evaluation.runner import evaluate_run, evaluate_runs, probe
+from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
+from ssl_wb.evaluation.runner import evaluate_runs, probe
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb.tasks.task import load_task
@@ -100,7 +100,7 @@ def test_a_run_is_compared_with_its_untrained_self_and_plain_statistics(task, ev
 
     monkeypatch.setattr("ssl_wb.encoder.load.load_encoder", load)
     run = tmp_path / "fine run"
-    rows = evaluate_run(run, [task], evaluators[:1], (0,), checkpoint="best")
+    rows = evaluate_runs([run], [task], evaluators[:1], (0,), checkpoint="best")
     assert [(row.encoder, row.role) for row in rows] == [
         ("fine run", "encoder"),
         ("fine run, untrained", "untrained"),
@@ -108,13 +108,13 @@ def test_a_run_is_compared_with_its_untrained_self_and_plain_statistics(task, ev
         ("log-mel 8 segments", "baseline"),
     ]
     assert asked[0][1]["checkpoint"] == "best"
-    plain = evaluate_run(run, [task], evaluators[:1], (0,), with_untrained=False, with_baselines=False)
+    plain = evaluate_runs([run], [task], evaluators[:1], (0,), with_untrained=False, with_baselines=False)
     assert [row.role for row in plain] == ["encoder"]
 
 
 def test_no_run_is_refused(task, evaluators, tmp_path):
     with pytest.raises(WorkbenchError, match="not a run folder"):
-        evaluate_run(tmp_path, [task], evaluators)
+        evaluate_runs([tmp_path], [task], evaluators)
 
 
 def test_several_runs_share_one_table_and_one_pair_of_baselines(task, evaluators, tmp_path, monkeypatch):
@@ -160,15 +160,15 @@ def test_runs_that_started_from_the_same_weights_share_one_untrained_row(started
 
 
 @pytest.mark.parametrize(
-    ("wanted", "untrained"),
+    ("reference", "untrained"),
     [
         ("b, untrained", ["a, untrained", "b, untrained", "c, untrained"]),
         ("a, untrained", ["a, untrained", "c, untrained"]),
         ("b", ["a, untrained", "c, untrained"]),
     ],
 )
-def test_the_row_that_others_are_compared_with_comes_in_any_case(started, task, evaluators, wanted, untrained):
-    rows = evaluate_runs(started, [task], evaluators[1:], (0,), with_baselines=False, wanted=wanted)
+def test_the_row_that_others_are_compared_with_comes_in_any_case(started, task, evaluators, reference, untrained):
+    rows = evaluate_runs(started, [task], evaluators[1:], (0,), with_baselines=False, reference=reference)
     assert [row.encoder for row in rows if row.role == "untrained"] == untrained
 
 
@@ -186,7 +186,7 @@ def test_equal_weights_are_told_byte_by_byte(tmp_path, monkeypatch):
 
     monkeypatch.setattr("ssl_wb.encoder.load.load_encoder", load)
     runs = encoder_names([tmp_path / name for name in "abcde"])
-    names = [name for name, _, role, _ in compared(runs, plain=False) if role == "untrained"]
+    names = [name for name, _, role, _ in encoders_to_compare(runs, log_mel=False) if role == "untrained"]
     # The data's statistics are as much of an encoder as its weights.
     assert names == ["a, untrained", "c, untrained", "d, untrained", "e, untrained"]
 
@@ -232,17 +232,26 @@ def test_each_evaluator_gets_the_level_it_asks_for(task, evaluators):
         Asking.level = level
         return Asking(evaluators[1][1].options)
 
-    kinds = [(level, asking(level)) for level in ("layers", "clip", "tokens")]
+    kinds = [(level, asking(level)) for level in ("layers", "clip", "frames")]
     rows = probe({"deep": Layered(), "flat": Spectrum()}, [task], kinds, seeds=(0,))
     # Plain statistics have no layers, and that is no mistake.
     assert [(row.encoder, row.evaluator) for row in rows] == [
-        *(("deep", "layers"), ("deep", "clip"), ("deep", "tokens"), ("flat", "clip"), ("flat", "tokens")),
+        *(("deep", "layers"), ("deep", "clip"), ("deep", "frames"), ("flat", "clip"), ("flat", "frames")),
     ]
     assert seen["layers"].embeddings.shape == (120, 3, 4)
     assert seen["clip"].embeddings.shape == (120, 4)
-    assert seen["tokens"].embeddings.shape == (120, 1, 4)
-    assert seen["tokens"].frames.tolist() == [1] * 120
+    assert seen["frames"].embeddings.shape == (120, 1, 4)
+    assert seen["frames"].frames.tolist() == [1] * 120
     assert len(seen["clip"].read(3)) / 16000 == pytest.approx(0.2, rel=0.4)
+
+
+def test_level_tokens_of_version_0_1_is_level_frames(evaluators):
+    with pytest.warns(DeprecationWarning, match="level 'tokens' is now called 'frames'"):
+
+        class Older(type(evaluators[1][1])):
+            level = "tokens"
+
+    assert Older.level == "frames"
 
 
 def test_a_row_tells_what_it_cost(task, evaluators):

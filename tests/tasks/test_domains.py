@@ -7,7 +7,7 @@ import csv
 import pytest
 from task_trees import TREES
 
-from ssl_wb.evaluation.domains import in_order
+from ssl_wb.report.domain_order import in_order
 from ssl_wb.tasks.installed import installed_tasks
 from ssl_wb.tasks.make import make_manifest
 from ssl_wb.tasks.metadata import task_metadata

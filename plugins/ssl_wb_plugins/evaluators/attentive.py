@@ -158,7 +158,7 @@ class AttentiveProbe(Evaluator):
 
     name = "attentive"
     reference = "AudioMosaic (attentive probe, there over layers); probing of patch tokens, arXiv 2509.24901"
-    level: ClassVar[Level] = "tokens"
+    level: ClassVar[Level] = "frames"
     Options = AttentiveOptions
     options: AttentiveOptions
 

@@ -89,7 +89,7 @@ def evaluate(
             range(seeds),
             with_untrained=untrained,
             with_baselines=baselines,
-            wanted=reference,
+            reference=reference,
             checkpoint=checkpoint,
             device=device or best_device(),
             keep=keep,

@@ -1,1 +1,1 @@
-"""Probes of frozen encoders: tasks, embeddings, baselines, and who is compared with whom."""
+"""Evaluation of frozen encoders: embeddings and their cache, baselines, results and comparisons."""

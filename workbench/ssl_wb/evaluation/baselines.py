@@ -1,7 +1,8 @@
-"""Plain log-mel statistics as encoders: what a trained encoder has to beat.
+"""Baselines: plain log-mel statistics as encoders, which a trained encoder should beat.
 
-The spectrogram is MATPAC's with 64 bands from 30 Hz to 8 kHz, not normalised; probes standardise. Speakers
-want the lowest bands, digits of unknown speakers suffer from them: 0, 20 or 50 Hz move single tasks by up to 2 points.
+The spectrogram is MATPAC's with 64 bands from 30 Hz to 8 kHz, not normalised; probes standardise. The lowest bands help
+with speakers and hurt with digits of unknown speakers: a lower limit of 0, 20 or 50 Hz changes single tasks by up to 2
+points.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ F_MIN = 30.0
 
 
 class _LogMel:
-    """A log-mel spectrogram in the shape of an encoder."""
+    """A log-mel spectrogram as an encoder."""
 
     def __init__(self) -> None:
         section = FrontEndSection.model_validate({"n_mels": BANDS, "f_min": F_MIN})
         self._front_end = FrontEnd(section, mean=0.0, std=1.0)
         self.sample_rate = self._front_end.sample_rate
-        #: All there is to say about the encoder, for the key of kept embeddings.
+        #: Identifies the encoder in the key of cached embeddings.
         self.settings = {"name": type(self).__name__, "front_end": section.model_dump()}
 
     @torch.no_grad()
@@ -45,7 +46,7 @@ class _LogMel:
 
 
 class LogMelStatistics(_LogMel):
-    """Mean and standard deviation over time of each band: what sounds, but not when."""
+    """Mean and standard deviation of each band over time: which frequencies occur, not when."""
 
     def embed_clip(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Embed waveforms ``[B, S]`` as ``[B, 128]``: 64 means, then 64 standard deviations."""
@@ -59,20 +60,20 @@ class LogMelStatistics(_LogMel):
 
 
 class LogMelSegments(_LogMel):
-    """Means of each band in 8 equal stretches of time: a coarse picture of the clip."""
+    """Means of each band in 8 equal segments of the clip."""
 
     segments = 8
 
     def embed_clip(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed waveforms ``[B, S]`` as ``[B, 512]``: 64 means of the first stretch, and so on.
+        """Embed waveforms ``[B, S]`` as ``[B, 512]``: 64 means of the first segment, and so on.
 
-        A clip of fewer than 8 frames has stretches of one frame, some of them twice.
+        A clip of fewer than 8 frames has segments of one frame, some of which repeat.
         """
         log_mel, frames = self._frames(waveform, lengths)
         return torch.stack([self._means(clip[:count]) for clip, count in zip(log_mel, frames.tolist(), strict=True)])
 
     def _means(self, clip: Tensor) -> Tensor:
-        """Means of the stretches of a clip ``[T, F]``, as ``[8 * F]``."""
+        """Return the means of the segments of a clip ``[T, F]``, as ``[8 * F]``."""
         edges = [round(index * len(clip) / self.segments) for index in range(self.segments + 1)]
         parts = []
         for first, stop in pairwise(edges):

@@ -1,4 +1,4 @@
-"""Whether a run's best checkpoint was chosen with test clips of a task, as of folds it cannot be otherwise."""
+"""Warning about test clips that were used to select a run's best checkpoint, which folds make unavoidable."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.tasks.validation_subset import validation_subset
 
-__all__ = ["with_choice_noted"]
+__all__ = ["note_leakage"]
 
 
-def with_choice_noted(run: Path, name: str, tasks: Sequence[LoadedTask]) -> list[LoadedTask]:
-    """Note in tasks how many of their test clips a run's checkpoint ``best`` was chosen with.
+def note_leakage(run: Path, name: str, tasks: Sequence[LoadedTask]) -> list[LoadedTask]:
+    """Add a note to each task of whose test clips some were used to select the run's checkpoint ``best``.
 
-    A run sees no test clip of a fixed split (:mod:`ssl_wb.tasks.validation_subset`). Of folds every clip is a
-    test clip of some fold, so those that chose it are tested, too.
+    With a fixed split no test clip is used (:mod:`ssl_wb.tasks.validation_subset`). With folds every clip is a test
+    clip of some fold, so the clips that selected the checkpoint are tested as well.
 
     Args:
         run: the run folder.
         name: of the run in tables.
-        tasks: what ``best`` is probed on.
+        tasks: tasks that ``best`` is evaluated on.
+
+    Returns:
+        The tasks, in order.
 
     Raises:
         RunFolderError: the run's resolved recipe cannot be read.
     """
-    seen = _chosen_with(run)
+    selected = _selection_clips(run)
     noted = []
     for task in tasks:
         tested = np.unique(np.concatenate([split.test for split in task.splits]))
-        both = sum(_key(task.clips[int(row)]) in seen for row in tested) if seen else 0
-        if both:
+        leaked = sum(_key(task.clips[int(row)]) in selected for row in tested) if selected else 0
+        if leaked:
             note = (
-                f"the checkpoint 'best' of {name} was chosen by a probe that saw {both} of the {len(tested)} test "
+                f"the checkpoint 'best' of {name} was chosen by a probe that saw {leaked} of the {len(tested)} test "
                 "clips; report this task from 'last', or choose by another task"
             )
             task = replace(task, notes=(*task.notes, note))
@@ -48,8 +51,8 @@ def with_choice_noted(run: Path, name: str, tasks: Sequence[LoadedTask]) -> list
     return noted
 
 
-def _chosen_with(run: Path) -> set[Hashable]:
-    """Return the clips of the probe that chose ``best``: the first of the recipe with ``every``."""
+def _selection_clips(run: Path) -> set[Hashable]:
+    """Return the clips of the probe that selected ``best``: the recipe's first with ``every``."""
     folder = RunFolder(run)
     if not folder.is_run():
         return set()
@@ -65,11 +68,11 @@ def _chosen_with(run: Path) -> set[Hashable]:
     try:
         task = load_task(Path(first["task"]), metric=first.get("metric"))
         return {_key(clip) for clip in validation_subset(task, first["every_clips"]).clips}
-    except WorkbenchError:  # moved since: a task of the same clips elsewhere would have other paths; or generated
+    except WorkbenchError:  # a manifest that was moved (the same clips elsewhere would not match), or generated clips
         return set()
 
 
 def _key(clip: Clip) -> Hashable:
-    """Tell a clip from others, whatever manifest lists it."""
+    """Return what identifies a clip, whichever manifest lists it: file, start and duration."""
     path = os.path.realpath(clip.path) if isinstance(clip.path, Path) else clip.path.stamp
     return path, clip.start, clip.duration

@@ -1,4 +1,4 @@
-"""Is one encoder better than another? Paired differences to a named row, and averages over tasks."""
+"""Comparison of encoders: paired differences to a baseline, and averages over tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AVERAGE = "average"
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an encoder is from the baseline.
+    """Difference between an encoder and the baseline.
 
     Attributes:
         mean: encoder minus baseline.
@@ -34,11 +34,11 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out 0; one comparison, not corrected for how many there are."""
+        """Whether the interval excludes 0; not corrected for multiple comparisons."""
         return self.interval[0] > 0 or self.interval[1] < 0
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return {"mean": self.mean, "interval": list(self.interval), "significant": self.significant}
 
 
@@ -53,17 +53,17 @@ def difference(a: Result, b: Result) -> Difference:
 
 
 def average_name(domain: str | None = None) -> str:
-    """Name the average over the tasks of a domain, or over all, as a task is named."""
+    """Return the name that the average over a domain's tasks, or over all, has in the place of a task's."""
     return AVERAGE if domain is None else f"{domain} {AVERAGE}"
 
 
 def averaged(rows: Sequence[Row], evaluator: str, domain: str | None = None) -> list[str]:
-    """Return the tasks whose average can be taken: at least two, all of a share where more is better.
+    """Return the tasks that are averaged: those with a metric in per cent where higher is better, if at least two.
 
     Args:
         rows: results.
-        evaluator: whose.
-        domain: of the tasks; all, each counting the same, when None.
+        evaluator: name of the evaluator.
+        domain: domain of the tasks; None for all tasks, equally weighted.
     """
     fitting = [row for row in rows if row.evaluator == evaluator and row.result.percent and row.result.higher]
     tasks = list(dict.fromkeys(row.task for row in fitting if domain is None or row.domain == domain))
@@ -71,7 +71,7 @@ def averaged(rows: Sequence[Row], evaluator: str, domain: str | None = None) -> 
 
 
 def average(rows: Sequence[Row], encoder: str, evaluator: str, domain: str | None = None) -> float:
-    """Return the mean over the tasks that can be averaged; NaN where the encoder lacks one."""
+    """Return an encoder's mean over the tasks of :func:`averaged`; NaN if it lacks one of them."""
     tasks = averaged(rows, evaluator, domain)
     means = {row.task: row.result.mean for row in rows if row.encoder == encoder and row.evaluator == evaluator}
     return float(np.mean([means[task] for task in tasks])) if tasks and set(tasks) <= set(means) else float("nan")
@@ -82,14 +82,14 @@ def compare(rows: Sequence[Row], baseline: str) -> dict[tuple[str, str, str], Di
 
     Args:
         rows: results.
-        baseline: name of the row to compare with.
+        baseline: name of the encoder to compare with.
 
     Returns:
-        By encoder, task and evaluator; for a task of :func:`average_name` the difference of the averages, over all
-        tasks or a domain's, the tasks' clips drawn independently. Results without scores per clip have no entry.
+        Differences by encoder, task and evaluator; under :func:`average_name`, those of the averages over all tasks or
+        a domain's, with clips drawn independently for each task. Results without scores per clip have no entry.
 
     Raises:
-        UsageError: no row has that name.
+        UsageError: no encoder has that name.
     """
     names = list(dict.fromkeys(row.encoder for row in rows))
     if baseline not in names:
@@ -98,7 +98,7 @@ def compare(rows: Sequence[Row], baseline: str) -> dict[tuple[str, str, str], Di
         )
     reference = {(row.task, row.evaluator): row.result for row in rows if row.encoder == baseline}
     found: dict[tuple[str, str, str], Difference] = {}
-    together: dict[tuple[str, str | None, str], list[tuple[float, NDArray[np.float64]]]] = {}
+    by_average: dict[tuple[str, str | None, str], list[tuple[float, NDArray[np.float64]]]] = {}
     for row in rows:
         other = reference.get((row.task, row.evaluator))
         if row.encoder == baseline or other is None:
@@ -110,8 +110,9 @@ def compare(rows: Sequence[Row], baseline: str) -> dict[tuple[str, str, str], Di
         found[row.encoder, row.task, row.evaluator] = Difference(mean, interval_of(draws))
         for domain in dict.fromkeys((None, row.domain)):
             if row.task in averaged(rows, row.evaluator, domain):
-                together.setdefault((row.encoder, domain, row.evaluator), []).append((mean, draws))
-    for (encoder, domain, evaluator), parts in together.items():
+                by_average.setdefault((row.encoder, domain, row.evaluator), []).append((mean, draws))
+    for (encoder, domain, evaluator), parts in by_average.items():
+        # An encoder without all the tasks has no average, so no difference of it.
         if len(parts) == len(averaged(rows, evaluator, domain)):
             found[encoder, average_name(domain), evaluator] = _mean_difference(parts)
     return found
@@ -119,7 +120,8 @@ def compare(rows: Sequence[Row], baseline: str) -> dict[tuple[str, str, str], Di
 
 def _mean_difference(parts: Sequence[tuple[float, NDArray[np.float64]]]) -> Difference:
     """Average differences over tasks, each given with its draws."""
-    shortest = min(len(draws) for _, draws in parts)  # metrics that sort are drawn less often
-    # The tasks' draws share a seed; each is turned by its own number, or equal clip counts would move together.
-    spread = [np.random.default_rng(n).permutation(draws)[:shortest] for n, (_, draws) in enumerate(parts)]
-    return Difference(float(np.mean([mean for mean, _ in parts])), interval_of(np.mean(spread, axis=0)))
+    shortest = min(len(draws) for _, draws in parts)  # metrics that sort have fewer draws
+    # All tasks' bootstraps start from one seed, so tasks with equally many clips drew the same rows. Shuffling each
+    # task's draws by another seed makes them independent.
+    shuffled = [np.random.default_rng(n).permutation(draws)[:shortest] for n, (_, draws) in enumerate(parts)]
+    return Difference(float(np.mean([mean for mean, _ in parts])), interval_of(np.mean(shuffled, axis=0)))

@@ -1,6 +1,6 @@
-"""Embeddings kept between probes, under a key that cannot go stale.
+"""Cache of embeddings, under a key that changes with everything an embedding depends on.
 
-The key is a digest of everything an embedding depends on:
+The key is a digest of:
 
 - the encoder: every parameter and buffer, byte by byte (the data's statistics and the mel filter bank are buffers),
   the settings of front end and backbone, the length of a chunk, the kind of device;
@@ -8,8 +8,8 @@ The key is a digest of everything an embedding depends on:
   class comes from (its module, where it is in none) and the modules of its base classes; the versions of torch,
   torchaudio, soundfile and libsndfile. Other packages that a backbone imports are not in it;
 - the clips: path, start, duration, and each file's size and time of change (of a saved data set, all its files').
-  Labels and splits are not in it, so clips that are labelled anew are not embedded anew. A file rewritten within its
-  size and time goes unnoticed.
+  Labels and splits are not in it, so clips with new labels are not embedded again. A file that was rewritten with its
+  size and time unchanged is not noticed.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ log = logging.getLogger("ssl_wb")
 
 #: Code of the workbench that an embedding depends on.
 CODE = ("audio/*.py", "plugin/backbone.py", "encoder/**/*.py", "evaluation/embeddings.py", "layers/*.py")
-#: What every module has and its own settings are not.
+#: Attributes of every module, which are not its settings.
 MODULE = frozenset(vars(nn.Module()))
 #: Characters of each digest in a file's name: 80 bits.
-SHOWN = 20
+DIGITS = 20
 
 
 def user_folder() -> Path | None:
-    """Return where embeddings of encoders without a run folder are kept, None where there is no home folder."""
+    """Return the folder of embeddings of encoders without a run folder; None where there is no home folder."""
     cache = cache_folder()
     return None if cache is None else cache / "embeddings"
 
@@ -61,10 +61,10 @@ def encoder_digest(encoder: Encoder) -> str | None:
     """Digest everything about an encoder that its embeddings depend on.
 
     Args:
-        encoder: a torch module, or anything with ``settings``: a dictionary that says all there is to say about it.
+        encoder: a torch module, or an object with ``settings``, a dictionary that identifies it.
 
     Returns:
-        64 hex digits; None for an encoder that cannot be told from another, whose embeddings are not kept.
+        64 hex digits; None for an encoder that is neither, whose embeddings are not cached.
     """
     settings = getattr(encoder, "settings", None)
     if not isinstance(encoder, nn.Module) and not isinstance(settings, dict):
@@ -120,7 +120,7 @@ def _versions() -> str:
 
 
 def _package(kind: type) -> list[Path]:
-    """Return all modules of the package a class comes from; none of the workbench's own, which ``CODE`` chooses."""
+    """Return all modules of the package a class comes from; none of the workbench's own, which ``CODE`` lists."""
     top = kind.__module__.partition(".")[0]
     if top == __name__.partition(".")[0]:
         return []
@@ -128,9 +128,9 @@ def _package(kind: type) -> list[Path]:
     return [path for folder in folders for path in sorted(Path(folder).rglob("*.py"))]
 
 
-@cache  # once per class: what is imported does not change any more
+@cache  # once per class: imported code does not change any more
 def _code(backbone: type) -> str:
-    """Digest the source of what decodes and encodes, and of what an encoder's backbone comes from."""
+    """Digest the code that decodes and encodes, and that of an encoder's backbone."""
     root = Path(__file__).parents[1]
     files = [path for pattern in CODE for path in sorted(root.glob(pattern))]
     files += _package(backbone)
@@ -138,7 +138,7 @@ def _code(backbone: type) -> str:
     digest = hashlib.sha256()
     for path in dict.fromkeys(files):
         digest.update(f"{path.name}\0".encode())
-        # An installation without sources has no bytes; the version has to do.
+        # An installation without sources has nothing to read; its version has to suffice.
         with suppress(OSError):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -171,8 +171,8 @@ class EmbeddingCache:
     """Embeddings of one encoder in one folder: ``CLIPS-ENCODER-LEVEL.npy``, read memory-mapped.
 
     Args:
-        folder: where; None keeps nothing.
-        encoder: whose.
+        folder: folder of the files; None for no cache.
+        encoder: the encoder.
     """
 
     def __init__(self, folder: Path | None, encoder: Encoder) -> None:
@@ -180,24 +180,27 @@ class EmbeddingCache:
         self._folder = folder if self._digest is not None else None
 
     def file(self, clips: ClipSet, level: Level) -> Path | None:
-        """Return where the embeddings of some clips are or would be; None where nothing is kept."""
+        """Return the file of the embeddings of some clips, whether it exists or not; None without a cache."""
         if self._folder is None or self._digest is None:
             return None
-        return self._folder / f"{clips_digest(clips)[:SHOWN]}-{self._digest[:SHOWN]}-{level}.npy"
+        return self._folder / f"{clips_digest(clips)[:DIGITS]}-{self._digest[:DIGITS]}-{level}.npy"
 
     def get(
         self, clips: ClipSet, level: Level, compute: Callable[[], NDArray[np.float32]]
     ) -> tuple[NDArray[np.float32], bool]:
-        """Return embeddings and whether they were there already; what had to be computed is kept.
+        """Return embeddings from the cache, or compute and cache them.
 
         Args:
-            clips: whose.
+            clips: the clips.
             level: of the embeddings.
-            compute: called where there are none; returns float32 ``[clips, ...]``.
+            compute: called for embeddings that are not cached; returns float32 ``[clips, ...]``.
+
+        Returns:
+            The embeddings, and whether they came from the cache.
         """
-        path = self.file(clips, level)  # before computing: a file changed meanwhile is embedded anew next time
-        if path is not None and (known := _load(path, len(clips))) is not None:
-            return known, True
+        path = self.file(clips, level)  # before computing: a file that changes meanwhile gets another key next time
+        if path is not None and (cached := _load(path, len(clips))) is not None:
+            return cached, True
         values = compute()
         if path is not None:
             _keep(path, values)
@@ -205,7 +208,7 @@ class EmbeddingCache:
 
 
 def _load(path: Path, clips: int) -> NDArray[np.float32] | None:
-    """Map a file of embeddings; None where it is absent or not what it should be."""
+    """Memory-map a file of embeddings; None if it does not exist, or holds anything else."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -217,7 +220,7 @@ def _load(path: Path, clips: int) -> NDArray[np.float32] | None:
 
 
 def _keep(path: Path, values: NDArray[np.float32]) -> None:
-    """Write embeddings, whole or not at all; a folder that cannot be written costs time only."""
+    """Write embeddings, whole or not at all. Only warn if that fails: they are computed again next time."""
     try:
         if may_write(path.parent):
             with written_aside(path) as aside, aside.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Embedding the clips of a task: decoded in threads, in batches of similar length."""
+"""Embeddings of a task's clips: decoded in threads, encoded in batches of similar length."""
 
 from __future__ import annotations
 
@@ -17,29 +17,20 @@ from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import Encoder, Level
 from ssl_wb.tasks.task import LoadedTask
 
-__all__ = [
-    "Decoded",
-    "Progress",
-    "decode_task",
-    "embed_task",
-    "frames_of",
-    "read_clip",
-    "seconds_of",
-    "token_counts",
-]
+__all__ = ["Decoded", "Progress", "decode_task", "embed_task", "frame_counts", "read_clip", "total_seconds"]
 
 #: Called with the clips done and the clips there are.
 Progress = Callable[[int, int], None]
-#: Clips of one batch by their index, and their waveforms, float32 ``[S]`` each.
+#: Clips of one batch: their indices, and their waveforms, float32 ``[S]`` each.
 Decoded = tuple[list[int], list[NDArray[np.float32]]]
 
-#: Audio in a batch, in seconds.
+#: Audio in a batch, padding included, in seconds.
 BATCH_SECONDS = 60.0
 #: Batches decoded ahead of the encoder.
 AHEAD = 2
-#: Batches encoded side by side on the CPU, at most.
+#: Batches encoded in parallel on the CPU, at most.
 WORKERS = 4
-#: Threads that decode; libsndfile works outside Python's lock.
+#: Threads that decode; libsndfile runs without the interpreter lock.
 THREADS = 2
 
 
@@ -56,12 +47,12 @@ def embed_task(
     """Embed every clip of a task, whole.
 
     Args:
-        encoder: what embeds; its result must not depend on what a clip is padded or batched with.
+        encoder: the encoder; its embedding of a clip must not depend on padding or on other clips of a batch.
         task: the clips.
         level: ``clip``, one embedding each; ``layers``, one per layer, each the mean over the clip's frames;
-            ``tokens``, one per frame; ``audio``, none.
+            ``frames``, one per frame; ``audio``, none.
         batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
-        progress: told after every batch.
+        progress: called after every batch.
         decoded: the clips from :func:`decode_task`; read from their files when None.
 
     Returns:
@@ -82,10 +73,10 @@ def embed_task(
         _check_finite(embedded, [clips[row] for row in rows])
         if result is None:
             result = np.zeros((len(clips), *embedded.shape[1:]), dtype=np.float32)
-        elif level == "tokens" and embedded.shape[1] > result.shape[1]:  # longer clips come later
+        elif level == "frames" and embedded.shape[1] > result.shape[1]:  # clips come in order of their length
             more = embedded.shape[1] - result.shape[1]
             result = np.pad(result, ((0, 0), (0, more), (0, 0)))
-        if level == "tokens":
+        if level == "frames":
             result[rows, : embedded.shape[1]] = embedded
         else:
             result[rows] = embedded
@@ -102,10 +93,11 @@ def _encoded(
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
     """Yield indices and embeddings of batches.
 
-    On the CPU a small encoder gains little from several threads within one batch, so batches are encoded side by side.
+    On the CPU a small encoder gains little from several threads within one batch, so batches are encoded in parallel,
+    with the threads divided among them.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, WORKERS) if _side_by_side(encoder) else 1
+    workers = min(threads, WORKERS) if _is_thread_safe(encoder) else 1
     if workers == 1:
         yield from (_encode(encoder, level, batch) for batch in batches)
         return
@@ -120,11 +112,11 @@ def _encoded(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # MKL knows one number for all threads
+        torch.set_num_threads(threads)  # the workers' setting is global in MKL
 
 
-def _side_by_side(encoder: Encoder) -> bool:
-    """Whether several threads may ask the encoder at once: a torch module on the CPU in evaluation mode."""
+def _is_thread_safe(encoder: Encoder) -> bool:
+    """Whether several threads may call the encoder at once: a torch module on the CPU in evaluation mode."""
     if not isinstance(encoder, nn.Module) or encoder.training:
         return False
     return all(tensor.device.type == "cpu" for tensor in encoder.parameters())
@@ -142,10 +134,10 @@ def _encode(encoder: Encoder, level: Level, batch: Decoded) -> tuple[list[int], 
 
 
 def _embed(encoder: Encoder, waveform: Tensor, lengths: Tensor, level: Level) -> Tensor:
-    """Embed waveforms ``[B, S]`` as ``[B, D]`` (clip), ``[B, L, D]`` (layers) or ``[B, T, D]`` (tokens)."""
+    """Embed waveforms ``[B, S]`` as ``[B, D]`` (clip), ``[B, L, D]`` (layers) or ``[B, T, D]`` (frames)."""
     if level == "clip":
         return encoder.embed_clip(waveform, lengths)
-    if level == "tokens":
+    if level == "frames":
         return encoder.embed_frames(waveform, lengths)
     layers = getattr(encoder, "layers", None)
     if not callable(layers):
@@ -154,21 +146,21 @@ def _embed(encoder: Encoder, waveform: Tensor, lengths: Tensor, level: Level) ->
             hint="Leave this evaluator out, or this encoder.",
         )
     latents = layers(waveform, lengths)  # [B, L, T, D], 0 past a clip's end
-    counts = frames_of(latents[:, -1]).to(latents.device)  # [B]
+    counts = _frame_counts(latents[:, -1])  # [B]
     return latents.sum(dim=2) / counts[:, None, None]
 
 
-def frames_of(frames: Tensor) -> Tensor:
-    """Return how many frames each clip of ``[B, T, D]`` has, ``[B]``: past its end all is 0."""
-    told = (frames != 0).any(dim=-1)  # [B, T]
-    places = torch.arange(1, frames.shape[1] + 1, device=frames.device)
-    return (told * places).amax(dim=1).clamp(min=1)
+def _frame_counts(frames: Tensor) -> Tensor:
+    """Return how many frames each clip of ``[B, T, D]`` has, ``[B]``: the last one that is not 0 in all dimensions."""
+    nonzero = (frames != 0).any(dim=-1)  # [B, T]
+    numbers = torch.arange(1, frames.shape[1] + 1, device=frames.device)  # [T]
+    return (nonzero * numbers).amax(dim=1).clamp(min=1)
 
 
-def token_counts(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return how many frames each clip of ``[clips, T, D]`` has, ``[clips]``."""
-    # Clip by clip: the whole of a mapped file may not fit into memory.
-    return np.array([int(frames_of(torch.tensor(one[None]))[0]) for one in embeddings], dtype=np.int64)
+def frame_counts(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return how many frames each clip of ``[clips, T, D]`` (0 past a clip's end) has, ``[clips]``."""
+    # Clip by clip: memory-mapped embeddings may not fit into memory.
+    return np.array([int(_frame_counts(torch.tensor(one[None]))[0]) for one in embeddings], dtype=np.int64)
 
 
 def decode_task(task: LoadedTask, sample_rate: int, batch_seconds: float = BATCH_SECONDS) -> list[Decoded]:
@@ -176,7 +168,7 @@ def decode_task(task: LoadedTask, sample_rate: int, batch_seconds: float = BATCH
 
     Args:
         task: the clips.
-        sample_rate: samples per second wanted.
+        sample_rate: of the waveforms, in Hz; clips of other rates are resampled.
         batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
 
     Raises:
@@ -195,14 +187,14 @@ def _check_finite(embedded: NDArray[np.float32], clips: Sequence[Clip]) -> None:
         )
 
 
-def seconds_of(task: LoadedTask) -> float:
-    """Return how much audio a task's clips hold, in seconds; opens files whose length the manifest does not tell."""
+def total_seconds(task: LoadedTask) -> float:
+    """Return the length of all clips of a task, in seconds; opens files whose length the manifest does not give."""
     with ThreadPoolExecutor(THREADS) as pool:
         return sum(pool.map(_seconds, task.clips.clips))
 
 
 def read_clip(clip: Clip, sample_rate: int) -> NDArray[np.float32]:
-    """Decode a clip to float32 ``[S]``.
+    """Decode a clip to a mono waveform, float32 ``[S]``.
 
     Raises:
         AudioError: it cannot be read.
@@ -229,7 +221,7 @@ def _decoded(clips: Sequence[Clip], sample_rate: int, batch_seconds: float) -> I
 
 
 def _batches(seconds: Sequence[float], batch_seconds: float) -> Iterator[list[int]]:
-    """Group clips of similar length so that a batch, padded to its longest, is no longer than asked."""
+    """Group clips of similar length; a batch, padded to its longest clip, is at most ``batch_seconds`` long."""
     batch: list[int] = []
     for row in sorted(range(len(seconds)), key=lambda index: (seconds[index], index)):
         if batch and seconds[row] * (len(batch) + 1) > batch_seconds:

@@ -1,10 +1,11 @@
-"""Which encoders share a table: runs, their untrained selves, encoders from elsewhere and plain log-mel statistics."""
+"""Encoders to compare: runs, their untrained weights, external encoders and plain log-mel statistics."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -15,7 +16,7 @@ from ssl_wb.evaluation.embedding_cache import encoder_digest, user_folder
 from ssl_wb.evaluation.results import Role
 from ssl_wb.plugin.evaluator import Encoder
 
-__all__ = ["compared", "encoder_names"]
+__all__ = ["EncoderToProbe", "encoder_names", "encoders_to_compare"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -24,38 +25,37 @@ EMBEDDINGS = "embeddings"
 
 
 def encoder_names(sources: Sequence[str | Path]) -> dict[str, str | Path]:
-    """Name what is compared.
+    """Name the encoders to compare.
 
-    Runs are named after their folders, with as many parents as it takes to tell them apart; encoders from elsewhere as
-    they are given. What of the latter cannot be found is refused here, before hours go into others.
+    Runs are named after their folders, with as many parent folders as make the names differ; external encoders as they
+    are given. An external encoder that cannot be found is refused here, before hours are spent on others.
+
+    Args:
+        sources: run folders and external encoders.
 
     Returns:
-        Run folders as paths, encoders from elsewhere as text, by name and in the order given.
+        Run folders as paths and external encoders as text, by name and in the order given.
 
     Raises:
         UsageError: nothing is given, one is given twice, or there is no such module, file or kind.
     """
     if not sources:
         raise UsageError("no encoder to probe", hint="Name at least one run folder.")
-    external = [is_external(source) for source in sources]
-    for source, is_one in zip(sources, external, strict=True):
-        if is_one:
-            check_external(str(source))
-    runs = [Path(source) for source, is_one in zip(sources, external, strict=True) if not is_one]
-    others = [str(source) for source, is_one in zip(sources, external, strict=True) if is_one]
-    paths = [run.resolve() for run in runs]
-    if len(set(paths)) < len(paths) or len(set(others)) < len(others):
-        what = "a run" if len(set(paths)) < len(paths) else "an encoder"
-        raise UsageError(f"{what} is named twice", hint="Name each once.")
+    external = [str(source) for source in sources if is_external(source)]
+    for source in external:
+        check_external(source)
+    paths = [Path(source).resolve() for source in sources if not is_external(source)]
+    for what, named in (("a run", paths), ("an encoder", external)):
+        if len(set(named)) < len(named):
+            raise UsageError(f"{what} is named twice", hint="Name each once.")
     names = iter(_short(paths))
-    return {
-        str(source) if is_one else next(names): str(source) if is_one else Path(source)
-        for source, is_one in zip(sources, external, strict=True)
-    }
+    return dict(
+        (str(source), str(source)) if is_external(source) else (next(names), Path(source)) for source in sources
+    )
 
 
 def _short(paths: Sequence[Path]) -> list[str]:
-    """Return the last parts of paths, as few as tell them apart."""
+    """Return the last parts of paths, as few as make them differ."""
     names: list[str] = []
     for parts in range(1, max((len(path.parts) for path in paths), default=0) + 1):
         names = ["/".join(path.parts[-parts:]) for path in paths]
@@ -64,47 +64,57 @@ def _short(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def compared(
+class EncoderToProbe(NamedTuple):
+    """An encoder, its name and role in tables, and the folder of its cached embeddings; None for no cache."""
+
+    name: str
+    encoder: Encoder
+    role: Role
+    folder: Path | None
+
+
+def encoders_to_compare(
     sources: Mapping[str, str | Path],
     checkpoint: str = "last",
     device: str | torch.device = "cpu",
     *,
     untrained: bool = True,
-    plain: bool = True,
-    wanted: str | None = None,
-) -> Iterator[tuple[str, Encoder, Role, Path | None]]:
-    """Yield the encoders to compare and where their embeddings are kept, one at a time: memory holds one.
+    log_mel: bool = True,
+    reference: str | None = None,
+) -> Iterator[EncoderToProbe]:
+    """Yield the encoders to compare one by one, so that memory holds a single one.
 
     Args:
         sources: by name, from :func:`encoder_names`.
         checkpoint: of runs, ``last`` or ``best``.
         device: where encoders compute.
-        untrained: whether the weights each run started from come after it. Of runs that started from the same, as
-            those do that differ in masker or objective, the first alone has them.
-        plain: whether log-mel statistics come last.
-        wanted: name of a row that comes in any case.
+        untrained: whether each run is followed by an encoder with the weights it started from. Runs that started from
+            equal weights, as those that differ in masker or objective only, share that of the first.
+        log_mel: whether log-mel statistics come last.
+        reference: name that is yielded even if it shares its weights with another.
 
     Raises:
         RunFolderError: a folder is no run, or has no checkpoint yet.
-        UsageError: an encoder from elsewhere cannot be loaded.
-        DataError: an encoder from elsewhere embeds a plain tone in a wrong shape.
+        UsageError: an external encoder cannot be loaded.
+        DataError: an external encoder embeds a plain tone in a wrong shape.
     """
     from ssl_wb.encoder.load import load_encoder
 
     starts: dict[str, str] = {}
     for name, source in sources.items():
         if isinstance(source, str):
-            yield name, load_external(source, device), "encoder", user_folder()
+            yield EncoderToProbe(name, load_external(source, device), "encoder", user_folder())
             continue
-        yield name, load_encoder(source, checkpoint=checkpoint, device=device), "encoder", source / EMBEDDINGS
+        trained = load_encoder(source, checkpoint=checkpoint, device=device)
+        yield EncoderToProbe(name, trained, "encoder", source / EMBEDDINGS)
         if untrained:
             fresh, label = load_encoder(source, untrained=True, device=device), f"{name}, untrained"
-            # An encoder without a digest cannot be told from another, so it stands for itself.
+            # An encoder without a digest cannot be compared with others, so it is probed itself.
             first = starts.setdefault(encoder_digest(fresh) or name, name)
-            if first != name and label != wanted:
+            if first != name and label != reference:
                 log.info("%s started from the same weights as %s: one row stands for both", name, first)
                 continue
-            yield label, fresh, "untrained", source / EMBEDDINGS
-    if plain:
+            yield EncoderToProbe(label, fresh, "untrained", source / EMBEDDINGS)
+    if log_mel:
         for label, encoder in baselines().items():
-            yield label, encoder, "baseline", user_folder()
+            yield EncoderToProbe(label, encoder, "baseline", user_folder())

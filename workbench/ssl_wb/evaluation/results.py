@@ -1,4 +1,4 @@
-"""What a probe tells of one encoder on one task, and what it cost."""
+"""Results of evaluation: one encoder on one task by one evaluator, and the time it took."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ssl_wb.plugin.evaluator import Result
 
 __all__ = ["Role", "Row", "Seconds"]
 
-#: What a row is for: the encoder in question, its untrained self, or plain statistics.
+#: Role of an encoder in a table: the one in question, its untrained weights, or log-mel statistics.
 Role = Literal["encoder", "untrained", "baseline"]
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a row cost.
+    """Time of one result, in seconds.
 
     Attributes:
         audio: length of the task's clips; NaN where nothing was embedded.
-        embedding: wall clock of embedding them, or of finding them; shared by the evaluators of one level.
+        embedding: wall clock of embedding them, or of reading cached embeddings; shared by the evaluators of one level.
         probe: wall clock of the evaluator.
-        cached: whether the embeddings were there already.
+        cached: whether the embeddings came from the cache.
     """
 
     audio: float = float("nan")
@@ -33,11 +33,11 @@ class Seconds:
 
     @property
     def speed(self) -> float:
-        """Seconds of audio embedded per second; NaN where embeddings were there already."""
+        """Seconds of audio embedded per second; NaN for cached embeddings."""
         return float("nan") if self.cached else self.audio / self.embedding
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; None where there is nothing to tell."""
+        """Return plain values; None for what is not known."""
         values = {"audio": self.audio, "embedding": self.embedding, "probe": self.probe, "speed": self.speed}
         known = {name: None if np.isnan(value) else round(value, 4) for name, value in values.items()}
         return {**known, "cached": self.cached}
@@ -45,16 +45,16 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Row:
-    """One encoder on one task by one evaluator.
+    """Result of one encoder on one task by one evaluator.
 
     Attributes:
         encoder: name in tables.
         task: the task's name.
-        evaluator: name of the probe.
-        result: what it found.
-        role: what the encoder is in this comparison.
-        chance: score of knowing nothing on this task; NaN where the evaluator has a measure of its own.
-        seconds: what it cost.
+        evaluator: name of the evaluator.
+        result: its result.
+        role: role of the encoder in this comparison.
+        chance: chance level of the task's metric; NaN where the evaluator reports another figure.
+        seconds: time it took.
         domain: the task's group in tables; None where it has none.
     """
 
@@ -68,7 +68,7 @@ class Row:
     domain: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for ``--json`` and ``results.json``."""
+        """Return plain values, for ``--json`` and ``results.json``."""
         values = self.result.as_json()
         for key in ("task", "evaluator"):
             values.pop(key)
@@ -79,7 +79,7 @@ class Row:
 
 
 def _plain(value: Any) -> Any:
-    """Put None for numbers that are not finite, which JSON does not know."""
+    """Replace numbers that are not finite, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

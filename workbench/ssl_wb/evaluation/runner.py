@@ -1,32 +1,32 @@
-"""Who is probed on what: every encoder on every task by every evaluator, each embedding computed once."""
+"""Evaluation of every encoder on every task by every evaluator, each embedding computed once."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ssl_wb.errors import UsageError
-from ssl_wb.evaluation.checkpoint_leakage import with_choice_noted
+from ssl_wb.evaluation.checkpoint_leakage import note_leakage
 from ssl_wb.evaluation.embedding_cache import EmbeddingCache
-from ssl_wb.evaluation.embeddings import embed_task, read_clip, seconds_of, token_counts
-from ssl_wb.evaluation.encoders import compared, encoder_names
+from ssl_wb.evaluation.embeddings import embed_task, frame_counts, read_clip, total_seconds
+from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
 from ssl_wb.evaluation.results import Role, Row, Seconds
 from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask
 from ssl_wb.tasks.task import LoadedTask
 
-__all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_run", "evaluate_runs", "probe"]
+__all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "probe"]
 
 log = logging.getLogger("ssl_wb")
 
-#: Called with what is being done, the clips done and the clips there are.
+#: Called with a description of the current step, the clips done and all clips.
 RunnerProgress = Callable[[str, int, int], None]
 
 
@@ -46,13 +46,13 @@ def probe(
         tasks: the tasks; names differ.
         evaluators: by name.
         seeds: one repetition each.
-        progress: told while clips are embedded, and before each probe.
-        roles: of encoders that are not the encoder in question.
-        folder: where embeddings are kept from one call to the next; nowhere when None.
+        progress: called while clips are embedded, and before each probe.
+        roles: roles by name in tables; ``encoder`` unless given.
+        folder: folder of cached embeddings; None for no cache.
 
     Returns:
-        One row per encoder, task and evaluator, in that order. An encoder without layers has none of the evaluators
-        that want them.
+        One row per encoder, task and evaluator, in that order. An encoder has no row of evaluators that need layers,
+        frames or weights if it does not offer them.
 
     Raises:
         UsageError: nothing to do, or two tasks of one name.
@@ -62,23 +62,19 @@ def probe(
     _check(encoders, tasks, evaluators, seeds)
     rows: list[Row] = []
     for name, encoder in encoders.items():
-        kept = EmbeddingCache(folder, encoder)
+        cache = EmbeddingCache(folder, encoder)
         role = (roles or {}).get(name, "encoder")
-        fitting = [(kind, one) for kind, one in evaluators if _fits(encoder, one.level)]
-        if role == "encoder" and (left := [kind for kind, one in evaluators if not _fits(encoder, one.level)]):
-            log.warning("%s gives embeddings only, so it has no row of %s", name, ", ".join(left))
+        offered = [(kind, one) for kind, one in evaluators if _offers(encoder, one.level)]
+        if role == "encoder" and (missing := [kind for kind, one in evaluators if not _offers(encoder, one.level)]):
+            log.warning("%s gives embeddings only, so it has no row of %s", name, ", ".join(missing))
         for task in tasks:
-            rows += _probe_task(name, role, encoder, task, fitting, seeds, progress or _silent, kept)
+            rows += _probe_task(name, role, encoder, task, offered, seeds, progress or (lambda *_: None), cache)
     return rows
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Tell nobody."""
-
-
-def _fits(encoder: Encoder, level: Level) -> bool:
-    """Whether an encoder has what an evaluator reads: plain statistics have neither layers nor weights."""
-    needs = {"layers": "layers", "tokens": "embed_frames", "audio": "backbone"}
+def _offers(encoder: Encoder, level: Level) -> bool:
+    """Whether an encoder offers what an evaluator reads; log-mel statistics have neither layers nor weights."""
+    needs = {"layers": "layers", "frames": "embed_frames", "audio": "backbone"}
     return level not in needs or hasattr(encoder, needs[level])
 
 
@@ -90,51 +86,51 @@ def _probe_task(
     evaluators: Sequence[tuple[str, Evaluator]],
     seeds: Sequence[int],
     progress: RunnerProgress,
-    kept: EmbeddingCache,
+    cache: EmbeddingCache,
 ) -> list[Row]:
-    """Probe one encoder on one task; an embedding is held in memory no longer than its level is probed."""
+    """Probe one encoder on one task, level by level, so that memory holds the embeddings of one level at a time."""
     label = f"{name} on {task.name}"
-    found: dict[str, Row] = {}
+    rows: dict[str, Row] = {}
     for level in dict.fromkeys(evaluator.level for _, evaluator in evaluators):
-        embedded, seconds = _embedded(encoder, task, level, partial(progress, f"embedding: {label}"), kept)
+        embedded, seconds = _embedded(encoder, task, level, partial(progress, f"embedding: {label}"), cache)
         for kind, evaluator in evaluators:
             if evaluator.level != level:
                 continue
             progress(f"{kind}: {label}", len(task.clips), len(task.clips))
             begin = time.perf_counter()
             result = evaluator(embedded, seeds)
-            cost = Seconds(seconds.audio, seconds.embedding, time.perf_counter() - begin, seconds.cached)
-            chance = task.chance if result.metric == task.measure.name else float("nan")
-            found[kind] = Row(name, task.name, kind, result, role, chance, cost, task.domain)
-    return [found[kind] for kind, _ in evaluators]  # in the order asked for
+            rows[kind] = Row(
+                encoder=name,
+                task=task.name,
+                evaluator=kind,
+                result=result,
+                role=role,
+                chance=task.chance if result.metric == task.measure.name else float("nan"),
+                seconds=replace(seconds, probe=time.perf_counter() - begin),
+                domain=task.domain,
+            )
+    return [rows[kind] for kind, _ in evaluators]  # in the order of the arguments
 
 
 def _embedded(
-    encoder: Encoder, task: LoadedTask, level: Level, progress: Callable[[int, int], None], kept: EmbeddingCache
+    encoder: Encoder, task: LoadedTask, level: Level, progress: Callable[[int, int], None], cache: EmbeddingCache
 ) -> tuple[ProbeTask, Seconds]:
-    """Embed a task's clips, or find them embedded."""
+    """Embed a task's clips, or read their embeddings from the cache."""
 
     def compute() -> NDArray[np.float32]:
         return embed_task(encoder, task, level=level, progress=progress)
 
     begin = time.perf_counter()
-    if level == "audio":
-        embeddings, cached = compute(), False
-    else:
-        embeddings, cached = kept.get(task.clips, level, compute)
+    embeddings, cached = (compute(), False) if level == "audio" else cache.get(task.clips, level, compute)
     took = time.perf_counter() - begin
-    audio = float("nan") if cached or level == "audio" else seconds_of(task)
-    frames = token_counts(embeddings) if level == "tokens" else None
-    return task.embedded(embeddings, encoder, frames, _reader(encoder, task)), Seconds(audio, took, cached=cached)
-
-
-def _reader(encoder: Encoder, task: LoadedTask) -> Callable[[int], NDArray[np.float32]]:
-    """Return what decodes a clip of the task by its index."""
-
-    def read(index: int) -> NDArray[np.float32]:
-        return read_clip(task.clips[index], encoder.sample_rate)
-
-    return read
+    probe_task = task.embedded(
+        embeddings,
+        encoder=encoder,
+        frames=frame_counts(embeddings) if level == "frames" else None,
+        read=lambda index: read_clip(task.clips[index], encoder.sample_rate),
+    )
+    audio = float("nan") if cached or level == "audio" else total_seconds(task)
+    return probe_task, Seconds(audio, took, cached=cached)
 
 
 def _check(
@@ -143,7 +139,7 @@ def _check(
     evaluators: Sequence[tuple[str, Evaluator]],
     seeds: Sequence[int],
 ) -> None:
-    """Refuse what cannot be probed before hours go into embedding."""
+    """Refuse missing and repeated arguments before hours are spent on embedding."""
     for what, given in (("encoder", encoders), ("task", tasks), ("evaluator", evaluators), ("seed", seeds)):
         if not given:
             raise UsageError(f"no {what} to probe with", hint=f"Name at least one {what}.")
@@ -157,17 +153,6 @@ def _check(
             )
 
 
-def evaluate_run(
-    run: str | Path,
-    tasks: Sequence[LoadedTask],
-    evaluators: Sequence[tuple[str, Evaluator]],
-    seeds: Sequence[int] = (0, 1, 2),
-    **options: Any,
-) -> list[Row]:
-    """Probe the encoder of one run; as :func:`evaluate_runs`."""
-    return evaluate_runs([run], tasks, evaluators, seeds, **options)
-
-
 def evaluate_runs(
     runs: Sequence[str | Path],
     tasks: Sequence[LoadedTask],
@@ -176,40 +161,42 @@ def evaluate_runs(
     *,
     with_untrained: bool = True,
     with_baselines: bool = True,
-    wanted: str | None = None,
+    reference: str | None = None,
     checkpoint: str = "last",
     device: str | torch.device = "cpu",
     keep: bool = True,
     progress: RunnerProgress | None = None,
 ) -> list[Row]:
-    """Probe the encoders of runs and, for comparison, the same untrained and plain log-mel statistics.
+    """Probe the encoders of runs and, for comparison, their untrained weights and plain log-mel statistics.
 
-    Embeddings are kept in the folder ``embeddings`` of each run, those of other encoders in the user's cache.
+    Embeddings are cached in the folder ``embeddings`` of each run, those of other encoders in the user's cache folder.
 
     Args:
-        runs: the run folders; a row is named after its folder, and its parents as far as names would be the same.
-            Encoders from elsewhere, too, as :mod:`ssl_wb.encoder.external` has them.
+        runs: run folders, and external encoders as :mod:`ssl_wb.encoder.external` reads them.
         tasks: the tasks.
         evaluators: by name.
         seeds: one repetition each.
-        with_untrained: whether the weights a run started from are probed too; once where several started from the same.
+        with_untrained: whether the weights a run started from are probed too; once if several runs share them.
         with_baselines: whether log-mel statistics are probed too, once for all runs.
-        wanted: name of a row that is probed in any case, to compare the others with.
-        checkpoint: ``last`` or ``best``; results of the latter note where its choice saw test clips.
+        reference: name of a row that is probed in any case, to compare the others with.
+        checkpoint: ``last`` or ``best``; results of the latter say if test clips were used to select it.
         device: where encoders compute.
-        keep: whether embeddings are kept and used.
+        keep: whether cached embeddings are used and new ones are cached.
         progress: as in :func:`probe`.
+
+    Returns:
+        Rows in the order of runs, each followed by its untrained weights; log-mel statistics come last.
 
     Raises:
         UsageError: no run, or one given twice; an encoder from elsewhere cannot be loaded.
         RunFolderError: a folder is no run, or has no checkpoint yet.
     """
     rows = []
-    names = encoder_names(runs)
-    for name, encoder, role, folder in compared(
-        names, checkpoint, device, untrained=with_untrained, plain=with_baselines, wanted=wanted
+    sources = encoder_names(runs)
+    for name, encoder, role, folder in encoders_to_compare(
+        sources, checkpoint, device, untrained=with_untrained, log_mel=with_baselines, reference=reference
     ):
-        source = names[name] if role == "encoder" and checkpoint == "best" else None
-        noted = with_choice_noted(source, name, tasks) if isinstance(source, Path) else tasks
+        source = sources[name] if role == "encoder" and checkpoint == "best" else None
+        noted = note_leakage(source, name, tasks) if isinstance(source, Path) else tasks
         rows += probe({name: encoder}, noted, evaluators, seeds, progress, {name: role}, folder if keep else None)
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -30,7 +31,7 @@ __all__ = [
 
 #: What an evaluator reads: one embedding per clip, one per clip and layer, one per clip and frame, or no embedding but
 #: the encoder itself and the clips' audio.
-Level = Literal["clip", "layers", "tokens", "audio"]
+Level = Literal["clip", "layers", "frames", "audio"]
 
 
 class Encoder(Protocol):
@@ -97,11 +98,11 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitScores:
-    """What a probe says about the test clips of one split.
+    """A probe's scores of the test clips of one split.
 
     Attributes:
         split: the split.
-        scores: float ``[seeds, test clips, classes]``, larger is likelier; ``[seeds, test clips, 1]``, the predicted
+        scores: float ``[seeds, test clips, classes]``, higher is likelier; ``[seeds, test clips, 1]``, the predicted
             number, for regression.
     """
 
@@ -111,20 +112,20 @@ class SplitScores:
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """A task with its clips embedded.
+    """A task with its clips embedded. Construct it by keyword; positions are kept for plugins that do not.
 
     Attributes:
         name: the task's name.
-        embeddings: float32, what the evaluator's ``level`` asks for: ``clip`` ``[clips, D]``; ``layers``
-            ``[clips, L, D]``, the last one normed; ``tokens`` ``[clips, T, D]``, 0 past a clip's own ``frames``;
-            ``audio`` ``[clips, 0]``. May be memory-mapped and is read-only: slice first, then compute.
+        embeddings: float32, of the evaluator's ``level``: ``clip`` ``[clips, D]``; ``layers`` ``[clips, L, D]``, the
+            last one normed; ``frames`` ``[clips, T, D]``, 0 past a clip's own ``frames``; ``audio`` ``[clips, 0]``. May
+            be memory-mapped and is read-only: slice first, then compute.
         labels: int64 ``[clips]`` (single label), float32 ``[clips, classes]`` of 0 and 1 (several labels) or float64
             ``[clips]`` (a number to regress).
         classes: class names in label order; of a regression the one name of the number.
         splits: folds, or one fixed split.
         notes: what the reader of a result should know, as "no validation part: 10 % of train held out".
-        metric: what the result shall report; None for the labels' own (accuracy, mAP, R2).
-        frames: int64 ``[clips]``, frames of each clip, for ``tokens``.
+        metric: name of the metric to report; None for the labels' default (accuracy, mAP, R2).
+        frames: int64 ``[clips]``, frames of each clip, for level ``frames``.
         encoder: what embedded the clips, where the host has it at hand; never trained itself, only copies of it.
         read: returns the float32 waveform ``[S]`` of a clip by its index, at the encoder's sample rate.
     """
@@ -156,7 +157,7 @@ class Result:
     """What an evaluator found.
 
     Attributes:
-        metric: ``accuracy``, ``mAP``, or another by name; its score is a share of 1 where ``percent`` says so.
+        metric: ``accuracy``, ``mAP``, or another by name.
         mean: over folds and seeds.
         interval: 95 % confidence interval of the mean, low and high; NaN where there is none.
         per_fold: score of each fold, mean over seeds.
@@ -231,11 +232,20 @@ class Evaluator(Plugin, ABC):
     """Scores frozen embeddings on a task.
 
     Attributes:
-        level: what ``ProbeTask.embeddings`` shall hold; the host computes and keeps each level once per encoder.
+        level: what ``ProbeTask.embeddings`` holds; the workbench computes and keeps each level once per encoder.
     """
 
     kind: ClassVar[Kind] = "evaluator"
     level: ClassVar[Level] = "clip"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Accept the name that level ``frames`` had in version 0.1."""
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("level") == "tokens":
+            warnings.warn(
+                f"evaluator {cls.__name__}: level 'tokens' is now called 'frames'", DeprecationWarning, stacklevel=2
+            )
+            cls.level = "frames"
 
     def __init__(self, options: PluginOptions) -> None:
         self.options = options

@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_wb.evaluation.compare import AVERAGE, Difference, average, average_name, averaged, compare
-from ssl_wb.evaluation.domains import in_order
 from ssl_wb.evaluation.results import Row
 from ssl_wb.report.details import further_figures, lay_out_details
+from ssl_wb.report.domain_order import in_order
 from ssl_wb.report.layout import Layout
 
 __all__ = ["Layout", "as_csv", "lay_out", "lay_out_differences", "lay_out_seconds", "markdown", "print_table"]

@@ -22,7 +22,7 @@ def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
         quiet: no progress on stderr.
         cpu: stay on the CPU where a GPU is at hand.
     """
-    from ssl_wb.evaluation.runner import evaluate_run
+    from ssl_wb.evaluation.runner import evaluate_runs
     from ssl_wb.recipe.load import load_recipe
     from ssl_wb.runs.device import best_device
     from ssl_wb.runs.folder import RunFolder
@@ -40,7 +40,7 @@ def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
         evaluators = [(one.name, one.plugin(one.options)) for one in several]
         if not quiet:
             typer.echo(f"probing on {task.name}: {len(task.clips)} clips, {len(task.classes)} classes", err=True)
-        rows += evaluate_run(folder, [task], evaluators, device=best_device(cpu=cpu))
+        rows += evaluate_runs([folder], [task], evaluators, device=best_device(cpu=cpu))
     if rows:
         from ssl_wb.report.tables import print_table
 

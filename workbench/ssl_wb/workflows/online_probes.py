@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.evaluation.embeddings import Decoded, decode_task, embed_task, token_counts
+from ssl_wb.evaluation.embeddings import Decoded, decode_task, embed_task, frame_counts
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.evaluator import Evaluator, Level, Result
 from ssl_wb.pretext.build import build_backbone
@@ -108,8 +108,8 @@ class RunProbes:
         key = id(task), level
         if key not in embedded:
             embedded[key] = embed_task(self._encoder, task, level=level, decoded=self._decoded[id(task)])
-        frames = token_counts(embedded[key]) if level == "tokens" else None
-        return probe.evaluator(task.embedded(embedded[key], self._encoder, frames), SEEDS)
+        frames = frame_counts(embedded[key]) if level == "frames" else None
+        return probe.evaluator(task.embedded(embedded[key], encoder=self._encoder, frames=frames), SEEDS)
 
 
 def probes_of(

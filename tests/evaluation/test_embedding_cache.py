@@ -86,7 +86,7 @@ def test_kept_embeddings_are_those_computed_and_are_mapped(manifest, tmp_path):
 def test_levels_are_kept_apart(manifest, tmp_path):
     clips = load_task(manifest).clips
     kept = EmbeddingCache(tmp_path, encoder())
-    assert len({kept.file(clips, level) for level in ("clip", "layers", "tokens")}) == 3
+    assert len({kept.file(clips, level) for level in ("clip", "layers", "frames")}) == 3
 
 
 def test_an_encoder_is_told_from_every_other():
@@ -243,15 +243,15 @@ def test_statistics_are_kept_in_the_users_cache(manifest):
     assert folder.parts[-2:] == ("ssl-wb", "embeddings")
 
 
-def test_layers_and_tokens_of_a_real_encoder_agree_with_its_clip_embedding(manifest):
+def test_layers_and_frames_of_a_real_encoder_agree_with_its_clip_embedding(manifest):
     task = load_task(manifest)
-    clip, layers, tokens = (
-        embeddings.embed_task(encoder(), task, level=level) for level in ("clip", "layers", "tokens")
+    clip, layers, frames = (
+        embeddings.embed_task(encoder(), task, level=level) for level in ("clip", "layers", "frames")
     )
     assert layers.shape[:2] == (24, 12)
     np.testing.assert_allclose(layers[:, -1], clip, rtol=1e-4, atol=1e-5)
-    frames = embeddings.frames_of(torch.tensor(tokens))
-    np.testing.assert_allclose(tokens.sum(axis=1) / frames.numpy()[:, None], clip, rtol=1e-4, atol=1e-5)
+    counts = embeddings.frame_counts(frames)
+    np.testing.assert_allclose(frames.sum(axis=1) / counts[:, None], clip, rtol=1e-4, atol=1e-5)
 
 
 def test_evaluators_want_clips_unless_they_say_otherwise():

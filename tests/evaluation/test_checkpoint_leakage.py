@@ -6,7 +6,7 @@ import pytest
 import tomli_w
 
 from ssl_wb.errors import RunFolderError
-from ssl_wb.evaluation.checkpoint_leakage import with_choice_noted
+from ssl_wb.evaluation.checkpoint_leakage import note_leakage
 from ssl_wb.evaluation.runner import evaluate_runs
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.schema import SYNTHETIC
@@ -31,7 +31,7 @@ def run_with(folder, *probes):
 def notes(run, *manifests):
     """The notes that come to those of each task."""
     tasks = [load_task(manifest) for manifest in manifests]
-    found = with_choice_noted(run, "fine", tasks)
+    found = note_leakage(run, "fine", tasks)
     assert [one.notes[: len(task.notes)] for one, task in zip(found, tasks, strict=True)] == [t.notes for t in tasks]
     return [one.notes[len(task.notes) :] for one, task in zip(found, tasks, strict=True)]
 
@@ -78,7 +78,7 @@ def test_a_recipe_that_cannot_be_read_is_said(tmp_path, folds):
     run = run_with(tmp_path / "run")
     (run / "recipe.resolved.toml").write_text("= no TOML")
     with pytest.raises(RunFolderError, match=r"recipe\.resolved\.toml: cannot be read"):
-        with_choice_noted(run, "x", [load_task(folds)])
+        note_leakage(run, "x", [load_task(folds)])
 
 
 @pytest.mark.parametrize("checkpoint", ["best", "last"])
