@@ -31,7 +31,7 @@ def _without_a_word(context: typer.Context, as_json: Annotated[bool, JsonFlag] =
 @app.command("list")
 def list_tasks(as_json: Annotated[bool, JsonFlag] = False) -> None:
     """List the installed tasks; SECONDS is the published protocol's clip length, but clips are embedded whole."""
-    from ssl_wb.evaluation.domains import in_order
+    from ssl_wb.report.domain_order import in_order
     from ssl_wb.tasks.installed import installed_tasks
 
     tasks = installed_tasks()
