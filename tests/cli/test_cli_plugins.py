@@ -103,7 +103,7 @@ def test_an_unknown_kind(capsys, words):
     assert run(words) == 2
     assert capsys.readouterr().err == (
         "error: no kind of plugin is called 'maskr'; did you mean 'masker'?\n"
-        "hint: kinds: masker, objective, backbone, evaluator, front-end, augmentation, optimiser, task\n"
+        "hint: kinds: masker, objective, backbone, evaluator, front-end, augmentation, optimiser, task, source\n"
     )
 
 

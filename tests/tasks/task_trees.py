@@ -1,4 +1,4 @@
-"""Downloads of the shipped tasks in miniature, in their original layout, and the manifests they should give.
+"""Downloads of the bundled tasks in miniature, in their original layout, and the manifests they should give.
 
 A manifest's expectation is a list of (path, labels, part or fold); trees hold files that must not appear, too.
 """

@@ -14,21 +14,21 @@ from ssl_wb.tasks.metadata import task_metadata
 from ssl_wb.tasks.task import load_task
 from task_fakes import labelled, write_manifest
 
-CATALOGUE = installed_tasks()
+BUNDLED = installed_tasks()
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_made_manifest_carries_its_domain_and_metric_whatever_the_file_is_called(name, tmp_path):
     root = tmp_path / "download"
     root.mkdir()
     TREES[name](root)
     out = tmp_path / "anything.csv"
-    make_manifest(CATALOGUE[name], root, out, allow_missing=True)
+    make_manifest(BUNDLED[name], root, out, allow_missing=True)
     with out.open(newline="") as file:
         told = {(row["domain"], row["metric"]) for row in csv.DictReader(file)}
-    assert told == {(CATALOGUE[name].domain, CATALOGUE[name].metric)}
-    assert task_metadata(out).domain == CATALOGUE[name].domain
-    assert task_metadata(out).metric == CATALOGUE[name].metric
+    assert told == {(BUNDLED[name].domain, BUNDLED[name].metric)}
+    assert task_metadata(out).domain == BUNDLED[name].domain
+    assert task_metadata(out).metric == BUNDLED[name].metric
 
 
 def test_a_file_named_as_a_shipped_task_is_known_and_another_is_not(tmp_path):
@@ -57,4 +57,4 @@ def test_shipped_domains_come_first_in_their_order():
         *("environment", "music", "birds", "bats"),
     ]
     assert in_order([None]) == []
-    assert set(in_order(task.domain for task in CATALOGUE.values())) == {task.domain for task in CATALOGUE.values()}
+    assert set(in_order(task.domain for task in BUNDLED.values())) == {task.domain for task in BUNDLED.values()}

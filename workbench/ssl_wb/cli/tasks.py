@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List and show the installed tasks, and make their manifests; without a word, list them.")
+app = typer.Typer(help="List and show the installed tasks, and make their manifests. Without a subcommand: list them.")
 
 Name = Annotated[str, typer.Argument(help="Name of a task.")]
 
 
 @app.callback(invoke_without_command=True)
-def _without_a_word(context: typer.Context, as_json: Annotated[bool, JsonFlag] = False) -> None:
+def _without_subcommand(context: typer.Context, as_json: Annotated[bool, JsonFlag] = False) -> None:
     if context.invoked_subcommand is None:
         list_tasks(as_json)
     elif as_json:
-        raise UsageError("--json stands after the word", hint="ssl-wb tasks list --json")
+        raise UsageError("--json goes after the subcommand", hint="ssl-wb tasks list --json")
 
 
 @app.command("list")
@@ -54,7 +54,7 @@ def list_tasks(as_json: Annotated[bool, JsonFlag] = False) -> None:
 
 @app.command("show")
 def show(name: Name, as_json: Annotated[bool, JsonFlag] = False) -> None:
-    """Show a task: metric, division, where to get it, what its manifest needs, and what is doubtful.
+    """Show a task: metric, split, where to download it, the files that are expected, and what is doubtful.
 
     The clip length is that of the published protocol; the workbench embeds clips whole.
     """
@@ -99,11 +99,11 @@ def make(
     root: Annotated[Path, typer.Option(help="Folder of the download, in its original layout.")],
     out: Annotated[Path, typer.Option(help="Manifest to write: a .csv file.")],
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Write even where more than a tenth of the clips is missing.")
+        bool, typer.Option("--allow-missing", help="Write it even if more than a tenth of the clips is missing.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a task's manifest from the files of its download, and say what is missing."""
+    """Write the manifest of a task from its downloaded files, and report what is missing."""
     from ssl_wb.tasks.installed import find_task
     from ssl_wb.tasks.make import make_manifest
 

@@ -1,4 +1,4 @@
-"""Shipped tasks: what their descriptions say, and manifests from miniature downloads in the original layout."""
+"""Bundled tasks: what their descriptions say, and manifests from miniature downloads in the original layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ssl_wb.tasks.installed import find_task, installed_tasks
 from ssl_wb.tasks.make import make_manifest, manifest_columns
 from ssl_wb.tasks.task import load_task
 
-CATALOGUE = installed_tasks()
+BUNDLED = installed_tasks()
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def described(name, **known):
 
 
 def test_every_task_of_the_issue_is_there_and_has_a_miniature():
-    assert set(CATALOGUE) == set(TREES)
+    assert set(BUNDLED) == set(TREES)
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_known_counts_add_up(name):
-    known = CATALOGUE[name].known
+    known = BUNDLED[name].known
     parts = [count for part, count in known.items() if part != "clips"]
     if "clips" in known and parts:
         assert sum(parts) == known["clips"]
@@ -52,7 +52,7 @@ def test_known_counts_add_up(name):
     ],
 )
 def test_clip_lengths_are_those_of_evar(name, seconds):
-    assert CATALOGUE[name].clip_seconds == seconds
+    assert BUNDLED[name].clip_seconds == seconds
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -62,8 +62,8 @@ def test_a_miniature_download_gives_its_manifest(name, root, tmp_path):
     made = make_manifest(described(name), root, out)
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    column = "fold" if CATALOGUE[name].folds else "split"
-    assert list(rows[0]) == list(manifest_columns(CATALOGUE[name]))
+    column = "fold" if BUNDLED[name].folds else "split"
+    assert list(rows[0]) == list(manifest_columns(BUNDLED[name]))
     assert [(row["path"], row["label"], row[column]) for row in rows] == [
         (f"../download/{path}", labels, part) for path, labels, part in expected
     ]
@@ -139,7 +139,7 @@ def test_a_tenth_missing_is_only_told(root, tmp_path):
 def test_clips_that_no_list_names_count_by_the_published_total(root, tmp_path):
     TREES["speech-commands-v2"](root)
     with pytest.raises(DataError) as caught:
-        make_manifest(CATALOGUE["speech-commands-v2"], root, tmp_path / "task.csv")
+        make_manifest(BUNDLED["speech-commands-v2"], root, tmp_path / "task.csv")
     assert "105,825 of 105,829 clips are missing" in caught.value.message
     assert "train: 2 listed, 84,843 published" in caught.value.message
 
@@ -155,14 +155,14 @@ def test_nothing_present_is_refused_always(root, tmp_path):
 @pytest.mark.parametrize("name", TREES)
 def test_an_empty_folder_is_told_what_is_expected(name, root, tmp_path):
     with pytest.raises(DataError) as caught:
-        make_manifest(CATALOGUE[name], root, tmp_path / "task.csv", allow_missing=True)
+        make_manifest(BUNDLED[name], root, tmp_path / "task.csv", allow_missing=True)
     assert str(root) in caught.value.message
-    assert CATALOGUE[name].homepage in caught.value.hint
+    assert BUNDLED[name].homepage in caught.value.hint
 
 
 def test_a_root_that_is_absent(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
-        make_manifest(CATALOGUE["esc50"], tmp_path / "absent", tmp_path / "task.csv")
+        make_manifest(BUNDLED["esc50"], tmp_path / "absent", tmp_path / "task.csv")
 
 
 @pytest.mark.parametrize(
