@@ -10,6 +10,7 @@ import pytest
 from ssl_wb.api import Duration, Field, Masker, Objective, PluginOptions
 from ssl_wb.cli import output
 from ssl_wb.cli.main import run
+from ssl_wb.plugin.kinds import KINDS
 from ssl_wb.plugin.registry import PluginRecord, Registry
 
 
@@ -102,8 +103,7 @@ def test_a_kind_and_what_may_be_of_that_kind(capsys):
 def test_an_unknown_kind(capsys, words):
     assert run(words) == 2
     assert capsys.readouterr().err == (
-        "error: no kind of plugin is called 'maskr'; did you mean 'masker'?\n"
-        "hint: kinds: masker, objective, backbone, evaluator, front-end, augmentation, optimiser, task, source\n"
+        f"error: no kind of plugin is called 'maskr'; did you mean 'masker'?\nhint: kinds: {', '.join(KINDS)}\n"
     )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from ssl_wb.cli import completion
+from ssl_wb.cli.arguments import Recipe, Settings
 from ssl_wb.cli.output import echo_json, echo_table
 
 if TYPE_CHECKING:
@@ -32,14 +34,15 @@ class ScaleOver(StrEnum):
 
 # Long because every option is a parameter.
 def bench(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value. Repeatable.")
-    ] = None,
+    recipe: Recipe,
+    settings: Settings = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Clips per step, in one micro-batch.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; each times a step twice.")] = 10,
     warmup: Annotated[int, typer.Option(min=1, help="Steps that do not count.")] = 2,
-    against: Annotated[str | None, typer.Option(metavar="RECIPE", help="Take turns with another recipe.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPE", help="Take turns with another recipe.", autocompletion=completion.recipes),
+    ] = None,
     against_settings: Annotated[
         list[str] | None,
         typer.Option("--against-set", metavar="KEY=VALUE", help="Change a value of the other recipe, after --set."),

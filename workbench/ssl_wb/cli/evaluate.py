@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssl_wb.cli import completion
 from ssl_wb.cli.output import JsonFlag, echo_json
 
 if TYPE_CHECKING:
@@ -24,10 +25,18 @@ def evaluate(
         ),
     ],
     task: Annotated[list[Path], typer.Option(help="Manifest CSV with labels, or synthetic:scenes. Repeatable.")],
-    evaluator: Annotated[list[str] | None, typer.Option(help="Name of an evaluator. Repeatable; linear.")] = None,
+    evaluator: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of an evaluator. Repeatable; linear.", autocompletion=completion.evaluators),
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="EVALUATOR.KEY=VALUE", help="Option of an evaluator, as linear.lr=0.001."),
+        typer.Option(
+            "--set",
+            metavar="EVALUATOR.KEY=VALUE",
+            help="Option of an evaluator, as linear.lr=0.001.",
+            autocompletion=completion.evaluator_settings,
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None,

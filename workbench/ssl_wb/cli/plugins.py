@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ssl_wb.cli import completion
 from ssl_wb.cli.output import JsonFlag, echo_json, echo_table
 from ssl_wb.errors import UsageError, did_you_mean
 
@@ -36,7 +37,7 @@ def _kind(word: str) -> Kind:
 
 
 def plugin_json(record: PluginRecord) -> dict[str, Any]:
-    """Return what ``list-plugins --json`` says of one plugin; kind and error are null where there is none."""
+    """Return one plugin for ``list-plugins --json``; kind and error are null where there is none."""
     return {
         "kind": record.kind,
         "name": record.name,
@@ -49,15 +50,17 @@ def plugin_json(record: PluginRecord) -> dict[str, Any]:
 
 
 def list_plugins(
-    kind: Annotated[str | None, typer.Option(help="Only this kind: masker, objective, backbone or evaluator.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only this kind, as masker or evaluator.", autocompletion=completion.kinds)
+    ] = None,
     as_json: Annotated[bool, JsonFlag] = False,
 ) -> None:
-    """List the installed plugins, those that do not work too."""
+    """List the installed plugins, including those that do not work."""
     wanted = _kind(kind) if kind else None
     from ssl_wb.plugin.registry import load_registry
 
     registry = load_registry()
-    # A plugin that failed before it could name its kind may be of any: it is shown with every one.
+    # A plugin that failed before it could name its kind may be of any kind: it is listed with each.
     records = [record for record in registry.records if not wanted or record.kind in (wanted, None)]
     if as_json:
         echo_json([plugin_json(record) for record in records])
@@ -75,11 +78,15 @@ def list_plugins(
 
 
 def describe(
-    kind: Annotated[str, typer.Argument(help="masker, objective, backbone or evaluator.")],
-    name: Annotated[str, typer.Argument(help="Name of the plugin, or distribution/name.")],
+    kind: Annotated[
+        str, typer.Argument(help="Kind of plugin, as masker or evaluator.", autocompletion=completion.kinds)
+    ],
+    name: Annotated[
+        str, typer.Argument(help="Name of the plugin, or distribution/name.", autocompletion=completion.plugin_names)
+    ],
     as_json: Annotated[bool, JsonFlag] = False,
 ) -> None:
-    """Say what a plugin does, where it comes from and which options it takes."""
+    """Show what a plugin does, where it comes from and its options."""
     wanted = _kind(kind)
     from ssl_wb.plugin.registry import load_registry
 
@@ -132,7 +139,7 @@ def _option_rows(options: type[BaseModel]) -> list[list[str]]:
 
 
 def _toml(value: Any) -> str:
-    """Write a default as a recipe would have it."""
+    """Write a default as in a recipe."""
     if value is None:
         return "(none)"
     if isinstance(value, bool):
@@ -142,7 +149,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     text = _number(value)
-    # A duration of 1.0 is the whole run and one of 1 is a single step: the point matters.
+    # Keep the ".0" of a whole float: a duration of 1.0 is the whole run, one of 1 is a single step.
     return f"{text}.0" if isinstance(value, float) and text.lstrip("-").isdigit() else text
 
 
@@ -157,7 +164,7 @@ def _alternatives(described: dict[str, Any], definitions: dict[str, Any]) -> lis
 
 
 def _type_of(described: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """Name the type of a JSON Schema as a recipe's reader would."""
+    """Name the type of a JSON Schema in the words of TOML."""
     words = []
     for one in _alternatives(described, definitions):
         if "enum" in one or "const" in one:

@@ -7,11 +7,17 @@ from typing import Annotated
 
 import typer
 
+from ssl_wb.cli import completion
+from ssl_wb.cli.arguments import Settings
+
 __all__ = ["preview"]
 
 
 def preview(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, name of a shipped recipe, or run folder.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="Recipe file, name of a shipped recipe, or run folder.", autocompletion=completion.recipes),
+    ],
     audio: Annotated[list[Path], typer.Option("--audio", metavar="FILE...", help="Audio files, one row each.")],
     out: Annotated[Path, typer.Option(help="File to draw: .png, .pdf or .svg.")],
     more: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="The audio files after the first.")] = None,
@@ -20,14 +26,13 @@ def preview(
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
             help="Masker to draw, the recipe's own unless given. Repeatable. Its ratio is the recipe's unless given.",
+            autocompletion=completion.maskers,
         ),
     ] = None,
     progress: Annotated[
         str, typer.Option(metavar="SHARE,...", help="Shares of training done, 0 to 1, one row each.")
     ] = "1",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe. Repeatable.")
-    ] = None,
+    settings: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of crops and masks; the recipe's unless given.")] = None,
     checkpoint: Annotated[str, typer.Option(help="Checkpoint of a run to use: last or best.")] = "last",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,

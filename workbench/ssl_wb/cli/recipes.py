@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ssl_wb.cli import completion
 from ssl_wb.cli.output import JsonFlag, echo_json, echo_table
 from ssl_wb.errors import UsageError
 
@@ -14,7 +15,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="List, show and copy the shipped recipes; without a word, list them.")
 
-Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.")]
+Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.", autocompletion=completion.recipes)]
 
 
 @app.callback(invoke_without_command=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssl_wb.cli.arguments import Recipe, Settings
+
 if TYPE_CHECKING:
     from ssl_wb.training.launch import Machines
 
@@ -16,11 +18,8 @@ __all__ = ["train"]
 
 # More than fifty lines, most of them the options and their help.
 def train(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as train.steps=500. Repeatable."),
-    ] = None,
+    recipe: Recipe,
+    settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME unless given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in the folder.")] = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ssl_wb.cli.arguments import Recipe, Settings
 from ssl_wb.cli.output import JsonFlag, echo_json
 from ssl_wb.errors import UsageError
 
@@ -19,10 +20,8 @@ __all__ = ["validate"]
 
 
 def validate(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value. Repeatable.")
-    ] = None,
+    recipe: Recipe,
+    settings: Settings = None,
     as_json: Annotated[bool, JsonFlag] = False,
 ) -> None:
     """Check a recipe: keys, plugins, shapes, data; print what it amounts to."""
