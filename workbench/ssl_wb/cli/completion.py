@@ -169,7 +169,7 @@ def _keys(schema: dict[str, Any], values: Any, only: list[str] | None = None) ->
     """Return the keys that ``--set`` takes for a recipe of these values, in the order of the schema."""
     if not schema:
         return []
-    found = []
+    found: list[str] = []
     for name, node in schema["properties"].items():
         if (only is None and name != "extends") or (only is not None and name in only):
             found += _below(schema, node, values.get(name), name)
