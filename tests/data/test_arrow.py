@@ -20,7 +20,8 @@ import soundfile
 from ssl_wb.audio.decode import info, read, read_samples
 from ssl_wb.data.captions import check_captions
 from ssl_wb.data.clips import load_clips
-from ssl_wb.data.loading import CropDataset, batches
+from ssl_wb.data.dataset import CropDataset
+from ssl_wb.data.loader import batches
 from ssl_wb.data.pack import pack_clips
 from ssl_wb.errors import AudioError, DataError, ExitCode
 from ssl_wb.evaluation.embedding_cache import clips_digest

@@ -7,7 +7,8 @@ import pytest
 
 from ssl_wb.audio.decode import info, read
 from ssl_wb.data.clips import load_clips
-from ssl_wb.data.loading import CropDataset, batches
+from ssl_wb.data.dataset import CropDataset
+from ssl_wb.data.loader import batches
 from ssl_wb.data.statistics import measure
 from ssl_wb.recipe.schema import FrontEndSection
 

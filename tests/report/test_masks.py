@@ -9,7 +9,7 @@ import torch
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.clips import load_clips
-from ssl_wb.data.loading import CropDataset
+from ssl_wb.data.dataset import CropDataset
 from ssl_wb.errors import AudioError, RecipeError, RunFolderError, UsageError
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.masker import Grid, MaskRequest

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ssl_wb.api import ModelShapes
-from ssl_wb.data.loading import Batch
+from ssl_wb.data.loader import Batch
 from ssl_wb.pretext.model import PretextModel, WeightedObjective
 from ssl_wb.pretext.predictor import Predictor
 from ssl_wb.recipe.schema import PredictorSection, TeacherSection

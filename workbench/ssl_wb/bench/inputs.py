@@ -10,7 +10,8 @@ from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import find_source, load_clips
-from ssl_wb.data.loading import Batch, CropDataset, batches, check_batch, resolve_workers
+from ssl_wb.data.dataset import CropDataset
+from ssl_wb.data.loader import Batch, batches, check_batch, resolve_workers
 from ssl_wb.layers.processes import process_place
 from ssl_wb.pretext.crop import crop_shape
 from ssl_wb.pretext.model import PretextModel

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from ssl_wb.bench.clock import REST, PartsClock, TimedMasker, wait_for_device
 from ssl_wb.bench.inputs import build_inputs
 from ssl_wb.bench.matmul_peak import MatrixRate
-from ssl_wb.data.loading import CropDataset
+from ssl_wb.data.dataset import CropDataset
 from ssl_wb.errors import UsageError
 from ssl_wb.plugin.masker import Masker
 from ssl_wb.pretext.build import build_model

@@ -35,7 +35,7 @@ def pack(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ssl_wb.data.clips import load_clips
-    from ssl_wb.data.loading import resolve_workers
+    from ssl_wb.data.loader import resolve_workers
     from ssl_wb.data.pack import pack_clips
 
     clips = load_clips(source)

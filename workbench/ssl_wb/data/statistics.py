@@ -14,7 +14,7 @@ import torch
 
 from ssl_wb.audio.clip import ClipSet
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.data.loading import CropDataset
+from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.order import clips_for
 from ssl_wb.errors import DataError
 from ssl_wb.files import cache_files, may_write, write_atomically

@@ -15,7 +15,7 @@ from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import info
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.augmenter import Augmenter
-from ssl_wb.data.loading import CropDataset
+from ssl_wb.data.dataset import CropDataset
 from ssl_wb.encoder.load import open_run, run_weights
 from ssl_wb.errors import AudioError, RunFolderError, UsageError
 from ssl_wb.plugin.masker import Grid

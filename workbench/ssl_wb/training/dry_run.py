@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.data.loading import Batch
+from ssl_wb.data.loader import Batch
 from ssl_wb.layers.processes import alone, process_place
 from ssl_wb.pretext.build import build_model
 from ssl_wb.pretext.crop import crop_shape

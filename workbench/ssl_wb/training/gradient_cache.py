@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from ssl_wb.data.loading import Batch
+from ssl_wb.data.loader import Batch
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.processes import process_place
 from ssl_wb.plugin.masker import Mask

@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.data.loading import Batch, CropDataset, batches, resolve_workers
+from ssl_wb.data.dataset import CropDataset
+from ssl_wb.data.loader import Batch, batches, resolve_workers
 from ssl_wb.errors import DivergedError, InterruptedRunError, RunFolderError
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.processes import mean_over_processes

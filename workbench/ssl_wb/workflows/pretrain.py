@@ -17,7 +17,8 @@ from ssl_wb.audio.clip import ClipSet
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import load_clips
-from ssl_wb.data.loading import CropDataset, check_batch
+from ssl_wb.data.dataset import CropDataset
+from ssl_wb.data.loader import check_batch
 from ssl_wb.data.statistics import measure
 from ssl_wb.errors import RunFolderError, UsageError
 from ssl_wb.files import write_atomically

@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_wb.data import loading
+from ssl_wb.data import loader
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import load_clips
-from ssl_wb.data.loading import CropDataset, batches, resolve_workers
+from ssl_wb.data.dataset import CropDataset
+from ssl_wb.data.loader import batches, resolve_workers
 from ssl_wb.data.order import clips_for
 from ssl_wb.errors import AudioError, DataError, UsageError
 from ssl_wb.recipe.schema import AugmentSection, CaptionsSection
@@ -345,7 +346,7 @@ def test_an_uneven_batch_is_refused_at_once(folder):
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (4, 3), (64, 4)])
 def test_auto_workers_leave_a_core_to_training(monkeypatch, cores, workers):
-    monkeypatch.setattr(loading.os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr(loader.os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
     assert resolve_workers("auto") == workers
 
 

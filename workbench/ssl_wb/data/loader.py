@@ -1,0 +1,220 @@
+"""Micro-batches of crops, the same for any number of workers and processes.
+
+torch's DataLoader decodes in worker processes. Which clips a micro-batch holds is decided here by position alone and
+not by a sampler's state, so that a run can resume from one number, the clips seen so far.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ssl_wb.data.dataset import Crop, CropDataset
+from ssl_wb.data.order import clips_for
+from ssl_wb.errors import UsageError, WorkbenchError
+
+__all__ = ["Batch", "batches", "check_batch", "resolve_workers"]
+
+#: Workers that "auto" starts at most: each costs memory for its copy of the list of clips. Set data.workers where
+#: training waits for audio.
+MOST_WORKERS = 4
+#: Micro-batches that each worker loads ahead, so that one slow file does not stop training.
+PREFETCH = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch of one process.
+
+    Attributes:
+        waveform: float32 ``[b, V, S]``, the views of each clip, zeros past its end; ``V`` is 1 without augmentation.
+        lengths: int64 ``[b]``, samples before those zeros.
+        clips: int64 ``[b]``, index of each clip in its set.
+        first_row: row of the first clip within the global batch of its step.
+        captions: float32 ``[b, C]``, embedding of one caption of each clip; None if the data has none.
+    """
+
+    waveform: Tensor
+    lengths: Tensor
+    clips: Tensor
+    first_row: int
+    captions: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Copy to a device; asynchronously if the memory is pinned."""
+        return Batch(
+            self.waveform.to(device, non_blocking=True),
+            self.lengths.to(device, non_blocking=True),
+            self.clips.to(device, non_blocking=True),
+            self.first_row,
+            None if self.captions is None else self.captions.to(device, non_blocking=True),
+        )
+
+
+class _ErrorsAsItems(Dataset[Crop | WorkbenchError]):
+    """Returns expected errors as items; raised in a worker, a DataLoader would turn them into text with a traceback."""
+
+    def __init__(self, dataset: CropDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Crop | WorkbenchError:
+        try:
+            return self.dataset[key]
+        except WorkbenchError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class _BatchSampler(Sampler[list[tuple[int, int]]]):
+    """Yields the keys of each micro-batch of one process: lists of (epoch, clip index)."""
+
+    count: int
+    seed: int
+    first_sample: int
+    global_batch: int
+    steps: int
+    accumulate: int
+    rank: int
+    world: int
+
+    @property
+    def rows(self) -> int:
+        """Clips of a micro-batch."""
+        return self.global_batch // (self.world * self.accumulate)
+
+    def first_row(self, micro_batch: int) -> int:
+        """Row of the global batch at which this process's ``micro_batch`` begins.
+
+        The micro-batches of all processes alternate. The first ``rows * world`` rows are then those of every process's
+        first micro-batch, whatever their number: a batch means the same clips on one process as on eight.
+        """
+        return (micro_batch * self.world + self.rank) * self.rows
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulate
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.steps):
+            for micro_batch in range(self.accumulate):
+                first = self.first_sample + step * self.global_batch + self.first_row(micro_batch)
+                yield clips_for(range(first, first + self.rows), self.count, self.seed)
+
+
+def check_batch(global_batch: int, world: int, accumulate: int) -> None:
+    """Refuse a global batch that does not divide evenly over processes and micro-batches.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if global_batch % (world * accumulate):
+        raise UsageError(
+            f"a batch of {global_batch} clips cannot be divided evenly: {world} process(es) "
+            f"with {accumulate} micro-batch(es) each",
+            hint=f"Set train.batch_size to a multiple of {world * accumulate}.",
+        )
+
+
+def batches(
+    dataset: CropDataset,
+    *,
+    seed: int,
+    first_sample: int,
+    global_batch: int,
+    steps: int,
+    accumulate: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Load the micro-batches of one process: ``steps * accumulate`` of them.
+
+    Step ``k`` covers positions ``first_sample + k * global_batch ...`` of the endless order of clips. Within it,
+    micro-batch ``m`` of process ``r`` takes the ``b = global_batch / (world * accumulate)`` rows that begin at
+    ``(m * world + r) * b``.
+
+    Args:
+        dataset: the crops.
+        seed: seed of the order.
+        first_sample: clips seen before, by all processes together.
+        global_batch: clips per optimiser step over all processes.
+        steps: optimiser steps to load for.
+        accumulate: micro-batches per step and process.
+        rank: this process.
+        world: number of processes.
+        workers: processes that decode; 0 decodes in this one.
+
+    Raises:
+        UsageError: the global batch does not divide evenly.
+        AudioError: too many clips are unreadable.
+    """
+    check_batch(global_batch, world, accumulate)
+    sampler = _BatchSampler(len(dataset), seed, first_sample, global_batch, steps, accumulate, rank, world)
+    return _load(dataset, sampler, workers)
+
+
+def _load(dataset: CropDataset, sampler: _BatchSampler, workers: int) -> Iterator[Batch]:
+    """Run the DataLoader; its workers end when this generator is closed or dropped."""
+    loader = DataLoader(
+        _ErrorsAsItems(dataset),
+        batch_sampler=sampler,
+        collate_fn=_collate,
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+    )
+    for index, loaded in enumerate(loader):
+        if isinstance(loaded, WorkbenchError):
+            raise loaded
+        waveform, lengths, clips, captions = loaded
+        yield Batch(waveform, lengths, clips, sampler.first_row(index % sampler.accumulate), captions)
+
+
+def _collate(items: list[Crop | WorkbenchError]) -> tuple[Tensor, Tensor, Tensor, Tensor | None] | WorkbenchError:
+    """Stack waveforms, lengths, clips and captions; a tuple, because torch does not pin the memory of other classes."""
+    crops: list[Crop] = []
+    for item in items:
+        if isinstance(item, WorkbenchError):
+            return item
+        crops.append(item)
+    captions = [crop.caption for crop in crops if crop.caption is not None]
+    return (
+        torch.from_numpy(np.stack([crop.waveform for crop in crops])),  # [b, V, S]
+        torch.tensor([crop.length for crop in crops]),  # [b]
+        torch.tensor([crop.clip for crop in crops]),  # [b]
+        torch.from_numpy(np.stack(captions)) if captions else None,  # [b, C]
+    )
+
+
+def _start_worker(worker: int) -> None:
+    """Leave signals to the training process, which stops its workers, and give each worker one core."""
+    del worker
+    # Ctrl-C reaches the whole process group; a worker that died of it would end the step that is still to be finished.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def resolve_workers(workers: int | Literal["auto"]) -> int:
+    """Return the number of workers; "auto" leaves one core to training and starts at most 4.
+
+    Raises:
+        UsageError: a negative number.
+    """
+    if workers == "auto":
+        try:
+            cores = len(os.sched_getaffinity(0))  # those this process may use, fewer than the machine's under Slurm
+        except AttributeError:  # not on macOS and Windows
+            cores = os.cpu_count() or 1
+        return max(1, min(MOST_WORKERS, cores - 1))
+    if workers < 0:
+        raise UsageError(f"data.workers is {workers}; it cannot be negative", hint="Set it to 'auto', 0 or more.")
+    return workers
