@@ -131,19 +131,9 @@ def load_task(
         )
     clips = load_clips(source, settings)
     where = str(clips.source)
-    multi_label, notes = _check_labels(clips.clips, where)
     metadata = task_metadata(clips.source)
     wanted = metadata.metric if metric is None else metric
-    classes: tuple[str, ...] = ("value",)
-    if wanted is not None and wanted.strip().lower() in NUMERIC_METRICS:
-        labels: NDArray[Any] = _numeric_labels(clips.clips, where, multi_label=multi_label)
-    else:
-        classes = tuple(sorted({label for clip in clips for label in clip.labels}))
-        if len(classes) < 2:
-            raise DataError(
-                f"{where}: all clips have the label {classes[0]!r}", hint="A task needs at least two classes."
-            )
-        labels = _class_labels(clips.clips, classes, multi_label=multi_label)
+    labels, classes, notes = _read_labels(clips.clips, wanted, where)
     if wanted is not None:
         try:
             wanted = choose_metric(wanted, labels).name
@@ -160,8 +150,10 @@ def load_task(
     return LoadedTask(name, clips, labels, classes, tuple(splits), (*notes, *more), wanted, group)
 
 
-def _check_labels(clips: Sequence[Clip], where: str) -> tuple[bool, list[str]]:
-    """Return whether any clip has several labels, and notes; DataError if labels are missing."""
+def _read_labels(
+    clips: Sequence[Clip], metric: str | None, where: str
+) -> tuple[NDArray[Any], tuple[str, ...], list[str]]:
+    """Return labels, classes and notes; see :class:`LoadedTask`."""
     bare = [clip for clip in clips if not clip.labels]
     if len(bare) == len(clips):
         raise DataError(
@@ -174,7 +166,13 @@ def _check_labels(clips: Sequence[Clip], where: str) -> tuple[bool, list[str]]:
             f"{where}: {len(bare)} of {len(clips)} clips have no label: {_listed([clip.path.name for clip in bare])}",
             hint="Label them or take their lines out of the manifest.",
         )
-    return multi_label, [f"{len(bare)} clips without any label count as negative for all"] if bare else []
+    notes = [f"{len(bare)} clips without any label count as negative for all"] if bare else []
+    if metric is not None and metric.strip().lower() in NUMERIC_METRICS:
+        return _numeric_labels(clips, where, multi_label=multi_label), ("value",), notes
+    classes = tuple(sorted({label for clip in clips for label in clip.labels}))
+    if len(classes) < 2:
+        raise DataError(f"{where}: all clips have the label {classes[0]!r}", hint="A task needs at least two classes.")
+    return _class_labels(clips, classes, multi_label=multi_label), classes, notes
 
 
 def _numeric_labels(clips: Sequence[Clip], where: str, *, multi_label: bool) -> NDArray[np.float64]:
