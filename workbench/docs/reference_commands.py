@@ -65,7 +65,7 @@ def command_text(path: str, level: int, function: Callable[..., Any], text: str 
             needed = " Required." if required else ""
             options.append(f"| `{escape(names + value)}` | {escape((info.help or '') + needed + default)} |")
     described = re.sub(r"(?<!\n)\n(?!\n)", " ", (text or inspect.getdoc(function) or "").strip())
-    table = ["| | |", "| --- | --- |", *rows, *options, ""] if rows or options else []
+    table = ["| argument or option | meaning |", "| --- | --- |", *rows, *options, ""] if rows or options else []
     head = f"{'#' * level} {path}\n\n`{' '.join([path, *words])}`\n\n{as_markdown(described)}\n"
     return "\n".join([head, *table])
 
@@ -77,7 +77,7 @@ def value_of(hint: Any, name: str) -> str:
     )
     inner = get_args(parts[0])[0] if get_origin(parts[0]) is list else parts[0]
     if get_origin(inner) is Literal:
-        return "|".join(get_args(inner))
+        return "/".join(get_args(inner))
     if isinstance(inner, type) and issubclass(inner, enum.Enum):
-        return "|".join(str(one.value) for one in inner)
+        return "/".join(str(one.value) for one in inner)
     return {int: "N", float: "X", Path: "PATH"}.get(inner, name.upper().replace("_", "-"))
