@@ -132,3 +132,23 @@ def test_generated_parts_are_current(monkeypatch):
 def test_recipes_name_their_schema():
     for path in (ROOT / "recipes").glob("*.toml"):
         assert path.read_text(encoding="utf-8").startswith("#:schema ./recipe.schema.json\n# "), path
+
+
+TABLES = {
+    "msm-mae": ("msm-mae", "msm-mae-small"),
+    "m2d": ("m2d", "m2d-small"),
+    "matpac": ("matpac",),
+    "matpac-plus-plus": ("matpac-plus-plus", "matpac-plus-plus-small"),
+    "audiomosaic": ("audiomosaic", "audiomosaic-small"),
+    "eat": ("eat", "eat-small"),
+}
+
+
+@pytest.mark.parametrize("method", TABLES)
+def test_settings_of_a_method_page_are_those_of_its_recipes(method):
+    page = (DOCS / "methods" / f"{method}.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith("| batch, length")]
+    for cell, name in zip(row.strip("| ").split(" | ")[1:], TABLES[method], strict=True):
+        train = load_recipe(name).recipe.train
+        length = f"{train.steps:,} steps" if train.steps else f"{train.epochs:g} epochs"
+        assert cell.startswith(f"{train.batch_size:,} clips, {length}"), name
