@@ -20,7 +20,7 @@ from ssl_wb.tasks.splits import divide
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.tasks.validation_subset import validation_subset
 from ssl_wb.training.loop import Trainer
-from ssl_wb.workflows.online_probes import RunProbes
+from ssl_wb.workflows.online_probes import OnlineProbes
 from ssl_wb.workflows.pretrain import train
 
 PROBES = """
@@ -99,7 +99,7 @@ def test_best_is_the_checkpoint_of_the_best_probe_and_stays_on_disk(probed, tmp_
     def told(self, weights, step):
         return ({"pitch/knn": asked[step]}, asked[step]) if step in asked else ({}, None)
 
-    monkeypatch.setattr(RunProbes, "__call__", told)
+    monkeypatch.setattr(OnlineProbes, "__call__", told)
     run = train(probed, out=tmp_path / "run", quiet=True, overrides=["train.keep_checkpoints=1"])
     after = {step: value for step, value in asked.items() if step and not np.isnan(value)}
     expected = max(after, key=lambda step: (after[step], -step))

@@ -9,13 +9,18 @@ __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
     from ssl_wb.encoder.load import load_encoder
+    from ssl_wb.workflows.evaluate import evaluate
     from ssl_wb.workflows.pretrain import train
 
-__all__ = ["__version__", "load_encoder", "train"]
+__all__ = ["__version__", "evaluate", "load_encoder", "train"]
 
 #: The public calls and where they are. They are imported on first use, so that ``import ssl_wb`` does not import torch.
 #: No room has one of these names: importing a package would put the module in the place of the function.
-_CALLS = {"load_encoder": "ssl_wb.encoder.load", "train": "ssl_wb.workflows.pretrain"}
+_CALLS = {
+    "evaluate": "ssl_wb.workflows.evaluate",
+    "load_encoder": "ssl_wb.encoder.load",
+    "train": "ssl_wb.workflows.pretrain",
+}
 
 
 def __getattr__(name: str) -> Any:

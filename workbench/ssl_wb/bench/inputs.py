@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.augmenter import Augmenter
-from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import find_source, load_clips
-from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.loader import Batch, batches, check_batch, resolve_workers
 from ssl_wb.layers.processes import process_place
-from ssl_wb.pretext.crop import crop_shape
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
+from ssl_wb.training.crops import build_crops
 from ssl_wb.training.dry_run import noise_batches
 
 __all__ = ["NOISE", "Inputs", "build_inputs"]
@@ -53,7 +51,6 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
         UsageError: the batch does not divide into micro-batches.
         DataError: the clips cannot be found.
     """
-    samples = crop_shape(loaded, model.backbone).samples
     _, world = process_place()
     check_batch(loaded.recipe.train.batch_size, world, loaded.recipe.train.passes(world))
     train = loaded.recipe.data.train if real else None
@@ -61,7 +58,7 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
     if source is None:
         stream: Iterator[Batch] = itertools.cycle(noise_batches(loaded, model))
     else:
-        stream = _clips(loaded, model, source, samples)
+        stream = _clips(loaded, model, source)
     first = next(stream)
     return Inputs(source or NOISE, itertools.chain([first], stream), _front_end(loaded, first))
 
@@ -75,21 +72,12 @@ def _front_end(loaded: LoadedRecipe, batch: Batch) -> FrontEnd:
     return FrontEnd(section, float(values.mean()), float(values.std()))
 
 
-def _clips(loaded: LoadedRecipe, model: PretextModel, source: str, samples: int) -> Iterator[Batch]:
+def _clips(loaded: LoadedRecipe, model: PretextModel, source: str) -> Iterator[Batch]:
     """Load the recipe's own clips as training does."""
     recipe = loaded.recipe
-    clips = load_clips(source)
-    augment = Augmenter(recipe.data.augment, recipe.front_end.sample_rate) if recipe.data.augment else None
-    dataset = CropDataset(
-        clips,
-        recipe.front_end.sample_rate,
-        samples,
-        recipe.seed,
-        recipe.data.short,
-        augment=augment,
-        views=model.masker.views if augment else 1,
-        captions=CaptionTable.build(clips, recipe.data.captions) if recipe.data.captions is not None else None,
-    )
+    augment = recipe.data.augment
+    augmenter = Augmenter(augment, recipe.front_end.sample_rate) if augment else None
+    dataset = build_crops(loaded, load_clips(source), model, augmenter)
     return batches(
         dataset,
         seed=recipe.seed,

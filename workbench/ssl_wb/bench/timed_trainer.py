@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from ssl_wb.bench.clock import REST, PartsClock, TimedMasker, wait_for_device
 from ssl_wb.bench.inputs import build_inputs
 from ssl_wb.bench.matmul_peak import MatrixRate
 from ssl_wb.data.dataset import CropDataset
-from ssl_wb.errors import UsageError
 from ssl_wb.plugin.masker import Masker
 from ssl_wb.pretext.build import build_model
 from ssl_wb.pretext.plan import Plan, make_plan
@@ -25,6 +22,7 @@ from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import Recipe
 from ssl_wb.runs.device import mixed_precision
 from ssl_wb.runs.folder import RunFolder
+from ssl_wb.training.engine import build_accelerator
 from ssl_wb.training.loop import Trainer
 from ssl_wb.training.memory import PeakMemory
 from ssl_wb.training.reporting import SilentReporter
@@ -62,17 +60,6 @@ class Entry:
         return self.loaded.recipe.train.batch_size // self.loaded.recipe.train.passes()
 
 
-def _accelerator(precision: str, device: torch.device) -> Accelerator:
-    """Build the engine as a run does, with a precision of its own."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
-    except (ValueError, ImportError) as error:
-        raise UsageError(
-            f"training cannot start: {error}", hint="precision 'auto' takes what the device has"
-        ) from error
-
-
 def _quiet(recipe: Recipe) -> Recipe:
     """Return a recipe whose steps are never logged and hardly move the weights; nothing else about them differs."""
     train = recipe.train.model_copy(update={"log_every": 10 * _TOTAL_STEPS})
@@ -102,7 +89,7 @@ class Contestant:
         self.peak_bytes: int | None = None
         recipe = entry.loaded.recipe
         self.precision = mixed_precision(recipe.train.precision, device)
-        accelerator = _accelerator(self.precision, device)  # from here on processes know of each other
+        accelerator = build_accelerator(self.precision, device)  # from here on processes know of each other
         model = build_model(entry.loaded, _TOTAL_STEPS)
         inputs = build_inputs(entry.loaded, model, real=real)
         self.source = inputs.source

@@ -11,16 +11,17 @@ from ssl_wb.cli import completion
 from ssl_wb.cli.output import JsonFlag, echo_json
 
 if TYPE_CHECKING:
-    from ssl_wb.evaluation.results import Row
+    from ssl_wb.workflows.evaluate import Evaluation
 
 __all__ = ["evaluate"]
 
 
+# More than fifty lines, most of them the options and their help.
 def evaluate(
     encoder: Annotated[
         list[str],
         typer.Argument(
-            help="Run folders, and encoders from elsewhere: hear:MODULE[:WEIGHTS], xares:FILE.py[:CLASS], "
+            help="Run folders, and external encoders: hear:MODULE[:WEIGHTS], xares:FILE.py[:CLASS], "
             "hf:NAME_OR_PATH of Hugging Face, python:MODULE:FUNCTION.",
         ),
     ],
@@ -70,79 +71,50 @@ def evaluate(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a markdown table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a line per encoder, task and evaluator as CSV.")] = False,
 ) -> None:
-    """Probe frozen encoders, of runs and from elsewhere, on labelled clips, all in one table."""
+    """Probe frozen encoders, of runs and external ones, on labelled clips, all in one table."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from ssl_wb.cli.evaluate_inputs import baseline_row, read_tasks, with_options
-    from ssl_wb.evaluation.encoders import encoder_names
-    from ssl_wb.evaluation.runner import evaluate_runs
-    from ssl_wb.report.probes import check_chart_folder
-    from ssl_wb.runs.device import best_device
+    from ssl_wb.workflows.evaluate import evaluate as evaluate_encoders
 
-    if chart is not None:
-        check_chart_folder(chart)
-    probes = with_options(evaluator or ["linear"], settings or [])
-    names = encoder_names(encoder)
-    reference = None
-    if baseline is not None:
-        reference = baseline_row(baseline, names, untrained=untrained, plain=baselines)
-    tasks = read_tasks(task, metric or [], domain or [], names)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         shown = bar.add_task("", total=None)
-        rows = evaluate_runs(
+        evaluation = evaluate_encoders(
             encoder,
-            tasks,
-            probes,
-            range(seeds),
-            with_untrained=untrained,
-            with_baselines=baselines,
-            reference=reference,
+            task,
+            evaluators=evaluator or ["linear"],
+            settings=settings or [],
+            metrics=metric or [],
+            domains=domain or [],
+            baseline=baseline,
+            seeds=seeds,
+            untrained=untrained,
+            baselines=baselines,
             checkpoint=checkpoint,
-            device=device or best_device(),
-            keep=keep,
+            device=device,
+            cache=keep,
+            chart=chart,
             progress=lambda what, done, total: bar.update(shown, description=what, completed=done, total=total),
         )
-    _print(
-        rows,
-        reference,
-        form="json" if as_json else "markdown" if as_markdown else "csv" if as_csv else "table",
-        details=details,
-        timing=timing,
-    )
-    if chart is not None:
-        _draw(rows, chart)
-
-
-def _draw(rows: list[Row], folder: Path) -> None:
-    """Draw what the results hold and name the pictures on stderr."""
-    from ssl_wb.report.probes import draw_probes
-
-    drawn = draw_probes(rows, folder)
-    for path in drawn:
+    form = "json" if as_json else "markdown" if as_markdown else "csv" if as_csv else "table"
+    _print(evaluation, form, details=details, timing=timing)
+    for path in evaluation.pictures:
         typer.echo(f"drawn: {path}", err=True)
-    if not drawn:
+    if chart is not None and not evaluation.pictures:
         typer.echo("nothing to draw: evaluators that leave a picture are layers and spectrum", err=True)
 
 
-def _print(rows: list[Row], reference: str | None, *, form: str, details: bool, timing: bool) -> None:
+def _print(evaluation: Evaluation, form: str, *, details: bool, timing: bool) -> None:
     """Print results on stdout."""
-    from ssl_wb.evaluation.compare import compare
     from ssl_wb.report.tables import as_csv, markdown, print_table
 
+    rows, baseline = evaluation.rows, evaluation.baseline
     if form == "json":
-        found = compare(rows, reference) if reference is not None else {}
-        values = []
-        for row in rows:
-            value = row.as_json()
-            if one := found.get((row.encoder, row.task, row.evaluator)):
-                value["difference"] = {"baseline": reference, **one.as_json()}
-            values.append(value)
-        echo_json(values)
+        echo_json(evaluation.as_json())
     elif form == "markdown":
-        typer.echo(markdown(rows, reference, details=details))
+        typer.echo(markdown(rows, baseline, details=details))
     elif form == "csv":
-        typer.echo(as_csv(rows, reference, details=details), nl=False)
+        typer.echo(as_csv(rows, baseline, details=details), nl=False)
     else:
-        print_table(rows, baseline=reference, details=details, timing=timing)
+        print_table(rows, baseline=baseline, details=details, timing=timing)

@@ -50,12 +50,10 @@ def train(
         launch(_words(recipe, settings or (), out, [flag for flag, on in flags.items() if on], place), place)
         return
     with reporting_failure():
-        from accelerate import PartialState
+        from ssl_wb.report.tables import print_table
+        from ssl_wb.workflows.pretrain import pretrain
 
-        from ssl_wb.workflows.final_probes import run_recipe_probes
-        from ssl_wb.workflows.pretrain import train as run
-
-        folder = run(
+        run = pretrain(
             recipe,
             overrides=settings or (),
             out=out,
@@ -65,9 +63,10 @@ def train(
             cpu=cpu,
             processes=place.world if processes is not None or machines > 1 else None,
         )
-        if PartialState().is_main_process:
-            run_recipe_probes(folder, quiet=quiet, cpu=cpu)
-            typer.echo(f"run folder: {folder}", err=True)
+        if run.rows:
+            print_table(run.rows)
+        if run.main_process:
+            typer.echo(f"run folder: {run.folder}", err=True)
 
 
 def _words(recipe: str, settings: Sequence[str], out: Path | None, flags: Sequence[str], place: Machines) -> list[str]:

@@ -39,22 +39,18 @@ def validate(
 
 def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     """Return what the recipe amounts to, as plain values."""
-    from ssl_wb.data.captions import check_captions
-    from ssl_wb.pretext.plan import make_plan
     from ssl_wb.runs.device import best_device, mixed_precision
     from ssl_wb.training.schedule import total_steps
-    from ssl_wb.workflows.preflight import check_sources
+    from ssl_wb.workflows.preflight import preflight
 
-    sources = check_sources(loaded)
-    clips, tasks = sources.clips, sources.tasks
-    plan = make_plan(loaded)
+    checked = preflight(loaded)
+    captions, plan = checked.captions, checked.plan
     data, train = loaded.recipe.data, loaded.recipe.train
     device = best_device()
     precision = mixed_precision(train.precision, device)
     # What is found before training starts from one clip at a time.
     micro_batch = 1 if train.searched else train.batch_size // train.passes()
-    captions = check_captions(clips, data.captions) if clips is not None and data.captions is not None else None
-    count = sources.count
+    count = checked.count
     return {
         "title": loaded.recipe.title,
         "recipe": str(loaded.path),
@@ -82,7 +78,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
         "steps": None if count is None else total_steps(train, count),
         "tasks": {
             task.name: {"clips": len(task.clips), "classes": len(task.classes), "splits": len(task.splits)}
-            for task in tasks.values()
+            for task in checked.tasks
         },
     }
 

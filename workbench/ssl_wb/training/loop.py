@@ -59,13 +59,13 @@ class _Result:
 
 
 class Probes(Protocol):
-    """Says how good an encoder is while it trains; only the first process asks."""
+    """Scores the encoder during training; only the main process calls it."""
 
     def due(self, step: int) -> bool:
-        """Whether to ask after ``step`` optimiser steps."""
+        """Whether to call it after ``step`` optimiser steps."""
 
     def __call__(self, weights: Mapping[str, Tensor], step: int) -> tuple[dict[str, float], float | None]:
-        """Return scores by name, and what the best checkpoint has the most of, of a backbone's weights by name."""
+        """Return scores by name and the selection score, higher is better, of a backbone's weights by name."""
 
 
 class Trainer:
@@ -330,10 +330,10 @@ class Trainer:
         weights = {name: whole(value.detach()) for name, value in backbone.items()}  # every process under FSDP
         best = False
         if self._probes is not None and self.accelerator.is_main_process:
-            figures, merit = self._probes(weights, self.step)
-            best = self.step > 0 and merit is not None and merit > self._window.best_probe
-            if best and merit is not None:
-                self._window.best_probe = merit
+            figures, selection_score = self._probes(weights, self.step)
+            best = self.step > 0 and selection_score is not None and selection_score > self._window.best_probe
+            if best and selection_score is not None:
+                self._window.best_probe = selection_score
             seen = self.step * self.recipe.train.batch_size
             self.folder.append_metrics({"step": self.step, "samples_seen": seen, "probe": figures, "best": best})
             self.accelerator.log({f"probe/{name}": value for name, value in figures.items()}, step=self.step)

@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import logging
 
-import typer
+import torch
 
-if TYPE_CHECKING:
-    from ssl_wb.evaluation.runner import Row
-    from ssl_wb.recipe.plugin_selection import ChosenEvaluator
+from ssl_wb.evaluation.results import Row
+from ssl_wb.evaluation.runner import evaluate_runs
+from ssl_wb.recipe.load import LoadedRecipe
+from ssl_wb.recipe.plugin_selection import ChosenEvaluator
+from ssl_wb.runs.folder import RunFolder
+from ssl_wb.workflows.preflight import Preflight
 
-__all__ = ["run_recipe_probes"]
+__all__ = ["run_final_probes"]
+
+log = logging.getLogger("ssl_wb")
 
 
-def run_recipe_probes(folder: Path, *, quiet: bool, cpu: bool) -> list[Row]:
-    """Probe a finished run as its recipe says, print the table and keep it in ``results.json``.
+def run_final_probes(
+    loaded: LoadedRecipe, preflight: Preflight, folder: RunFolder, device: torch.device, *, quiet: bool = False
+) -> list[Row]:
+    """Probe a finished run as its recipe says and keep the results in ``results.json``.
 
     Args:
-        folder: the run folder.
-        quiet: no progress on stderr.
-        cpu: stay on the CPU where a GPU is at hand.
+        loaded: the recipe.
+        preflight: what it reads, with the tasks of its probes.
+        folder: the run.
+        device: where the encoder computes.
+        quiet: log no progress.
+
+    Returns:
+        A row for each encoder, task and evaluator; none where the recipe has no probes.
     """
-    from ssl_wb.evaluation.runner import evaluate_runs
-    from ssl_wb.recipe.load import load_recipe
-    from ssl_wb.runs.device import best_device
-    from ssl_wb.runs.folder import RunFolder
-    from ssl_wb.tasks.task import load_task
-    from ssl_wb.workflows.preflight import source_settings
-
-    run = RunFolder(folder)
-    loaded = load_recipe(run.resolved)
-    wanted: dict[tuple[str, str | None], list[ChosenEvaluator]] = {}
-    for chosen in loaded.evaluators:
-        wanted.setdefault((chosen.task, chosen.section.metric), []).append(chosen)
+    # Evaluators of one task run together: its clips are embedded once.
+    of_task: dict[tuple[str, str | None], list[ChosenEvaluator]] = {}
+    for selection in loaded.evaluators:
+        of_task.setdefault((selection.task, selection.section.metric), []).append(selection)
     rows: list[Row] = []
-    for (source, metric), several in wanted.items():
-        task = load_task(source, metric=metric, settings=source_settings(loaded, run.path))
-        evaluators = [(one.name, one.plugin(one.options)) for one in several]
+    for selections in of_task.values():
+        task = preflight.task(selections[0].section, folder)
+        evaluators = [(one.name, one.plugin(one.options)) for one in selections]
         if not quiet:
-            typer.echo(f"probing on {task.name}: {len(task.clips)} clips, {len(task.classes)} classes", err=True)
-        rows += evaluate_runs([folder], [task], evaluators, device=best_device(cpu=cpu))
+            log.info("probing on %s: %d clips, %d classes", task.name, len(task.clips), len(task.classes))
+        rows += evaluate_runs([folder.path], [task], evaluators, device=device)
     if rows:
-        from ssl_wb.report.tables import print_table
-
-        run.write_json(run.results, [row.as_json() for row in rows])
-        print_table(rows)
+        folder.write_json(folder.results, [row.as_json() for row in rows])
     return rows

@@ -1,4 +1,4 @@
-"""The probes of a run while it trains: the same clips, decoded once, embedded with the weights of the moment."""
+"""Scores the encoder during training: the same clips, decoded once, embedded with the current weights."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from ssl_wb.pretext.build import build_backbone
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.runs.folder import RunFolder
-from ssl_wb.tasks.task import LoadedTask, load_task
-from ssl_wb.tasks.validation_subset import validation_subset
-from ssl_wb.workflows.preflight import Sources, source_settings
+from ssl_wb.tasks.task import LoadedTask
+from ssl_wb.workflows.preflight import Preflight
 
-__all__ = ["RunProbes", "probes_of"]
+__all__ = ["OnlineProbes", "online_probes"]
 
-#: One repetition: a curve of many points says how sure it is by itself.
+#: One repetition: the many points of the curve show its spread.
 SEEDS = (0,)
 
 
@@ -40,7 +39,7 @@ class _Probe:
     every: int
 
 
-class RunProbes:
+class OnlineProbes:
     """The recipe's probes with ``every``.
 
     Validation clips only, chosen by :func:`selection`: the checkpoint with the best probe has not seen a test clip.
@@ -82,13 +81,13 @@ class RunProbes:
             step: optimiser steps done.
 
         Returns:
-            Scores by ``task/evaluator``, in the metric's own units; and what the best checkpoint has the most of: the
-            first probe's score, negative where less is better. None where the first probe is not due.
+            Scores by ``task/evaluator``, in the metric's own units; and the selection score, higher is better: the
+            first probe's score, negated where less is better. None where the first probe is not due.
         """
         figures: dict[str, float] = {}
-        merit = None
+        selection_score = None
         devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # training goes on as if nobody had asked
+        with torch.random.fork_rng(devices=devices):  # training draws the same numbers with and without probes
             self._encoder.backbone.load_state_dict(weights)
             embedded: dict[tuple[int, Level], NDArray[np.float32]] = {}
             for probe in self._probes:
@@ -97,8 +96,8 @@ class RunProbes:
                 result = self._run(probe, embedded)
                 figures[f"{probe.task.name}/{probe.name}"] = result.mean
                 if probe is self._probes[0]:
-                    merit = result.mean if result.higher else -result.mean
-        return figures, merit
+                    selection_score = result.mean if result.higher else -result.mean
+        return figures, selection_score
 
     def _run(self, probe: _Probe, embedded: dict[tuple[int, Level], NDArray[np.float32]]) -> Result:
         """Embed the probe's clips, unless another probe of this step had them ``embedded``, and probe them."""
@@ -112,36 +111,24 @@ class RunProbes:
         return probe.evaluator(task.embedded(embedded[key], encoder=self._encoder, frames=frames), SEEDS)
 
 
-def probes_of(
-    loaded: LoadedRecipe,
-    sources: Sources,
-    folder: RunFolder,
-    front_end: FrontEnd,
-    device: torch.device,
-    steps: int,
-) -> RunProbes | None:
+def online_probes(
+    preflight: Preflight, folder: RunFolder, front_end: FrontEnd, device: torch.device, steps: int
+) -> OnlineProbes | None:
     """Build the recipe's probes with ``every``; None where it has none.
 
     Args:
-        loaded: the recipe.
-        sources: its tasks, read.
+        preflight: the recipe and its tasks.
         folder: the run's, in which the clips of a task are generated where they are not there yet.
         front_end: with the data's statistics.
         device: where the encoder computes.
         steps: optimiser steps of the run.
     """
-    chosen = [one for one in loaded.evaluators if one.section.every is not None]
-    tasks: dict[tuple[str, str | None, int], LoadedTask] = {}
-    probes = []
-    for one in chosen:
-        section = one.section
-        assert section.every is not None
-        key = section.task, section.metric, section.every_clips
-        if key not in tasks:
-            task = sources.tasks.get((section.task, section.metric)) or load_task(
-                section.task, metric=section.metric, settings=source_settings(loaded, folder.path)
-            )
-            tasks[key] = validation_subset(task, section.every_clips)
+    loaded, probes = preflight.loaded, []
+    for selection in loaded.evaluators:
+        section = selection.section
+        if section.every is None:
+            continue
         every = max(1, steps_of(section.every, steps))
-        probes.append(_Probe(one.name, one.plugin(one.options), tasks[key], every))
-    return RunProbes(loaded, probes, front_end, device, steps) if probes else None
+        task = preflight.validation_subset(section, folder)
+        probes.append(_Probe(selection.name, selection.plugin(selection.options), task, every))
+    return OnlineProbes(loaded, probes, front_end, device, steps) if probes else None

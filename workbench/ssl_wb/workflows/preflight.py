@@ -1,105 +1,138 @@
-"""What has to be there before a recipe is worth starting: its clips, its captions, its tasks."""
+"""What a recipe reads and what it amounts to, found out once before hours of training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ssl_wb.audio.clip import ClipSet
 from ssl_wb.data.augmenter import Augmenter
-from ssl_wb.data.captions import check_captions
+from ssl_wb.data.captions import CaptionCounts, check_captions
 from ssl_wb.data.clips import SourceSettings, load_clips
 from ssl_wb.errors import RecipeError, WorkbenchError
 from ssl_wb.plugin.registry import load_registry
+from ssl_wb.pretext.plan import Plan, make_plan
+from ssl_wb.recipe.load import LoadedRecipe
+from ssl_wb.recipe.schema import EvaluateSection
+from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.tasks.validation_subset import validation_subset
 
-if TYPE_CHECKING:
-    from ssl_wb.recipe.load import LoadedRecipe
-
-__all__ = ["Sources", "check_sources", "source_settings"]
+__all__ = ["Preflight", "preflight", "source_settings"]
 
 
 @dataclass
-class Sources:
-    """What a recipe reads.
+class Preflight:
+    """What a recipe reads, and its plan.
 
     Attributes:
+        loaded: the recipe.
+        plan: sizes, operations, memory.
         clips: to train on; None where they are not chosen, or will be generated in the run's folder.
-        planned: how many will be generated, where that is known.
-        augment: the recipe's augmentations; None where it has none.
-        tasks: of its probes, by place and metric, without those whose clips will be generated.
+        planned: how many clips will be generated, where that is known.
+        captions: how many there are; None where the recipe wants none.
+        augmenter: the recipe's augmentations; None where it has none.
     """
 
-    clips: ClipSet | None = None
-    planned: int | None = None
-    augment: Augmenter | None = None
-    tasks: dict[tuple[str, str | None], LoadedTask] = field(default_factory=dict)
+    loaded: LoadedRecipe
+    plan: Plan
+    clips: ClipSet | None
+    planned: int | None
+    captions: CaptionCounts | None
+    augmenter: Augmenter | None
+    _tasks: dict[tuple[str, str | None], LoadedTask] = field(default_factory=dict)
+    _subsets: dict[tuple[str, str | None, int], LoadedTask] = field(default_factory=dict)
 
     @property
     def count(self) -> int | None:
         """Number of clips to train on, as far as it is known."""
         return self.planned if self.clips is None else len(self.clips)
 
+    @property
+    def tasks(self) -> list[LoadedTask]:
+        """Tasks of the recipe's probes, as far as they are read: a run generates some of their clips in its folder."""
+        return list(self._tasks.values())
 
-def check_sources(loaded: LoadedRecipe) -> Sources:
-    """Read the recipe's audio sources and tasks, so that what is missing is said before hours of training.
+    def task(self, section: EvaluateSection, folder: RunFolder) -> LoadedTask:
+        """Return the task of a probe, whose clips are generated in ``folder`` where that is due."""
+        key = section.task, section.metric
+        if key not in self._tasks:
+            settings = source_settings(self.loaded, folder.path)
+            self._tasks[key] = load_task(section.task, metric=section.metric, settings=settings)
+        return self._tasks[key]
+
+    def validation_subset(self, section: EvaluateSection, folder: RunFolder) -> LoadedTask:
+        """Return the clips of a task that probes during training use: no test clip is among them."""
+        key = section.task, section.metric, section.every_clips
+        if key not in self._subsets:
+            self._subsets[key] = validation_subset(self.task(section, folder), section.every_clips)
+        return self._subsets[key]
+
+
+def preflight(loaded: LoadedRecipe) -> Preflight:
+    """Read the recipe's audio sources and tasks and make its plan, before anything is written.
 
     Raises:
         RecipeError: one message for each source that is missing or wrong, for clips without captions that the recipe
-            wants, for augmentations that cannot be, and for probes that cannot run while it trains.
+            wants, for augmentations that cannot be, and for probes that cannot run during training; or parts of the
+            model that do not fit each other.
     """
-    found = Sources()
+    clips = planned = captions = augmenter = None
     problems: list[str] = []
     data, settings = loaded.recipe.data, source_settings(loaded)
     if data.train is not None:
         try:
             source = settings.source(data.train)
             if source.generates:
-                found.planned = source.planned_clips(data.train)
+                planned = source.planned_clips(data.train)
             else:
-                found.clips = load_clips(data.train, settings)
+                clips = load_clips(data.train, settings)
         except WorkbenchError as error:
             problems.append(f"data.train: {error.message}")
     if data.captions is not None and data.train is not None and not problems:
         try:
-            check_captions(found.clips, data.captions)
+            captions = check_captions(clips, data.captions)
         except WorkbenchError as error:
             problems.append(f"data.captions: {error.message}\n{error.hint}".replace("\n", "\n    "))
-    try:
-        augment = Augmenter(data.augment, loaded.recipe.front_end.sample_rate)
-        found.augment = augment if data.augment else None
-    except RecipeError as error:
-        problems += error.problems
-    problems += _read_tasks(loaded, found.tasks)
+    if data.augment:
+        try:
+            augmenter = Augmenter(data.augment, loaded.recipe.front_end.sample_rate)
+        except RecipeError as error:
+            problems += error.problems
+    tasks: dict[tuple[str, str | None], LoadedTask] = {}
+    subsets: dict[tuple[str, str | None, int], LoadedTask] = {}
+    problems += _read_tasks(loaded, tasks, subsets)
     if problems:
         raise RecipeError(problems, where=str(loaded.path), hint="--set KEY=PATH names another file or folder")
-    return found
+    return Preflight(loaded, make_plan(loaded), clips, planned, captions, augmenter, tasks, subsets)
 
 
-def _read_tasks(loaded: LoadedRecipe, tasks: dict[tuple[str, str | None], LoadedTask]) -> list[str]:
-    """Read the tasks of a recipe's probes into ``tasks`` and return what is wrong with them."""
+def _read_tasks(
+    loaded: LoadedRecipe,
+    tasks: dict[tuple[str, str | None], LoadedTask],
+    subsets: dict[tuple[str, str | None, int], LoadedTask],
+) -> list[str]:
+    """Read the tasks of a recipe's probes into ``tasks`` and ``subsets`` and return what is wrong with them."""
     problems: list[str] = []
-    for number, chosen in enumerate(loaded.evaluators):
-        section = chosen.section
-        if section.every is not None and chosen.plugin.level == "audio":
+    settings = source_settings(loaded)
+    for number, selection in enumerate(loaded.evaluators):
+        section = selection.section
+        if section.every is not None and selection.plugin.level == "audio":
             problems.append(
-                f"evaluate.{number}.every: {chosen.name!r} trains the encoder itself, which is too long between two "
-                "steps; leave 'every' out, and it runs after training"
+                f"evaluate.{number}.every: {selection.name!r} trains the encoder itself, which takes too long between "
+                "two steps; leave 'every' out, and it runs after training"
             )
             continue
         key = section.task, section.metric
-        settings = source_settings(loaded)
         try:
             if settings.source(section.task).generates:
                 continue
             if key not in tasks:
                 tasks[key] = load_task(section.task, metric=section.metric, settings=settings)
             if section.every is not None:
-                validation_subset(tasks[key], section.every_clips)
+                subsets[*key, section.every_clips] = validation_subset(tasks[key], section.every_clips)
         except WorkbenchError as error:
-            problems.append(f"evaluate.{chosen.name}.task: {error.message}")
+            problems.append(f"evaluate.{selection.name}.task: {error.message}")
     return problems
 
 

@@ -1,47 +1,45 @@
-"""One run, from recipe to checkpoints."""
+"""One run, from recipe to checkpoints and results."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from ssl_wb.audio.clip import ClipSet
 from ssl_wb.audio.front_end import FrontEnd
-from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.clips import load_clips
-from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.loader import check_batch
 from ssl_wb.data.statistics import measure
 from ssl_wb.errors import RunFolderError, UsageError
+from ssl_wb.evaluation.results import Row
 from ssl_wb.files import write_atomically
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.pretext.build import build_model
-from ssl_wb.pretext.crop import crop_shape
-from ssl_wb.pretext.plan import make_plan
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data
 from ssl_wb.recipe.snapshot import resolved, to_toml
 from ssl_wb.runs.device import best_device, mixed_precision
 from ssl_wb.runs.environment import describe_environment
 from ssl_wb.runs.folder import RunFolder
-from ssl_wb.runs.sharding import check_strategy, sharding
+from ssl_wb.runs.sharding import check_strategy
 from ssl_wb.training.auto_micro_batch import find_passes
+from ssl_wb.training.crops import build_crops
+from ssl_wb.training.engine import build_accelerator
 from ssl_wb.training.kernels import attention_choice, check_speed
 from ssl_wb.training.launch import check_world
 from ssl_wb.training.loop import Trainer
 from ssl_wb.training.reporting import reporter_for
 from ssl_wb.training.schedule import total_steps
-from ssl_wb.workflows.online_probes import probes_of
-from ssl_wb.workflows.preflight import Sources, check_sources, source_settings
+from ssl_wb.workflows.final_probes import run_final_probes
+from ssl_wb.workflows.online_probes import online_probes
+from ssl_wb.workflows.preflight import Preflight, preflight, source_settings
 
-__all__ = ["default_run_folder", "train"]
+__all__ = ["PretrainedRun", "default_run_folder", "pretrain", "train"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -49,6 +47,15 @@ log = logging.getLogger("ssl_wb")
 def default_run_folder(recipe: str | Path) -> Path:
     """Return ``runs/NAME`` below the working directory, NAME the recipe's file name."""
     return Path("runs") / Path(recipe).stem
+
+
+@dataclass(frozen=True)
+class PretrainedRun:
+    """A finished run: its folder, and a row for each of its final probes (on the main process)."""
+
+    folder: Path
+    rows: list[Row]
+    main_process: bool = True
 
 
 def train(
@@ -62,7 +69,31 @@ def train(
     cpu: bool = False,
     processes: int | None = None,
 ) -> Path:
-    """Pre-train an encoder.
+    """Pre-train an encoder and run the recipe's probes, as :func:`pretrain`, and return the run folder."""
+    return pretrain(
+        recipe,
+        overrides=overrides,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        cpu=cpu,
+        processes=processes,
+    ).folder
+
+
+def pretrain(
+    recipe: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    cpu: bool = False,
+    processes: int | None = None,
+) -> PretrainedRun:
+    """Pre-train an encoder, then run the recipe's probes and write ``results.json``.
 
     Args:
         recipe: a recipe file, or the name of a shipped one.
@@ -72,10 +103,7 @@ def train(
         overwrite: throw away a run that is there.
         quiet: no progress on stderr.
         cpu: stay on the CPU where a GPU is at hand.
-        processes: how many processes there have to be on all machines; any number when None.
-
-    Returns:
-        The run folder.
+        processes: required number of processes on all machines; any number when None.
 
     Raises:
         RecipeError: mistakes in the recipe.
@@ -92,53 +120,33 @@ def train(
     loaded = load_recipe(folder.resolved) if resume else load_recipe(recipe, overrides)
     require_data(loaded)
     # Everything that can be wrong is found before anything is written, or thrown away.
-    sources = check_sources(loaded)
-    plan = make_plan(loaded)
-    accelerator = _accelerator(loaded, folder, cpu=cpu)
+    checked = preflight(loaded)
+    train_section, device = loaded.recipe.train, best_device(cpu=cpu)
+    accelerator = build_accelerator(
+        mixed_precision(train_section.precision, device),
+        device,
+        strategy=train_section.strategy,
+        trackers=train_section.trackers,
+        folder=folder.path,
+    )
     _check_machine(loaded, accelerator, processes)
-    loaded = find_passes(loaded, plan, accelerator)
+    loaded = find_passes(loaded, checked.plan, accelerator)
     _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
-    if loaded.recipe.train.trackers:
+    if train_section.trackers:
         accelerator.init_trackers("metrics")
-    trainer = _trainer(loaded, folder, sources, accelerator, quiet=quiet)
+    trainer = _trainer(loaded, folder, checked, accelerator, quiet=quiet)
     if resume:
         trainer.resume()
     trainer.fit()
     accelerator.end_training()
-    return folder.path
-
-
-def _accelerator(loaded: LoadedRecipe, folder: RunFolder, *, cpu: bool) -> Accelerator:
-    """Build the engine with the recipe's precision and trackers."""
-    device = best_device(cpu=cpu)
-    trackers = list(loaded.recipe.train.trackers)
-    plugin = sharding(loaded.recipe.train.strategy, device)
-    if "WORLD_SIZE" not in os.environ:
-        # Accelerate keeps the precision of a process' first run; a second run in it may want another.
-        AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        accelerator = Accelerator(
-            mixed_precision=mixed_precision(loaded.recipe.train.precision, device),
-            cpu=device.type == "cpu",
-            fsdp_plugin=plugin,
-            log_with=trackers or None,
-            project_dir=str(folder.path) if trackers else None,
-        )
-    except (ValueError, ImportError) as error:
-        raise UsageError(
-            f"training cannot start: {error}",
-            hint="precision 'auto' takes what the device has; trackers need pip install 'ssl-wb[tensorboard]'",
-        ) from error
-    missing = [name for name in trackers if name not in {tracker.value for tracker in accelerator.log_with}]
-    if missing:
-        raise UsageError(
-            f"train.trackers: {', '.join(missing)} is not installed", hint="pip install 'ssl-wb[tensorboard]'"
-        )
-    return accelerator
+    main, rows = accelerator.is_main_process, list[Row]()
+    if main:
+        rows = run_final_probes(loaded, checked, folder, device, quiet=quiet)
+    return PretrainedRun(folder.path, rows, main)
 
 
 def _check_machine(loaded: LoadedRecipe, accelerator: Accelerator, processes: int | None) -> None:
-    """Refuse processes, a strategy, a batch or kernels that cannot be as the recipe and the caller want them."""
+    """Refuse a number of processes, a strategy, a batch or kernels that this machine cannot give."""
     section, world = loaded.recipe.train, accelerator.num_processes
     check_world(world, processes)
     check_strategy(section.strategy, accelerator.distributed_type.value)
@@ -179,35 +187,19 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *
 
 
 def _trainer(
-    loaded: LoadedRecipe,
-    folder: RunFolder,
-    sources: Sources,
-    accelerator: Accelerator,
-    *,
-    quiet: bool,
+    loaded: LoadedRecipe, folder: RunFolder, checked: Preflight, accelerator: Accelerator, *, quiet: bool
 ) -> Trainer:
     """Put data, front end, model and probes together."""
-    recipe, augment = loaded.recipe, sources.augment
-    clips = sources.clips
+    recipe, clips = loaded.recipe, checked.clips
     if clips is None:
         with accelerator.main_process_first():  # one process generates the clips, the others find them written
             clips = load_clips(require_data(loaded), source_settings(loaded, folder.path))
     steps = total_steps(recipe.train, len(clips))
     model = build_model(loaded, steps)
-    samples = crop_shape(loaded, model.backbone).samples
+    # The main process measures, embeds captions and writes; the others find its files.
     with accelerator.main_process_first():
-        statistics = _statistics(folder, loaded, clips, samples)
-        captions = CaptionTable.build(clips, recipe.data.captions) if recipe.data.captions is not None else None
-    dataset = CropDataset(
-        clips,
-        recipe.front_end.sample_rate,
-        samples,
-        recipe.seed,
-        recipe.data.short,
-        augment=augment,
-        views=model.masker.views if augment else 1,
-        captions=captions,
-    )
+        dataset = build_crops(loaded, clips, model, checked.augmenter)
+        statistics = _statistics(folder, loaded, clips, dataset.samples)
     if accelerator.is_main_process:
         log.info(
             "%d clips; %d steps of %d clips; %.2f M trained parameters; log-mel mean %.3f, std %.3f",
@@ -220,7 +212,7 @@ def _trainer(
         )
     front_end = FrontEnd(recipe.front_end, statistics["mean"], statistics["std"])
     with accelerator.main_process_first():  # clips of a task may be generated, too
-        probes = probes_of(loaded, sources, folder, front_end, accelerator.device, steps)
+        probes = online_probes(checked, folder, front_end, accelerator.device, steps)
     return Trainer(
         recipe=recipe,
         folder=folder,

@@ -1,0 +1,243 @@
+"""Evaluate frozen encoders on labelled clips: what ``ssl-wb evaluate`` and ``ssl_wb.evaluate`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssl_wb.data.clips import SourceSettings, find_source
+from ssl_wb.errors import UsageError, did_you_mean
+from ssl_wb.evaluation.baselines import baselines as baseline_encoders
+from ssl_wb.evaluation.compare import compare
+from ssl_wb.evaluation.encoders import encoder_names
+from ssl_wb.evaluation.results import Row
+from ssl_wb.evaluation.runner import RunnerProgress, evaluate_runs
+from ssl_wb.plugin.evaluator import Evaluator
+from ssl_wb.plugin.registry import load_registry
+from ssl_wb.recipe.load import load_recipe
+from ssl_wb.recipe.origins import Location, Origin
+from ssl_wb.recipe.overrides import parse_value
+from ssl_wb.recipe.problems import check_model
+from ssl_wb.recipe.tree import Tree
+from ssl_wb.report.probes import check_chart_folder, draw_probes
+from ssl_wb.runs.device import best_device
+from ssl_wb.runs.folder import RunFolder
+from ssl_wb.tasks.task import LoadedTask, load_task
+from ssl_wb.workflows.preflight import source_settings
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        rows: one for each encoder, task and evaluator.
+        baseline: name of the row that the others are compared with; None where there is none.
+        pictures: files that were drawn.
+    """
+
+    rows: list[Row]
+    baseline: str | None = None
+    pictures: list[Path] = field(default_factory=list)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the rows as plain values, each with its difference to the baseline where there is one."""
+        differences = compare(self.rows, self.baseline) if self.baseline is not None else {}
+        values = []
+        for row in self.rows:
+            value = row.as_json()
+            if difference := differences.get((row.encoder, row.task, row.evaluator)):
+                value["difference"] = {"baseline": self.baseline, **difference.as_json()}
+            values.append(value)
+        return values
+
+
+def evaluate(
+    encoders: Sequence[str | Path],
+    tasks: Sequence[str | Path],
+    *,
+    evaluators: Sequence[str] = ("linear",),
+    settings: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    domains: Sequence[str] = (),
+    baseline: str | None = None,
+    seeds: int = 3,
+    untrained: bool = True,
+    baselines: bool = True,
+    checkpoint: str = "last",
+    device: str | None = None,
+    cache: bool = True,
+    chart: Path | None = None,
+    progress: RunnerProgress | None = None,
+) -> Evaluation:
+    """Evaluate frozen encoders, of runs and external ones, on labelled clips.
+
+    Args:
+        encoders: run folders, and external encoders (:mod:`ssl_wb.encoder.external`).
+        tasks: manifests with labels, or ``synthetic:scenes`` for those of the first run.
+        evaluators: names of evaluators.
+        settings: their options, each ``EVALUATOR.KEY=VALUE``.
+        metrics: another metric for a task, each ``TASK=METRIC``.
+        domains: another domain for a task, each ``TASK=DOMAIN``.
+        baseline: row to compare the others with, by its name or its run folder.
+        seeds: repetitions of each probe.
+        untrained: evaluate the weights that each run started from too.
+        baselines: evaluate plain log-mel statistics too.
+        checkpoint: of runs, ``last`` or ``best``.
+        device: where to compute; CUDA where there is one unless given.
+        cache: keep embeddings, and use those kept by an earlier call.
+        chart: folder for pictures of what evaluators such as ``layers`` and ``spectrum`` leave.
+        progress: called with what is being done, the clips done and their total.
+
+    Raises:
+        UsageError: an argument is not of its form or names nothing.
+        PluginError: no such evaluator.
+        RunFolderError: a folder is no run, or has no checkpoint yet.
+        DataError: a manifest is wrong.
+    """
+    # Everything that was typed is checked before hours go into embedding.
+    if chart is not None:
+        check_chart_folder(chart)
+    probes = build_evaluators(evaluators, settings)
+    names = encoder_names(encoders)
+    reference = None
+    if baseline is not None:
+        reference = _baseline_row(baseline, names, untrained=untrained, baselines=baselines)
+    rows = evaluate_runs(
+        encoders,
+        read_tasks(tasks, metrics, domains, names),
+        probes,
+        range(seeds),
+        with_untrained=untrained,
+        with_baselines=baselines,
+        reference=reference,
+        checkpoint=checkpoint,
+        device=device or best_device(),
+        keep=cache,
+        progress=progress,
+    )
+    return Evaluation(rows, reference, draw_probes(rows, chart) if chart is not None else [])
+
+
+def _baseline_row(baseline: str, names: Mapping[str, str | Path], *, untrained: bool, baselines: bool) -> str:
+    """Return the name of the row that ``baseline`` means.
+
+    Raises:
+        UsageError: there will be no such row.
+    """
+    runs = {name: source for name, source in names.items() if isinstance(source, Path)}
+    rows = [*names, *(f"{name}, untrained" for name in runs if untrained), *(baseline_encoders() if baselines else {})]
+    if baseline in rows:
+        return baseline
+    for name, path in runs.items():
+        if path.resolve() == Path(baseline).resolve():
+            return name
+    raise UsageError(
+        f"--baseline {baseline}: no row is named so{did_you_mean(baseline, rows)}",
+        hint=f"The rows are {', '.join(rows)}; a run folder among those probed will do, too.",
+    )
+
+
+def read_tasks(
+    sources: Sequence[str | Path],
+    metrics: Sequence[str] = (),
+    domains: Sequence[str] = (),
+    encoders: Mapping[str, str | Path] | None = None,
+) -> list[LoadedTask]:
+    """Read the tasks, each with the metric and the domain asked for it.
+
+    Args:
+        sources: manifests, or other places of labelled clips.
+        metrics: each ``TASK=METRIC``.
+        domains: each ``TASK=DOMAIN``.
+        encoders: by name; clips that are generated for a run are those of the first run among them.
+
+    Raises:
+        UsageError: a ``--metric`` or ``--domain`` is not of that form or names no task, or clips are generated and no
+            run is given.
+    """
+    generated = [find_source(source).generates for source in sources]
+    names = [Path(source).stem for source, made in zip(sources, generated, strict=True) if not made]
+    metric = _by_task("--metric", "METRIC", metrics, names)
+    domain = _by_task("--domain", "DOMAIN", domains, names)
+    read = []
+    for source, made in zip(sources, generated, strict=True):
+        name = Path(source).stem
+        if made:
+            read.append(load_task(source, settings=_settings_of_run(source, encoders or {})))
+        else:
+            read.append(load_task(source, metric=metric.get(name), domain=domain.get(name)))
+    return read
+
+
+def _by_task(flag: str, value: str, given: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Read several ``TASK=VALUE``."""
+    wanted: dict[str, str] = {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not equals or name not in names:
+            raise UsageError(
+                f"{flag} {one}: expected TASK={value}{did_you_mean(name, names)}",
+                hint=f"TASK is the name of a manifest without its ending: {', '.join(names) or 'none is given'}.",
+            )
+        wanted[name] = text.strip()
+    return wanted
+
+
+def _settings_of_run(place: str | Path, encoders: Mapping[str, str | Path]) -> SourceSettings:
+    """Return the settings of the first run, whose folder holds the generated clips."""
+    runs = [source for source in encoders.values() if isinstance(source, Path)]
+    if not runs:
+        raise UsageError(
+            f"--task {place}: the {find_source(place).name} are those of a run, and none is given",
+            hint="Give a run folder, too, or a manifest as the task.",
+        )
+    folder = RunFolder(runs[0])
+    folder.require_run()
+    return source_settings(load_recipe(folder.resolved), folder.path)
+
+
+def build_evaluators(names: Sequence[str], settings: Sequence[str] = ()) -> list[tuple[str, Evaluator]]:
+    """Build evaluators with their options.
+
+    Args:
+        names: of evaluators; one named twice is built once.
+        settings: each ``EVALUATOR.KEY=VALUE``.
+
+    Raises:
+        UsageError: settings that are not of that form or do not fit the evaluator's options, all at once.
+        PluginError: no such evaluator.
+    """
+    names = list(dict.fromkeys(names))
+    # A tree of values with their origins, as a recipe has: its checks name the setting that is wrong.
+    tree = Tree(Path())
+    tree.overlay((), {name: {} for name in names}, lambda _: Origin())
+    mistakes: list[str] = []
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        owner, _, option = key.strip().rpartition(".")
+        if not equals or not option or owner not in names:
+            mistakes.append(f"--set {setting}: expected EVALUATOR.KEY=VALUE, EVALUATOR one of {', '.join(names)}")
+        else:
+            tree.put((owner, option), parse_value(value), _from_setting(setting))
+    registry = load_registry()
+    built: list[tuple[str, Evaluator]] = []
+    for name in names:
+        plugin: Any = registry.get("evaluator", name)
+        options = check_model(plugin.Options, tree.value((name,)), (name,), tree, owner=f"evaluator {name!r}")
+        if isinstance(options, list):
+            mistakes += map(str, options)
+        else:
+            built.append((name, plugin(options)))
+    if mistakes:
+        raise UsageError("\n".join(mistakes), hint="`ssl-wb describe evaluator NAME` lists what can be set")
+    return built
+
+
+def _from_setting(setting: str) -> Callable[[Location], Origin]:
+    """Return a function that names a ``--set`` as the origin of every part of its value."""
+    return lambda location: Origin(override=setting)
