@@ -22,5 +22,5 @@ def test_values_are_toml_or_text():
 
 @pytest.mark.parametrize("text", ["", "layer=3", "dwm,,ibm", "dwm:hint", "dwm:=1", ":a=1", "dwm,=1"])
 def test_mistakes(text):
-    with pytest.raises(ValueError, match="expected name|comes before"):
+    with pytest.raises(ValueError, match=r"expected name|comes before"):
         parse_maskers(text)
