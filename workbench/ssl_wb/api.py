@@ -30,7 +30,7 @@ from ssl_wb.audio.decode import EXTENSIONS as AUDIO_EXTENSIONS
 from ssl_wb.audio.decode import AudioInfo, StoredAudio
 from ssl_wb.audio.decode import info as audio_info
 from ssl_wb.audio.decode import read as read_audio
-from ssl_wb.errors import AudioError, DataError, UsageError, WorkbenchError
+from ssl_wb.errors import AudioError, DataError, UsageError, WorkbenchError, itemise
 from ssl_wb.files import write_atomically
 from ssl_wb.layers.attention import attention
 from ssl_wb.layers.autocast import full_precision
@@ -194,6 +194,7 @@ __all__ = [
     "initialise",
     "initialise_trunc_normal",
     "interval_of",
+    "itemise",
     "kind_of",
     "linear_layer",
     "linear_schedule",

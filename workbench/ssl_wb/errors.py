@@ -22,6 +22,7 @@ __all__ = [
     "UsageError",
     "WorkbenchError",
     "did_you_mean",
+    "itemise",
     "nearest",
 ]
 
@@ -77,7 +78,7 @@ class RecipeError(WorkbenchError):
         self.problems = list(problems)
         count = len(self.problems)
         head = f"{where}: {count} mistake{'' if count == 1 else 's'}"
-        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]), hint=hint)
+        super().__init__(itemise(head, self.problems, count), hint=hint)
 
 
 class PluginError(WorkbenchError):
@@ -134,3 +135,11 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"``, or nothing when no choice is close to ``word``."""
     close = nearest(word, choices)
     return f"; did you mean {close!r}?" if close else ""
+
+
+def itemise(head: str, items: Sequence[str], most: int = 10) -> str:
+    """Return a message with a line for each item; those beyond ``most`` are only counted."""
+    lines = [head, *(f"  - {item}" for item in items[:most])]
+    if len(items) > most:
+        lines.append(f"  - and {len(items) - most} more")
+    return "\n".join(lines)

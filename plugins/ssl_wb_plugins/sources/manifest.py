@@ -9,10 +9,8 @@ import math
 import os
 from pathlib import Path
 
-from ssl_wb.api import Clip, ClipSet, DataError, Source, hookimpl
+from ssl_wb.api import Clip, ClipSet, DataError, Source, hookimpl, itemise
 
-#: Mistakes shown before the rest is only counted.
-SHOWN = 10
 HINT = (
     "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, start, duration, "
     "caption (a|b), caption_embedding (.npy)."
@@ -70,7 +68,8 @@ class ManifestSource(Source):
         except csv.Error as error:
             mistakes.append(f"line {rows.line_num}: cannot be read as CSV ({error})")
         if mistakes:
-            raise DataError(_told(path, mistakes), hint=HINT)
+            count = f"{len(mistakes)} mistake{'' if len(mistakes) == 1 else 's'}"
+            raise DataError(itemise(f"{path}: {count}", mistakes), hint=HINT)
         if not clips:
             raise DataError(f"{path}: the manifest names no clips", hint=HINT)
         # Of the content and not of the time, so that a copied manifest keeps its statistics.
@@ -98,17 +97,6 @@ def _read_header(path: Path, rows: csv.DictReader[str]) -> None:
     if twice:
         raise DataError(f"{path}: line 1: column {twice[0]!r} appears twice", hint=HINT)
     rows.fieldnames = header
-
-
-def _told(path: Path, mistakes: list[str]) -> str:
-    count = len(mistakes)
-    lines = [
-        f"{path}: {count} mistake{'' if count == 1 else 's'}",
-        *(f"  - {line}" for line in mistakes[:SHOWN]),
-    ]
-    if count > SHOWN:
-        lines.append(f"  - and {count - SHOWN} more")
-    return "\n".join(lines)
 
 
 class _Files(dict[str, Path]):

@@ -1,4 +1,8 @@
-"""Sentence embeddings of the clips' captions, made once before training and read by row."""
+"""Sentence embeddings of the clips' captions, computed once before training and read by row.
+
+A text encoder inside the data loader would cost more than the audio. So every distinct caption is embedded once, into
+one table on disk that all workers of all processes map into memory.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,7 @@ from numpy.typing import NDArray
 
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.data.order import random_below
-from ssl_wb.errors import DataError
+from ssl_wb.errors import DataError, itemise
 from ssl_wb.files import cache_files, may_write, written_aside
 from ssl_wb.recipe.schema import CaptionsSection
 
@@ -52,13 +56,13 @@ class CaptionCounts:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Which rows the table has and which of them are whose.
+class _Layout:
+    """Which rows the table has, and which of them belong to which clip.
 
     Attributes:
         names: distinct captions, or files of embeddings, in the order of the rows.
-        sizes: int64 ``[names]``, rows of each.
-        rows: int64 ``[R]``, rows of all clips one after the other.
+        sizes: int64 ``[names]``, rows of each: 1 for a caption, k for a file of k embeddings.
+        rows: int64 ``[R]``, row numbers of all clips, clip after clip.
         first: int64 ``[clips + 1]``, where each clip's rows begin.
     """
 
@@ -73,7 +77,7 @@ class CaptionTable:
 
     Args:
         embeddings: float32 ``[n, C]``, in memory or mapped from a file.
-        rows: int64 ``[R]``, rows of all clips one after the other.
+        rows: int64 ``[R]``, row numbers of all clips, clip after clip.
         first: int64 ``[clips + 1]``, where each clip's rows begin.
     """
 
@@ -84,11 +88,11 @@ class CaptionTable:
 
     @classmethod
     def build(cls, clips: ClipSet, section: CaptionsSection) -> CaptionTable:
-        """Embed every distinct caption, or read the table that an earlier run kept.
+        """Embed every distinct caption, or read the table of an earlier run.
 
-        The table is a .npy file beside the manifest, else in the user's cache folder. Its name holds a digest of the
-        captions (or of the embedding files' paths, sizes and times) and of how they are embedded, so that a change of
-        either makes another table.
+        The table is a .npy file beside the manifest, or else in the user's cache folder. Its name holds a digest of the
+        captions (or of the embedding files' paths, sizes and times) and of how they are embedded: a change of either
+        makes another table.
 
         Args:
             clips: the data to train on.
@@ -97,15 +101,15 @@ class CaptionTable:
         Raises:
             DataError: clips without a caption, embeddings of another width, a missing package or model.
         """
-        wanted = _wanted(clips, section)
-        key = _key(wanted, section)
-        shape = (int(wanted.sizes.sum()), section.dim)
+        layout = _lay_out(clips, section)
+        key = _key(layout, section)
+        shape = (int(layout.sizes.sum()), section.dim)
         places = cache_files(clips.source, f"captions-{key}", "npy")
         for place in places:
-            kept = _mapped(place, shape)
+            kept = _map_table(place, shape)
             if kept is not None:
-                return cls(kept, wanted.rows, wanted.first)
-        return cls(_made(wanted, section, shape, places), wanted.rows, wanted.first)
+                return cls(kept, layout.rows, layout.first)
+        return cls(_make_table(layout, section, shape, places), layout.rows, layout.first)
 
     def row(self, index: int, generator: np.random.Generator) -> NDArray[np.float32]:
         """Return the embedding of one of a clip's captions.
@@ -123,7 +127,7 @@ class CaptionTable:
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if isinstance(self.embeddings, np.memmap):  # would be sent to a worker whole
+        if isinstance(self.embeddings, np.memmap):  # pickle would copy the whole table into every worker
             state["embeddings"] = str(self.embeddings.filename)
         return state
 
@@ -134,22 +138,22 @@ class CaptionTable:
 
 
 def check_captions(clips: ClipSet | None, section: CaptionsSection) -> CaptionCounts | None:
-    """Say whether a table can be built, without building it.
+    """Check that a table can be built, without building it.
 
     Args:
-        clips: the data to train on; None where it is not there yet.
+        clips: the data to train on; None if it is not there yet.
         section: the recipe's captions.
 
     Returns:
-        How many captions there are; None without clips.
+        The number of captions; None without clips.
 
     Raises:
         DataError: clips without a caption, embedding files of another width, or a missing package.
     """
-    wanted = None if clips is None else _wanted(clips, section)
+    layout = None if clips is None else _lay_out(clips, section)
     if section.source != "embedding" and section.encoder != HASHING and not _installed("sentence_transformers"):
         raise _missing_package(section)
-    return None if wanted is None else CaptionCounts(len(wanted.rows), int(wanted.sizes.sum()))
+    return None if layout is None else CaptionCounts(len(layout.rows), int(layout.sizes.sum()))
 
 
 def _names(clip: Clip, section: CaptionsSection) -> tuple[str, ...]:
@@ -161,33 +165,27 @@ def _names(clip: Clip, section: CaptionsSection) -> tuple[str, ...]:
     return (str(clip.caption_embedding),) if clip.caption_embedding else ()
 
 
-def _wanted(clips: ClipSet, section: CaptionsSection) -> _Wanted:
-    """Collect the captions of all clips; DataError where some have none."""
-    ids: dict[str, int] = {}
-    owned: list[list[int]] = []
+def _lay_out(clips: ClipSet, section: CaptionsSection) -> _Layout:
+    """Number the distinct captions of all clips; DataError if some clips have none."""
+    number_of: dict[str, int] = {}
+    of_clips: list[list[int]] = []  # numbers of each clip's captions
     without: list[str] = []
     for clip in clips:
-        owned.append([ids.setdefault(name, len(ids)) for name in _names(clip, section)])
-        if not owned[-1]:
+        of_clips.append([number_of.setdefault(name, len(number_of)) for name in _names(clip, section)])
+        if not of_clips[-1]:
             without.append(str(clip.path))
     if without:
         fault, hint = _WITHOUT[section.source]
-        raise DataError(_told(f"{clips.source}: {len(without)} of {len(clips)} clips have {fault}", without), hint=hint)
-    names = list(ids)
+        head = f"{clips.source}: {len(without)} of {len(clips)} clips have {fault}"
+        raise DataError(itemise(head, without, SHOWN), hint=hint)
+    names = list(number_of)
     sizes = np.ones(len(names), np.int64)
     if section.source == "embedding":
         sizes = _file_sizes(clips.source, names, section.dim)
-    start = np.cumsum(sizes) - sizes  # [names]
-    rows = [row for own in owned for name in own for row in range(start[name], start[name] + sizes[name])]
-    counts = [sum(int(sizes[name]) for name in own) for own in owned]
-    return _Wanted(names, sizes, np.array(rows, np.int64), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
-
-
-def _told(head: str, examples: Sequence[str]) -> str:
-    lines = [head, *(f"  - {example}" for example in examples[:SHOWN])]
-    if len(examples) > SHOWN:
-        lines.append(f"  - and {len(examples) - SHOWN} more")
-    return "\n".join(lines)
+    start = np.cumsum(sizes) - sizes  # [names], first row of each
+    rows = [row for numbers in of_clips for n in numbers for row in range(start[n], start[n] + sizes[n])]
+    counts = [sizes[numbers].sum() for numbers in of_clips]
+    return _Layout(names, sizes, np.array(rows, np.int64), np.cumsum([0, *counts], dtype=np.int64))
 
 
 def _file_sizes(source: Path, files: list[str], dim: int) -> NDArray[np.int64]:
@@ -206,9 +204,10 @@ def _file_sizes(source: Path, files: list[str], dim: int) -> NDArray[np.int64]:
             mistakes.append(f"{file}: embeddings of {shape[-1]} numbers, and data.captions.dim is {dim}")
         sizes.append(shape[0] if len(shape) == 2 else 1)
     if mistakes:
-        count = f"{len(mistakes)} of {len(files)} caption embeddings cannot be used"
+        head = f"{source}: {len(mistakes)} of {len(files)} caption embeddings cannot be used"
         raise DataError(
-            _told(f"{source}: {count}", mistakes), hint="Set data.captions.dim to their width, or repair the files."
+            itemise(head, mistakes, SHOWN),
+            hint="Set data.captions.dim to their width, or repair the files.",
         )
     return np.array(sizes, np.int64)
 
@@ -221,20 +220,20 @@ def _header(file: str) -> tuple[tuple[int, ...], str]:
     return array.shape, array.dtype.kind
 
 
-def _key(wanted: _Wanted, section: CaptionsSection) -> str:
+def _key(layout: _Layout, section: CaptionsSection) -> str:
     """Digest of what the table holds."""
     digest = hashlib.sha256(json.dumps([VERSION, section.dim]).encode())
     if section.source == "embedding":
-        for name in wanted.names:
+        for name in layout.names:
             status = Path(name).stat()
             digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     else:
-        digest.update(json.dumps([section.encoder, wanted.names]).encode())
+        digest.update(json.dumps([section.encoder, layout.names]).encode())
     return digest.hexdigest()[:16]
 
 
-def _mapped(place: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    """Map a kept table; None where there is none, or no whole one."""
+def _map_table(place: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """Map a table of an earlier run into memory; None if there is none, or it is not as it should be."""
     try:
         table = np.load(place, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -242,8 +241,10 @@ def _mapped(place: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     return table if isinstance(table, np.ndarray) and table.shape == shape and table.dtype == np.float32 else None
 
 
-def _made(wanted: _Wanted, section: CaptionsSection, shape: tuple[int, int], places: list[Path]) -> NDArray[np.float32]:
-    """Make the table ``[n, C]`` and keep it in the first place that takes it; in memory where none does."""
+def _make_table(
+    layout: _Layout, section: CaptionsSection, shape: tuple[int, int], places: list[Path]
+) -> NDArray[np.float32]:
+    """Write the table ``[n, C]`` to the first place that can be written; keep it in memory if none can."""
     for place in places:
         try:
             if not may_write(place.parent) or shutil.disk_usage(place.parent).free < 4 * shape[0] * shape[1]:
@@ -251,27 +252,27 @@ def _made(wanted: _Wanted, section: CaptionsSection, shape: tuple[int, int], pla
             with written_aside(place) as aside, aside.open("wb") as file:
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
-                for chunk in _chunks(wanted, section):
+                for chunk in _chunks(layout, section):
                     file.write(chunk.astype("<f4").tobytes())
         except OSError as error:
             log.debug("captions not kept in %s: %s", place, error)
             continue
-        kept = _mapped(place, shape)
+        kept = _map_table(place, shape)
         if kept is not None:
             return kept
-    return np.concatenate(list(_chunks(wanted, section)))
+    return np.concatenate(list(_chunks(layout, section)))
 
 
-def _chunks(wanted: _Wanted, section: CaptionsSection) -> Iterator[NDArray[np.float32]]:
-    """Yield the table in parts, float32 ``[k, C]``; DataError where one is not as it should be."""
+def _chunks(layout: _Layout, section: CaptionsSection) -> Iterator[NDArray[np.float32]]:
+    """Yield the table in parts, float32 ``[k, C]``; DataError if one has another width or is not finite."""
     if section.source == "embedding":
-        for name in wanted.names:
+        for name in layout.names:
             yield _finite(np.atleast_2d(np.load(name)).astype(np.float32), name)
         return
     encode = _encoder(section)
-    log.info("embedding %d captions by %s", len(wanted.names), section.encoder)
-    for first in range(0, len(wanted.names), CHUNK):
-        texts = wanted.names[first : first + CHUNK]
+    log.info("embedding %d captions by %s", len(layout.names), section.encoder)
+    for first in range(0, len(layout.names), CHUNK):
+        texts = layout.names[first : first + CHUNK]
         chunk = np.asarray(encode(texts), dtype=np.float32)
         if chunk.shape != (len(texts), section.dim):
             raise DataError(

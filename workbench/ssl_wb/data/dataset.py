@@ -14,7 +14,7 @@ from ssl_wb.audio.decode import info, read_samples
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.order import caption_random, random_below, random_for, view_random
-from ssl_wb.errors import AudioError
+from ssl_wb.errors import AudioError, itemise
 
 __all__ = ["Crop", "CropDataset"]
 
@@ -156,14 +156,8 @@ class CropDataset(Dataset[Crop]):
             raise self._too_many_unreadable()
 
     def _too_many_unreadable(self) -> AudioError:
-        messages = list(self.unreadable.values())
-        lines = [
-            f"{self.clips.source}: {len(messages)} clips cannot be read",
-            *(f"  - {message}" for message in messages[:SHOWN]),
-        ]
-        if len(messages) > SHOWN:
-            lines.append(f"  - and {len(messages) - SHOWN} more")
+        head = f"{self.clips.source}: {len(self.unreadable)} clips cannot be read"
         return AudioError(
-            "\n".join(lines),
+            itemise(head, list(self.unreadable.values()), SHOWN),
             hint="Is the disk still there? Otherwise repair these files or take them out of the data.",
         )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import info, read
 from ssl_wb.data.clips import load_clips
-from ssl_wb.errors import AudioError, DataError, UsageError
+from ssl_wb.errors import AudioError, DataError, UsageError, itemise
 from ssl_wb.files import written_aside
 
 __all__ = ["FORMATS", "Packed", "pack_clips"]
@@ -120,8 +120,7 @@ def pack_clips(
                     progress(packed.clips + len(packed.skipped))
             if not packed.clips:
                 raise AudioError(
-                    f"{clips.source}: none of the {len(clips)} clips could be read:\n"
-                    + "\n".join(f"  - {message}" for message in packed.skipped[:10]),
+                    itemise(f"{clips.source}: none of the {len(clips)} clips could be read:", packed.skipped),
                     hint="Is this the right folder or manifest? Nothing was written.",
                 )
             writer.finish()

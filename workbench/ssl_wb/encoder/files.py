@@ -17,7 +17,7 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external.base import ExternalEncoder
 from ssl_wb.encoder.uncertainty import UncertaintyModel
-from ssl_wb.errors import AudioError, DataError, UsageError
+from ssl_wb.errors import AudioError, DataError, UsageError, itemise
 from ssl_wb.files import written_aside
 
 __all__ = ["Embeddings", "Level", "check_ending", "embed_clips", "gather_clips", "write_embeddings"]
@@ -110,7 +110,7 @@ def embed_clips(
         progress(number)
     if not values:
         raise AudioError(
-            "none of the files could be read:\n" + "\n".join(f"  - {message}" for message in skipped[:10]),
+            itemise("none of the files could be read:", skipped),
             hint="give wav, flac, ogg or mp3 files",
         )
     return Embeddings(
