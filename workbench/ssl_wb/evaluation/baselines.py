@@ -27,15 +27,15 @@ class _LogMel:
 
     def __init__(self) -> None:
         section = FrontEndSection.model_validate({"n_mels": BANDS, "f_min": F_MIN})
-        self._front_end = FrontEnd(section, mean=0.0, std=1.0)
-        self.sample_rate = self._front_end.sample_rate
+        self.front_end = FrontEnd(section, mean=0.0, std=1.0)
+        self.sample_rate = self.front_end.sample_rate
         #: Identifies the encoder in the key of cached embeddings.
         self.settings = {"name": type(self).__name__, "front_end": section.model_dump()}
 
     @torch.no_grad()
     def _frames(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Spectrogram ``[B, T, F]`` and the frames of each clip ``[B]``, of waveforms ``[B, S]``."""
-        log_mel, frames = self._front_end.log_mel(waveform, lengths)  # [B, F, T]
+        log_mel, frames = self.front_end.log_mel(waveform, lengths)  # [B, F, T]
         return log_mel.transpose(1, 2), frames
 
     def embed_frames(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:

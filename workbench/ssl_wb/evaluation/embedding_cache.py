@@ -4,9 +4,9 @@ The key is a digest of:
 
 - the encoder: every parameter and buffer, byte by byte (the data's statistics and the mel filter bank are buffers),
   the settings of front end and backbone, the length of a chunk, the kind of device;
-- the code: the workbench's modules that decode, make spectrograms and encode; the whole package that the backbone's
-  class comes from (its module, where it is in none) and the modules of its base classes; the versions of torch,
-  torchaudio, soundfile and libsndfile. Other packages that a backbone imports are not in it;
+- the code: the workbench's modules that decode and encode; the whole packages that the classes of front end and
+  backbone come from (their modules, where they are in none) and the modules of their base classes; the versions of
+  torch, torchaudio, soundfile and libsndfile. Other packages that these import are not in it;
 - the clips: path, start, duration, and each file's size and time of change (of a saved data set, all its files').
   Labels and splits are not in it, so clips with new labels are not embedded again. A file that was rewritten with its
   size and time unchanged is not noticed.
@@ -44,7 +44,10 @@ __all__ = ["EmbeddingCache", "clips_digest", "encoder_digest", "user_folder"]
 log = logging.getLogger("ssl_wb")
 
 #: Code of the workbench that an embedding depends on.
-CODE = ("audio/*.py", "plugin/backbone.py", "encoder/**/*.py", "evaluation/embeddings.py", "layers/*.py")
+CODE = (
+    *("audio/*.py", "encoder/**/*.py", "evaluation/embeddings.py", "layers/*.py"),
+    *("plugin/backbone.py", "plugin/front_end.py"),
+)
 #: Attributes of every module, which are not its settings.
 MODULE = frozenset(vars(nn.Module()))
 #: Characters of each digest in a file's name: 80 bits.
@@ -71,12 +74,13 @@ def encoder_digest(encoder: Encoder) -> str | None:
         return None
     kind: type = type(encoder)
     digest = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__}\0{_versions()}\0".encode())
-    backbone: type = type(getattr(encoder, "backbone", encoder))
-    digest.update(_code(backbone).encode())
+    for name in ("front_end", "backbone"):  # plugins, as a rule
+        part: type = type(getattr(encoder, name, encoder))
+        digest.update(_code(part).encode())
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     if isinstance(encoder, nn.Module):
-        for name, part in encoder.named_modules():
-            digest.update(f"{name}\0{type(part).__qualname__}\0{_plain_settings(part)}\0".encode())
+        for name, module in encoder.named_modules():
+            digest.update(f"{name}\0{type(module).__qualname__}\0{_plain_settings(module)}\0".encode())
         for name, tensor in [*encoder.named_parameters(), *encoder.named_buffers()]:
             digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0{tensor.device.type}\0".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -84,10 +88,10 @@ def encoder_digest(encoder: Encoder) -> str | None:
     return digest.hexdigest()
 
 
-def _plain_settings(part: nn.Module) -> str:
+def _plain_settings(module: nn.Module) -> str:
     """Return a module's attributes of plain type, options models and dataclasses included, as JSON."""
     plain: dict[str, Any] = {}
-    for name, value in vars(part).items():
+    for name, value in vars(module).items():
         if name in MODULE:
             continue
         if isinstance(value, (str, int, float, bool, tuple, list, type(None))):
@@ -129,12 +133,12 @@ def _package(kind: type) -> list[Path]:
 
 
 @cache  # once per class: imported code does not change any more
-def _code(backbone: type) -> str:
-    """Digest the code that decodes and encodes, and that of an encoder's backbone."""
+def _code(kind: type) -> str:
+    """Digest the workbench's code that decodes and encodes, and that of the class of a front end or backbone."""
     root = Path(__file__).parents[1]
     files = [path for pattern in CODE for path in sorted(root.glob(pattern))]
-    files += _package(backbone)
-    files += [Path(own) for base in backbone.__mro__ if (own := _source(base)) is not None]
+    files += _package(kind)
+    files += [Path(own) for base in kind.__mro__ if (own := _source(base)) is not None]
     digest = hashlib.sha256()
     for path in dict.fromkeys(files):
         digest.update(f"{path.name}\0".encode())
