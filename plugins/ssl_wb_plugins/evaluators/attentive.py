@@ -58,7 +58,7 @@ class Frames(NamedTuple):
 
     Attributes:
         values: float32 ``[n, T, D]``, T as long as the longest of them; 0 past a clip's end.
-        past: bool ``[n, T]``, where a clip has ended.
+        past: bool ``[n, T]``, True past a clip's end.
     """
 
     values: Tensor
@@ -149,11 +149,11 @@ class FrameAttention(AttentionPool):
 class AttentiveProbe(Evaluator):
     """Attention over frames: a learned query attends to the frames of the last layer, then a linear layer.
 
-    Mean pooling gives a bird that sings for a tenth of a clip a tenth of the embedding; the query can look for it. The
-    head is AudioMosaic's attentive probe with a clip's frames in the place of layers: LayerNorm, one learned query,
-    keys and values without bias, LayerNorm, Linear. Frames are standardised by those of the training clips; padding
-    has no part in anything. A frame is what the encoder gives for one column of patches, its rows side by side.
-    Embeddings stay where they are mapped and are read batch by batch.
+    With mean pooling a bird that sings for a tenth of a clip is a tenth of the embedding; a query can attend to it. The
+    head is AudioMosaic's attentive probe, over frames instead of layers: LayerNorm, one learned query, keys and values
+    without bias, LayerNorm, Linear. Frames are standardised by those of the training clips; padding has no effect. A
+    frame is the encoder's embedding of one column of patches, its rows concatenated. Embeddings may be memory-mapped
+    and are read batch by batch.
     """
 
     name = "attentive"

@@ -1,4 +1,4 @@
-"""Clusters: do the embeddings fall into the classes by themselves?"""
+"""Clusters: whether the embeddings form clusters that agree with the classes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class ClustersOptions(PluginOptions):
     clips: Literal["test", "all"] = Field(
         "test", description="Cluster the test clips of every split, or all clips of the task at once."
     )
-    starts: int = Field(10, ge=1, description="Starts of k-means, of which the one of least inertia counts.")
-    min_cluster: int = Field(5, ge=2, description="Fewest clips that HDBSCAN calls a cluster.")
+    starts: int = Field(10, ge=1, description="Starts of k-means; the one with the least inertia is kept.")
+    min_cluster: int = Field(5, ge=2, description="Fewest clips of a cluster of HDBSCAN.")
     components: int | None = Field(
         50,
         ge=1,
         description="Principal components of the standardised embeddings that are clustered; all dimensions without "
-        "a number. Densities in hundreds of dimensions tell HDBSCAN little.",
+        "a number. In hundreds of dimensions densities are too much alike for HDBSCAN.",
     )
     standardise: bool = Field(
         True, description="Scale every dimension to mean 0 and variance 1 of the training clips (of all, if all)."
@@ -49,7 +49,7 @@ class ClustersOptions(PluginOptions):
     assignments: bool = Field(
         True,
         description="Compare the classes of the encoder's own pretext task with the labels too, where it has any (an "
-        "objective 'dino'); the clips are read once more for it.",
+        "objective 'dino'); the clips are decoded once more for that.",
     )
 
 
@@ -75,7 +75,7 @@ def normalised_mutual_information(counts: Floats) -> float:
 
 
 def adjusted_rand_index(counts: Floats) -> float:
-    """Share of pairs of clips on which classes and clusters agree, adjusted for chance (Hubert, Arabie 1985)."""
+    """Fraction of pairs of clips on which classes and clusters agree, adjusted for chance (Hubert, Arabie 1985)."""
 
     def pairs(values: Floats) -> float:
         return float((values * (values - 1) / 2).sum())
@@ -88,7 +88,7 @@ def adjusted_rand_index(counts: Floats) -> float:
 
 
 def purity(counts: Floats) -> float:
-    """Share of clips that belong to the largest class of their cluster."""
+    """Fraction of clips that belong to the largest class of their cluster."""
     return float(counts.max(axis=0).sum() / counts.sum())
 
 
@@ -100,7 +100,10 @@ FIGURES: dict[str, Callable[[Floats], float]] = {
 
 
 def jackknife_variance(counts: Floats, figure: Callable[[Floats], float]) -> float:
-    """Variance of a figure by leaving out one clip at a time; clips of one cell of the table are alike."""
+    """Return the jackknife variance of a figure: one clip is left out at a time.
+
+    Clips of one cell of the contingency table give the same value, so each cell is computed once.
+    """
     rows, columns = np.nonzero(counts)
     times = counts[rows, columns]
     values = np.empty(len(rows))
@@ -115,10 +118,10 @@ def jackknife_variance(counts: Floats, figure: Callable[[Floats], float]) -> flo
 
 @dataclass(frozen=True)
 class _Assigned:
-    """What an objective made of the clips that are looked at.
+    """An objective's classes of the clips that are evaluated.
 
     Attributes:
-        clips: int64 ``[clips]``, the class of each clip of the task; -1 where it was not looked at.
+        clips: int64 ``[clips]``, the class of each clip of the task; -1 for clips that are not evaluated.
         patches: float ``[clips, K]``, how many patches of each clip are in each class.
     """
 
@@ -128,7 +131,14 @@ class _Assigned:
 
 @dataclass(frozen=True)
 class _Found:
-    """Contingency tables of one split: of k-means one per seed, and HDBSCAN's, with its clusters and its noise."""
+    """Clusters of one split.
+
+    Attributes:
+        kmeans: contingency table ``[classes, clusters]`` of k-means, one per seed.
+        hdbscan: that of HDBSCAN; noise is one more cluster.
+        groups: clusters of HDBSCAN, without noise.
+        noise: fraction of clips that HDBSCAN calls noise.
+    """
 
     kmeans: list[Floats]
     hdbscan: Floats
@@ -139,16 +149,16 @@ class _Found:
 class Clusters(Evaluator):
     """Clusters embeddings by k-means (k = classes) and HDBSCAN and compares the clusters with the labels.
 
-    NMI, adjusted Rand index and purity of each; the headline is the NMI of k-means, mean over seeds. Labels are looked
-    at only to count classes and to compare. HDBSCAN finds its own number of clusters; what it calls noise counts as one
-    more cluster, so that leaving hard clips out gains nothing. Purity grows with the number of clusters: compare it at
-    equal k only. The interval is a jackknife over clips with the clusters as found (a bootstrap's doubled clips would
-    lift NMI), so it does not cover how clusters move with the clips.
+    NMI, adjusted Rand index and purity of each; the headline is the NMI of k-means, mean over seeds. Labels are used
+    only to count the classes and to compare. HDBSCAN chooses its number of clusters; its noise counts as one more
+    cluster, so that leaving hard clips out gains nothing. Purity grows with the number of clusters: compare it at equal
+    k only. The interval is a jackknife over clips with fixed clusters (repeated clips of a bootstrap would raise the
+    NMI), so it does not cover how clusters depend on the clips.
 
-    Where the encoder's run has an objective with classes of its own (the DINO head's prototypes), the table has these
-    beside the labels too: nothing is fitted here. A clip is in the class of largest probability, mean over its patches;
-    rows with "patches" put each patch in its own class, under the clip's label. They are the teacher's classes, centred
-    as in training, of all patches of the clip. "classes" counts those in use.
+    If the encoder's run has an objective with classes of its own (the DINO head's prototypes), the table compares them
+    with the labels too; nothing is fitted for that. A clip is in the class of largest probability, mean over its
+    patches; rows with "patches" count each patch in its own class, under the clip's label. They are the teacher's
+    classes, centred as in training, of all patches of the clip. "classes" counts those in use.
     """
 
     name = "clusters"
@@ -173,7 +183,7 @@ class Clusters(Evaluator):
         mean = table.pop("k-means NMI")
         for label, one in assigned.items():
             table |= _assignment_table(label, one, task.labels, [split.test for split in self._splits(task)])
-        # Splits are independent, seeds are not: variances of seeds are averaged.
+        # Splits have different clips, so their variances add up; seeds share clips, so theirs are averaged.
         variances = [
             np.mean([jackknife_variance(counts, normalised_mutual_information) for counts in part.kmeans])
             for part in parts.values()
@@ -199,29 +209,29 @@ class Clusters(Evaluator):
         return [Split("all clips", rows, rows[:0], rows)]
 
     def _notes(self, assigned: Mapping[str, _Assigned]) -> list[str]:
-        """Say why there are no figures of the pretext task's classes."""
+        """Return the reason why there are no figures of the pretext task's classes."""
         if assigned or not self.options.assignments:
             return []
         return ["an encoder whose pretext task has no classes (objective 'dino' has) has no rows of assignments"]
 
     def _assigned(self, task: ProbeTask) -> dict[str, _Assigned]:
-        """Ask the encoder for the classes of the clips that are looked at, by objective."""
+        """Return the pretext task's classes of the clips that are evaluated, by objective."""
         if not self.options.assignments or task.read is None or not isinstance(task.encoder, AssigningEncoder):
             return {}
         rows = np.unique(np.concatenate([split.test for split in self._splits(task)]))
         found: dict[str, _Assigned] = {}
         done = 0
         for waveform, lengths in pad_batches(read_waveforms(task, rows)):
-            told = task.encoder.assign(waveform, lengths)
-            if not told:
-                break  # nobody answers, whatever the clip
+            assigned = task.encoder.assign(waveform, lengths)
+            if not assigned:
+                break  # no objective has classes, whatever the clip
             batch = rows[done : done + len(lengths)]
             done += len(batch)
-            for label, one in told.items():
+            for label, one in assigned.items():
                 classes = one.clips.shape[1]
                 if label not in found:
-                    nothing = np.full(len(task.labels), -1, dtype=np.int64)
-                    found[label] = _Assigned(nothing, np.zeros((len(task.labels), classes)))
+                    none = np.full(len(task.labels), -1, dtype=np.int64)
+                    found[label] = _Assigned(none, np.zeros((len(task.labels), classes)))
                 found[label].clips[batch] = one.clips.argmax(dim=1).cpu().numpy()
                 for row, patches in zip(batch, one.patches.cpu(), strict=True):  # [T, F]
                     found[label].patches[row] = torch.bincount(patches[patches >= 0], minlength=classes).numpy()
@@ -254,7 +264,7 @@ class Clusters(Evaluator):
         )
 
     def _inputs(self, task: ProbeTask, split: Split) -> Floats:
-        """Scale and reduce the test clips by what the training clips are, ``[n, d]``."""
+        """Scale the test clips and reduce their dimensions, both fitted on the training clips, ``[n, d]``."""
         from sklearn.decomposition import PCA
 
         scaled = fit_scaler(task, split.train, self.options.standardise)

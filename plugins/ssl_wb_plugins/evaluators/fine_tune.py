@@ -1,4 +1,4 @@
-"""Fine-tuning: how good does the encoder become when it may change?"""
+"""Fine-tuning: a copy of the encoder is trained with a head on the task."""
 
 from __future__ import annotations
 
@@ -48,28 +48,31 @@ SGD_MOMENTUM = 0.9
 
 
 class FineTuneOptions(PluginOptions):
-    """Options of fine-tuning; the published systems' own for AudioSet and ESC-50 are in the class' docstring."""
+    """Options of fine-tuning; published settings are in the docstring of :class:`FineTune`."""
 
-    lr: Rates = Field(1e-3, description="The optimiser's largest rate; of several, the validation part chooses.")
+    lr: Rates = Field(1e-3, description="Peak learning rate; of several, the validation part chooses.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with momentum 0.9.")
-    layer_decay: float = Field(0.75, gt=0.0, le=1.0, description="Rate of a layer over that of the next one.")
+    layer_decay: float = Field(0.75, gt=0.0, le=1.0, description="Learning rate of a layer over that of the next one.")
     weight_decay: float = Field(0.01, ge=0.0, description="Decay of matrices.")
     epochs: int = Field(30, ge=1, description="Passes over the training clips.")
-    warmup: float = Field(0.1, ge=0.0, lt=1.0, description="Share of the steps in which the rate rises from 0.")
-    min_lr: float = Field(1e-7, ge=0.0, description="Where the cosine ends.")
+    warmup: float = Field(
+        0.1, ge=0.0, lt=1.0, description="Fraction of the steps in which the learning rate rises from 0."
+    )
+    min_lr: float = Field(1e-7, ge=0.0, description="Learning rate at the end of the cosine.")
     batch_size: int = Field(32, ge=2, description="Clips per step.")
     freq_mask: int = Field(15, ge=0, description="SpecAugment: widest band of mels masked.")
-    time_mask: int = Field(48, ge=0, description="SpecAugment: longest stretch of frames masked.")
+    time_mask: int = Field(48, ge=0, description="SpecAugment: most consecutive frames masked.")
     mixup: float = Field(0.3, ge=0.0, description="Mixup of spectrograms and labels: a of Beta(a, a); 0 for none.")
     resized_crop: bool = Field(False, description="Random resized crop of the spectrogram, after SpecAugment.")
     patchout: float = Field(
         0.0,
         ge=0.0,
         lt=1.0,
-        description="Share of patches left out in training: structured, or columns with pool = 'rows'.",
+        description="Fraction of patches left out in training: structured, or columns with pool = 'rows'.",
     )
     pool: Literal["rows", "mean"] = Field(
-        "rows", description="Mean over time, rows of patches side by side as in embeddings; or one mean over patches."
+        "rows",
+        description="Mean over time with rows of patches concatenated, as in embeddings; or one mean over patches.",
     )
     freeze_embedding: bool = Field(
         False, description="Leave patch embedding, positions and class token as they are (M2D on ESC-50)."
@@ -80,16 +83,20 @@ class FineTuneOptions(PluginOptions):
         "epoch_clips is smaller than the training part, else with replacement.",
     )
     epoch_clips: int | None = Field(
-        None, ge=1, description="Clips drawn per epoch; as many as there are without a number, and at most."
+        None, ge=1, description="Clips drawn per epoch, at most all of them; all of them without a number."
     )
     keep: Literal["auto", "best", "last"] = Field(
         "auto",
-        description="Epoch kept: the one of the best validation score, or the last, for which validation clips that "
-        "the workbench held out train too; auto is the last where it held them out and the best elsewhere.",
+        description="Epoch kept: the one of the best validation score, or the last; then validation clips that the "
+        "workbench held out train too. auto is the last if it held them out, else the best.",
     )
-    max_seconds: float = Field(10.0, gt=0.0, description="Longer clips are cut: at random to train, else to the start.")
-    memory: float = Field(4.0, ge=0.0, description="Spectrograms kept in memory, in GiB; the others are made again.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is faster where the machine multiplies it.")
+    max_seconds: float = Field(
+        10.0, gt=0.0, description="Longer clips are cut: at a random place to train, else to their start."
+    )
+    memory: float = Field(4.0, ge=0.0, description="Spectrograms kept in memory, in GiB; others are computed again.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 is faster on machines with bf16 matrix products."
+    )
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval; a fifth for mAP.")
 
 
@@ -121,22 +128,22 @@ class _Job:
 class FineTune(Evaluator):
     """Trains a copy of the encoder with a head, once per seed and split; test clips are read once, at the end.
 
-    As EVAR and AudioMosaic fine-tune: BatchNorm and Linear on pooled latents; AdamW or SGD under a cosine with warm-up
-    and rates that fall with the depth; SpecAugment, mixup and, where asked for, random resized crops and structured
-    patchout. Published settings, as far as options go: AudioMosaic on AudioSet 20K ``lr = 1.25e-4, layer_decay = 0.65,
+    As EVAR and AudioMosaic fine-tune: BatchNorm and Linear on pooled latents; AdamW or SGD with a cosine schedule,
+    warm-up and layer-wise learning rates; SpecAugment, mixup and, as options, random resized crops and structured
+    patchout. Published settings: AudioMosaic on AudioSet 20K ``lr = 1.25e-4, layer_decay = 0.65,
     epochs = 60, batch_size = 64, freq_mask = 48, time_mask = 192, pool = "mean"``; M2D on VoxCeleb1 ``lr = 5e-4,
     layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48, mixup = 0``;
     M2D on ESC-50 ``optimizer = "sgd", lr = 0.01, layer_decay = 1, weight_decay = 0, epochs = 200, warmup = 0.025,
     batch_size = 128, mixup = 0, resized_crop = true, patchout = 0.5, pool = "mean", freeze_embedding = true``. EVAR's
-    loss is a mean over classes too, so its rates of SGD are divided by the number of classes here (0.5 / 50). M2D's
-    LARS (AudioSet 2M) is not offered.
+    loss is a mean over classes too, so its SGD learning rates are divided by the number of classes here (0.5 / 50).
+    M2D's LARS (AudioSet 2M) is not offered.
 
     ``balanced`` weighs clips as EVAR and AudioMosaic do, who draw 200000 of AudioSet's 2 million clips per epoch
-    without replacement: give ``epoch_clips`` for that. A whole epoch without replacement would balance nothing, so it
-    is drawn with replacement.
+    without replacement; set ``epoch_clips`` for that. A draw of all clips without replacement would balance nothing, so
+    it is with replacement.
 
-    Where they take the best epoch on the test set, validation chooses here. The defaults are for hundreds of clips and
-    a small encoder on two cores.
+    Validation chooses the epoch, where the published code takes the best one on the test set. The defaults are for
+    hundreds of clips and a small encoder on two cores.
     """
 
     name = "fine-tune"

@@ -1,9 +1,8 @@
-"""Nearest-neighbour probe: what the embeddings' own geometry says, without training anything."""
+"""Nearest-neighbour probe: classification by distances between embeddings, without training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
@@ -29,10 +28,10 @@ from ssl_wb.api import (
 
 Count = Annotated[int, Field(ge=1)]
 
-#: Distances are searched for so many clips at a time, to bound memory.
-ROWS = 512
-#: Nearest a neighbour can count as being, so that an exact copy does not weigh infinitely.
-NEAREST = 1e-6
+#: Test clips whose distances are computed at a time, to bound memory.
+CLIPS_AT_ONCE = 512
+#: Smallest distance in weights of one over the distance, so that an exact copy does not weigh infinitely.
+SMALLEST_DISTANCE = 1e-6
 
 
 class KnnOptions(ProbeOptions):
@@ -42,9 +41,9 @@ class KnnOptions(ProbeOptions):
         default_factory=lambda: [1, 3, 5, 10, 20, 50],
         description="Neighbours that vote; of several counts, the validation part chooses.",
     )
-    distance: Literal["cosine", "euclidean"] = Field("cosine", description="How near two embeddings are.")
+    distance: Literal["cosine", "euclidean"] = Field("cosine", description="Distance between two embeddings.")
     weights: Literal["uniform", "distance"] = Field(
-        "uniform", description="Whether votes count alike, or by one over the distance."
+        "uniform", description="Weights of votes: all equal, or one over the distance."
     )
     refit: Literal["held-out", "always", "never"] = Field(
         "held-out",
@@ -54,10 +53,10 @@ class KnnOptions(ProbeOptions):
 
 
 class KnnProbe(Evaluator):
-    """Labels a clip by the votes of its k nearest training clips; k is chosen on validation.
+    """Labels a clip by the votes of its k nearest training clips; k is chosen on validation clips.
 
-    Of equal validation scores the smaller k wins; of classes with equal votes the one whose voters are nearer
-    in all, then the first. Nothing is random: seeds change nothing, and every seed has the same score.
+    Of equal validation scores the smaller k wins; of classes with equal votes the one with the nearer voters, then the
+    first. Nothing is random, so every seed has the same score.
     """
 
     name = "knn"
@@ -76,7 +75,7 @@ class KnnProbe(Evaluator):
         votes = self._votes(task, split.train, split.validation, grid)
         truth = task.labels[split.validation]
         scores = np.nan_to_num([score(truth, votes[count], task.metric) for count in grid])
-        best = int(np.argmax(scores))  # the first of equals
+        best = int(np.argmax(scores))  # the first of equals: the smallest k
         refit = self.options.refits(split)
         voters = np.concatenate([split.train, split.validation]) if refit else split.train
         chosen = {"k": grid[best], "validation": float(scores[best]), "refit": refit}
@@ -86,20 +85,22 @@ class KnnProbe(Evaluator):
     def _votes(
         self, task: ProbeTask, voters: NDArray[np.int64], rows: NDArray[np.int64], grid: Sequence[int]
     ) -> dict[int, NDArray[np.float64]]:
-        """Return, for each k, the share of votes each class gets from ``voters`` for ``rows``: ``[n, C]``."""
+        """Return, for each k, the fraction of the votes of ``voters`` that each class gets for ``rows``, ``[n, C]``."""
         scaled = fit_scaler(task, voters, self.options.standardise)
         memory, queries = torch.from_numpy(scaled(voters)), torch.from_numpy(scaled(rows))  # [m, D], [n, D]
         labels = torch.from_numpy(np.asarray(task.labels[voters]))
         if task.regression:
-            labels = labels[:, None]  # [m, 1], numbers: their mean is the answer
+            labels = labels[:, None]  # [m, 1]: the prediction is the mean of the neighbours' numbers
         elif not task.multi_label:
             labels = functional.one_hot(labels.long(), len(task.classes))
         labels = labels.double()  # [m, C]
-        parts = [self._nearest(batch, memory, max(grid)) for batch in torch.split(queries, ROWS)]
+        parts = [self._nearest(batch, memory, max(grid)) for batch in torch.split(queries, CLIPS_AT_ONCE)]
         distances = torch.cat([part[0] for part in parts])  # [n, k]
-        heard = labels[torch.cat([part[1] for part in parts])]  # [n, k, C]
-        shares = partial(self._share, numbers=task.regression)
-        return {count: shares(distances[:, :count], heard[:, :count]).numpy() for count in grid}
+        votes = labels[torch.cat([part[1] for part in parts])]  # [n, k, C]
+        return {
+            count: self._mean_vote(distances[:, :count], votes[:, :count], numbers=task.regression).numpy()
+            for count in grid
+        }
 
     def _nearest(self, queries: Tensor, memory: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Find the nearest of ``memory [m, D]`` to ``queries [n, D]``: distances and indices ``[n, k]``."""
@@ -107,25 +108,28 @@ class KnnProbe(Evaluator):
             distances = 1.0 - functional.normalize(queries, dim=1) @ functional.normalize(memory, dim=1).T
         else:
             distances = torch.cdist(queries, memory)
-        # Rounded, so that copies of one clip are equally near whatever the order of summation; then the order
-        # of the clips decides.
+        # Rounded, so that copies of one clip have equal distances whatever the order of summation; the stable sort then
+        # takes the first of them.
         ordered, indices = distances.clamp(min=0.0).round(decimals=9).sort(dim=1, stable=True)
         return ordered[:, :count], indices[:, :count]
 
-    def _share(self, distances: Tensor, heard: Tensor, *, numbers: bool) -> Tensor:
-        """Return each class's share of votes (or the mean number) ``[n, C]`` for distances ``[n, k]``.
+    def _mean_vote(self, distances: Tensor, votes: Tensor, *, numbers: bool) -> Tensor:
+        """Return each class's fraction of votes, or the mean number, ``[n, C]``.
 
-        ``heard`` are the neighbours' labels, ``[n, k, C]``.
+        Args:
+            distances: of the neighbours, ``[n, k]``.
+            votes: the neighbours' labels, ``[n, k, C]``.
+            numbers: whether labels are numbers.
         """
-        near = 1.0 / distances.clamp(min=NEAREST)  # [n, k]
+        near = 1.0 / distances.clamp(min=SMALLEST_DISTANCE)  # [n, k]
         near = (near / near.sum(dim=1, keepdim=True))[:, :, None]  # [n, k, 1]
         if self.options.weights == "distance":
-            return (heard * near).sum(dim=1)
+            return (votes * near).sum(dim=1)
         if numbers:
-            return heard.mean(dim=1)
-        # The nearness of the voters, too small to outweigh a vote, decides between equal votes.
-        tie_break = (heard * near).sum(dim=1) / (2 * heard.shape[1])
-        return heard.mean(dim=1) + tie_break
+            return votes.mean(dim=1)
+        # Nearness decides between equal votes; it sums to half a vote at most, so it never outweighs one.
+        tie_break = (votes * near).sum(dim=1) / (2 * votes.shape[1])
+        return votes.mean(dim=1) + tie_break
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Layer probes: where in the encoder a task is best read off, and how well from all layers together."""
+"""Layer probes: the score of each layer, and of all layers combined."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ssl_wb.api import (
     train_heads,
 )
 
-#: What combines or chooses layers, by name in tables.
+#: Rows that combine or choose layers: their names in options and in tables.
 COMBINED = {"weighted-sum": "weighted sum", "attention": "attention over layers", "best-layer": "best layer"}
 
 
@@ -48,7 +48,7 @@ class LayersOptions(HeadOptions):
 
     report: Literal["weighted-sum", "attention", "best-layer"] = Field(
         "weighted-sum",
-        description="Which is the headline; the others stand in the table. Validation names the best layer.",
+        description="The row that is the headline; the others are in the table too. Validation chooses the best layer.",
     )
     lr: Rates = Field(
         default_factory=lambda: [1e-3, 3e-3],
@@ -58,8 +58,8 @@ class LayersOptions(HeadOptions):
     scalar_lr: float = Field(
         50.0,
         gt=0.0,
-        description="Learning rate of the weighted sum's scalars, in learning rates: some hundred steps at the rate "
-        "of a linear layer would leave the softmax where it starts.",
+        description="Learning rate of the weighted sum's scalars over that of the linear layer: some hundred steps at "
+        "the latter would leave the softmax close to its start.",
     )
     attention_width: int | None = Field(
         256, ge=1, description="Width of keys and values; AudioMosaic's is the embedding's own, as without a number."
@@ -86,7 +86,7 @@ class WeightedSum(Head):
         return self.linear(torch.einsum("l,nld->nd", self.scalars.softmax(dim=0), inputs))
 
     def groups(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return Adam's groups; the scalars have a rate of their own."""
+        """Return Adam's groups; the scalars have their own learning rate."""
         rate = settings["lr"]
         return [
             {"params": [self.linear.weight], "lr": rate, "weight_decay": settings["weight_decay"]},
@@ -102,11 +102,11 @@ class LayerAttention(AttentionPool):
 class LayerProbes(Evaluator):
     """One linear probe per layer, a learned weighted sum of all layers, and attention over layers.
 
-    The table holds the score of each layer (1 is the first block, the last one is normed), of the weighted sum
-    (a softmax of scalars that start at 0), of the attention over layers, and of the best layer by validation score: to
-    take the table's own best row would be a choice made on test clips. Each layer's embedding is the mean over the
-    clip's frames, standardised by the training clips; AudioMosaic has a LayerNorm before each linear layer in its
-    stead, kept here in the attention only. ``detail`` has the weights of the layers for a plot.
+    The table has the score of each layer (1 is the first block; the last has the final norm), of the weighted sum (a
+    softmax of scalars that start at 0), of the attention over layers, and of the layer with the best validation score:
+    the best of the rows above would be chosen on test clips. Each layer's embedding is the mean over the clip's frames,
+    standardised by the training clips; AudioMosaic has a LayerNorm before each linear layer instead, which is kept in
+    the attention only. ``detail`` has the weights of the layers for a plot.
     """
 
     name = "layers"

@@ -48,15 +48,16 @@ class LinearOptions(HeadOptions):
 class LinearProbe(Evaluator):
     """Trains one linear layer on standardised embeddings; validation chooses learning rate and weight decay.
 
-    EVAR's linear evaluation with two changes. One learning rate suits only sets of one size, so a small grid
-    of rates and weight decays is trained with the first seed, and the best validation score (of equal ones
-    the lower loss) decides what every seed is trained with. And weight decay, not an early stop, keeps small
-    sets from being overfitted: the best epoch of some tens of validation clips is mostly luck and costs 2 to
-    4 points there. Validation clips that the workbench itself held out of the training part go back to it
-    once the choice is made. Test clips are read once, at the end. scikit-learn's logistic regression with C = 1 decays
-    by one over the number of clips, which the default decays stand around for some hundred clips to a thousand;
-    agreement with it on log-mel statistics of four tasks settled them. EVAR's own protocol is
-    ``lr = 3e-5, weight_decay = 1e-8, patience = 20, refit = "never"``.
+    EVAR's linear evaluation with two changes. First, one learning rate suits only data sets of one size, so a small
+    grid of learning rates and weight decays is trained with the first seed, and every seed is trained with the one of
+    the best validation score (of equal scores, the lower loss). Second, weight decay instead of early stopping prevents
+    overfitting of small sets: with some tens of validation clips the best epoch is mostly chance, and costs 2 to 4
+    points. Validation clips that the workbench itself held out of the training part are added to it once the settings
+    are chosen. Test clips are read once, at the end.
+
+    The default weight decays are those of scikit-learn's logistic regression with C = 1, one over the number of clips,
+    for some hundred to a thousand clips; they were set by agreement with it on log-mel statistics of four tasks. EVAR's
+    own protocol is ``lr = 3e-5, weight_decay = 1e-8, patience = 20, refit = "never"``.
     """
 
     name = "linear"

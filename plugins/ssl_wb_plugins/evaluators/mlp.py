@@ -38,7 +38,7 @@ class MlpOptions(HeadOptions):
         default_factory=lambda: [1, 2], description="Hidden layers; of several counts, the validation part chooses."
     )
     hidden: int = Field(1024, ge=1, description="Width of a hidden layer.")
-    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Share of hidden units dropped in training.")
+    dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Fraction of hidden units dropped in training.")
     weight_decay: float = Field(0.0, ge=0.0, description="L2 penalty.")
     epochs: int = Field(100, ge=1, description="Passes over the training clips, at most; HEAR's own is 500.")
     patience: int | None = Field(
@@ -76,12 +76,12 @@ def _linear(width: int, outputs: int, nonlinearity: Any) -> nn.Linear:
 class MlpProbe(Evaluator):
     """Trains an MLP of one or two hidden layers; validation chooses depth, learning rate and epoch.
 
-    HEAR's downstream network: hidden layers of 1024 units (Linear, BatchNorm, dropout 0.1, ReLU), Adam, an early stop.
-    What differs: embeddings are standardised by the training clips, as in every probe here; batches are smaller and the
-    stop sooner, which suits small sets and two cores; the whole grid of rates and depths is trained with the first
-    seed, where HEAR draws eight points of a larger one. Nearest to HEAR is ``lr = [1e-4, 3.2e-4, 1e-3, 3.2e-3], epochs
+    HEAR's downstream network: hidden layers of 1024 units (Linear, BatchNorm, dropout 0.1, ReLU), Adam, early stopping.
+    Differences: embeddings are standardised by the training clips, as in every probe here; batches are smaller and the
+    patience is shorter, which suits small sets; the whole grid of learning rates and depths is trained with the first
+    seed, where HEAR draws eight points of a larger grid. Closest to HEAR is ``lr = [1e-4, 3.2e-4, 1e-3, 3.2e-3], epochs
     = 500, batch_size = 1024, patience = 60, standardise = false, refit = "never"``. Validation clips that the workbench
-    itself held out go back to training once the choices are made.
+    itself held out of the training part are added to it once the settings are chosen.
     """
 
     name = "mlp"

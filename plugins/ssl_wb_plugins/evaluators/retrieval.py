@@ -29,7 +29,7 @@ from ssl_wb.api import (
 Count = Annotated[int, Field(ge=1)]
 
 #: Queries ranked at a time, to bound memory.
-ROWS = 512
+QUERIES_AT_ONCE = 512
 
 
 class RetrievalOptions(PluginOptions):
@@ -37,12 +37,12 @@ class RetrievalOptions(PluginOptions):
 
     k: Count | Annotated[list[Count], Field(min_length=1)] = Field(
         default_factory=lambda: [1, 10],
-        description="Ranks that count; of several, the largest is the headline and the others stand in the table.",
+        description="Ranks that count; of several, the largest is the headline and the others are in the table.",
     )
     gallery: Literal["train", "leave-one-out"] = Field(
         "train",
-        description="What test clips are sought in: the training clips (with validation clips that the workbench "
-        "itself held out of them), or all other test clips.",
+        description="Clips that are ranked: the training clips (with validation clips that the workbench itself held "
+        "out of them), or all other test clips.",
     )
     standardise: bool = Field(True, description="Scale every dimension to mean 0 and variance 1 of the training clips.")
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval.")
@@ -51,12 +51,12 @@ class RetrievalOptions(PluginOptions):
 def ranked_scores(relevant: NDArray[np.bool_], cuts: Sequence[int]) -> dict[str, NDArray[np.float64]]:
     """Score rankings of the whole gallery.
 
-    ``AP@k = sum over the relevant ranks i <= k of P@i, over min(k, relevant clips)``; ``P@k`` the share of relevant
-    clips among the first k. ``mAP`` without k is over the whole ranking and so scikit-learn's average precision.
+    ``AP@k = sum over the relevant ranks i <= k of P@i, over min(k, relevant clips)``; ``P@k`` is the fraction of
+    relevant clips among the first k. ``mAP`` without k is over the whole ranking: scikit-learn's average precision.
 
     Args:
         relevant: ``[queries, gallery]``, nearest first.
-        cuts: the k; one above the gallery is the gallery.
+        cuts: values of k, at most the size of the gallery each.
 
     Returns:
         Per query ``[queries]``, by name in tables; NaN where the gallery holds nothing relevant.
@@ -66,25 +66,25 @@ def ranked_scores(relevant: NDArray[np.bool_], cuts: Sequence[int]) -> dict[str,
     precision = relevant.cumsum(axis=1) / ranks  # [queries, gallery]
     known = total > 0
 
-    def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-        return np.where(known, part / np.maximum(whole, 1), np.nan)
+    def average(first: int, most: NDArray[Any]) -> NDArray[np.float64]:
+        gained = (precision[:, :first] * relevant[:, :first]).sum(axis=1)  # [queries]
+        return np.where(known, gained / np.maximum(most, 1), np.nan)
 
-    found = {"mAP": share((precision * relevant).sum(axis=1), total)}
+    scores = {"mAP": average(relevant.shape[1], total)}
     for k in cuts:
         first = min(k, relevant.shape[1])
-        gained = (precision[:, :first] * relevant[:, :first]).sum(axis=1)
-        found[f"mAP@{k}"] = share(gained, np.minimum(total, k))
-        found[f"P@{k}"] = np.where(known, precision[:, first - 1], np.nan)
-    return found
+        scores[f"mAP@{k}"] = average(first, np.minimum(total, k))
+        scores[f"P@{k}"] = np.where(known, precision[:, first - 1], np.nan)
+    return scores
 
 
 class Retrieval(Evaluator):
-    """Query by example: a test clip ranks the gallery by cosine similarity, and clips of its label should come first.
+    """Query by example: each test clip ranks the gallery by cosine similarity; clips of its label should come first.
 
-    Relevant is a clip of the same label, or of at least one common label where clips carry several. The headline is
-    mAP@k with the largest k; the table also holds precision@k and the mAP of the whole ranking. Queries for which the
-    gallery holds nothing are left out, and said. Of equally similar clips the first counts as nearer. Nothing is
-    random or chosen: seeds change nothing. The interval is a bootstrap over queries.
+    A clip is relevant if it has the same label, or at least one common label where clips have several. The headline is
+    mAP@k with the largest k; the table also has precision@k and the mAP of the whole ranking. Queries without a
+    relevant clip in the gallery are left out, with a note. Of equally similar clips the first ranks higher. Nothing is
+    random, so seeds change nothing. The interval is a bootstrap over queries.
     """
 
     name = "retrieval"
@@ -133,21 +133,21 @@ class Retrieval(Evaluator):
 
         memory = directions(gallery)  # [m, D]
         parts = []
-        for start in range(0, len(split.test), ROWS):
-            rows = split.test[start : start + ROWS]
-            # Rounded, so that copies are equally near whatever the order of summation.
+        for start in range(0, len(split.test), QUERIES_AT_ONCE):
+            rows = split.test[start : start + QUERIES_AT_ONCE]
+            # Rounded, so that copies of a clip are equally similar whatever the order of summation.
             similar = (directions(rows) @ memory.T).round(decimals=9)  # [n, m]
             if alone:
                 similar[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = -torch.inf
             order = similar.argsort(dim=1, descending=True, stable=True).numpy()  # [n, m]
             same = _same(task.labels[rows], task.labels[gallery])  # [n, m]
-            # The query itself is last in its own ranking, and goes.
+            # A similarity of minus infinity put the query itself last in its own ranking: cut it off.
             ranking = np.take_along_axis(same, order, axis=1)[:, : len(gallery) - alone]
             parts.append(ranked_scores(ranking, cuts))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _interval(self, values: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-        """Draw queries within each split, values ``[queries]`` each, for the 95 % interval of the mean over splits."""
+        """Return the bootstrap interval of the mean over splits, of each split's values ``[queries]``."""
         draws = []
         for number, value in enumerate(values):
             known = value[~np.isnan(value)]
@@ -162,20 +162,20 @@ class Retrieval(Evaluator):
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Mean over the queries that have an answer; NaN without any."""
+    """Mean over the queries with relevant clips; NaN without any."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
 def _same(queries: NDArray[Any], gallery: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which clips are relevant, ``[n, m]``, of labels ``[n]`` and ``[m]`` or ``[n, C]`` and ``[m, C]``."""
+    """Return which clips are relevant, ``[n, m]``, for labels ``[n]`` and ``[m]``, or ``[n, C]`` and ``[m, C]``."""
     if queries.ndim == 2:
         return np.asarray(queries @ gallery.T > 0)
     return np.asarray(queries[:, None] == gallery[None, :])
 
 
 def _left_out(splits: Sequence[Split], values: Sequence[NDArray[np.float64]]) -> list[str]:
-    """Say for how many queries the gallery holds nothing."""
+    """Return a note for each split in which queries are left out."""
     counts = [(split.name, int(np.isnan(value).sum()), len(value)) for split, value in zip(splits, values, strict=True)]
     return [
         f"{name}: {missing} of {total} queries have no relevant clip in the gallery and are left out"

@@ -1,4 +1,4 @@
-"""Spectrum: how many directions the embeddings use, and how evenly they spread, without labels."""
+"""Spectrum: rank, alignment and uniformity of the embeddings, without labels."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from ssl_wb.api import (
 
 #: RankMe's epsilon (for float32 embeddings, as published).
 RANKME_EPS = 1e-7
-#: Below this share of the largest, a singular value is rounding.
+#: A singular value below this fraction of the largest is rounding.
 ZERO = 1e-12
-#: Seeds of masks are spread by a large odd factor, so that (seed 0, clip 1) and (seed 1, clip 0) do not meet.
+#: Seeds of masks are multiples of a large odd number, so that (seed 0, clip 1) and (seed 1, clip 0) differ.
 SEED_STRIDE = 1_000_003
 #: Singular values kept for a plot.
 PLOTTED = 512
@@ -42,14 +42,14 @@ class SpectrumOptions(PluginOptions):
     clips: int = Field(
         2048,
         ge=2,
-        description="Clips used, at most; of more, each seed draws its own. A rank is never above the clips it is "
-        "measured on, so compare encoders on equally many.",
+        description="Clips used, at most; of more, each seed draws its own. A rank is at most the number of clips, so "
+        "compare encoders on equally many.",
     )
     pairs: int = Field(128, ge=1, description="Pairs that alignment is measured on, at most.")
     ratios: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
         default_factory=lambda: [0.0, 0.5, 0.75],
-        description="Shares of the patches hidden, at random, when the clips are embedded once more to be measured; 0 "
-        "hides none and is what the others compare with. An empty list leaves all this out.",
+        description="Fractions of patches that are masked at random when the clips are embedded again; 0 masks none "
+        "and is what the others compare with. An empty list skips this.",
     )
 
 
@@ -83,15 +83,15 @@ def ranks(embeddings: NDArray[np.float64]) -> tuple[dict[str, float], NDArray[np
     return {
         "effective rank": entropy_rank(centred),
         "RankMe": entropy_rank(singular_values(embeddings), RANKME_EPS),
-        # The sooner few directions explain all variance, the nearer to 1.
+        # Close to 1 if few directions explain all variance.
         "explained variance AUC": float(explained.mean()),
     }, centred
 
 
 def alignment(first: Tensor, second: Tensor) -> float:
     """Mean squared distance of pairs of unit vectors, 0 (equal) to 4; both ``[n, D]``, normalised here."""
-    apart = functional.normalize(first, dim=1) - functional.normalize(second, dim=1)
-    return float(apart.square().sum(dim=1).mean())
+    difference = functional.normalize(first, dim=1) - functional.normalize(second, dim=1)  # [n, D]
+    return float(difference.square().sum(dim=1).mean())
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,15 @@ class Spectrum(Evaluator):
 
     The headline is the effective rank exp(H(p)), p = s / sum(s), of the singular values s of the centred embeddings.
     The table adds RankMe (not centred, p + 1e-7); the area under the cumulative explained variance (rows of unit
-    length, then centred); uniformity; and alignment, the mean squared distance of two unit embeddings that ought to be
-    alike: of the two halves of a clip where the host hands over the encoder and the audio, else of two clips of one
-    class; its name says which. Embeddings are taken as they are: standardising would change what is measured. All clips
-    of the task count, whatever their part. There is no interval: doubled clips lower the rank of a bootstrap's draws.
+    length, then centred); uniformity; and alignment, the mean squared distance of two unit embeddings that should be
+    equal: of the two halves of a clip where encoder and audio are available, else of two clips of one class; its name
+    says which. Embeddings are not standardised, which would change what is measured. All clips of the task count,
+    whatever their part. There is no interval: repeated clips of a bootstrap would lower the rank.
 
     The same with masking at inference, as in AudioMosaic's figure 2: rows "..., 75 % hidden" are of clips embedded from
     a quarter of their patches, drawn at random for each clip by the first seed, as the mean over the visible patches.
-    That is narrower than the headline's embedding where that one joins rows of the patch grid: the row to compare with
-    is "..., 0 % hidden". How many clips the paper's figure is of, it does not say.
+    Compare them with "..., 0 % hidden" and not with the headline, whose embedding is wider where it concatenates the
+    rows of the patch grid. The paper does not say how many clips its figure is of.
     """
 
     name = "spectrum"
@@ -137,8 +137,8 @@ class Spectrum(Evaluator):
         found: list[_Measured] = []
         for seed in seeds:
             rows = self._rows(task, seed)
-            again = bool(found) and len(rows) == len(task.embeddings)  # every clip counts: all seeds see the same
-            found.append(found[0] if again else self._plain(task, rows))
+            same = bool(found) and len(rows) == len(task.embeddings)  # without a draw all seeds have the same clips
+            found.append(found[0] if same else self._plain(task, rows))
         table = _means(found)
         mean = table.pop("effective rank")
         hidden = self._hidden(task, seeds[0])
@@ -166,7 +166,7 @@ class Spectrum(Evaluator):
         return _Measured({**one.figures, **self._alignment(task, rows)}, one.values)
 
     def _hidden(self, task: ProbeTask, seed: int) -> dict[float, _Measured]:
-        """Measure a seed's clips with shares of their patches hidden; empty where the encoder cannot hide any."""
+        """Measure a seed's clips with patches masked, by masked fraction; empty if the encoder cannot mask patches."""
         encoder, ratios = task.encoder, sorted(set(self.options.ratios))
         if not ratios or task.read is None or not isinstance(encoder, MaskingEncoder):
             return {}
@@ -220,7 +220,7 @@ class Spectrum(Evaluator):
         return {"alignment (same class)": alignment(*ends)}
 
     def _notes(self, task: ProbeTask, table: dict[str, float], *, hidden: bool) -> list[str]:
-        """Say what bounds the rank, and why there is no alignment, or nothing with patches hidden."""
+        """Return notes on what bounds the rank, and on rows that are missing."""
         notes = []
         clips, width = min(len(task.embeddings), self.options.clips), task.embeddings.shape[1]
         if clips <= width:
@@ -238,7 +238,7 @@ def _means(found: Sequence[_Measured]) -> dict[str, float]:
 
 
 def _detail(plain: _Measured, hidden: dict[float, _Measured]) -> dict[str, Any]:
-    """Singular values over the largest, of the first seed, and the rank by the share hidden, for a plot."""
+    """Return the first seed's singular values over the largest, and the rank by masked fraction, for a plot."""
     detail: dict[str, Any] = {"singular values": _relative(plain.values)}
     if hidden:
         detail["hidden"] = {
@@ -255,7 +255,7 @@ def _relative(values: NDArray[np.float64]) -> list[float]:
 
 
 def _spaced(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Take ``count`` rows, evenly spaced; all if there are fewer."""
+    """Return ``count`` rows, evenly spaced; all if there are fewer."""
     if len(rows) <= count:
         return rows
     return np.asarray(rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)])
