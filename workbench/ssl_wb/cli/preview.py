@@ -39,7 +39,8 @@ def preview(
 ) -> None:
     """Draw what the student sees: clips with their visible and masked patches, and by what the masker chooses."""
     from ssl_wb.report.masks import prepare_masks
-    from ssl_wb.report.pictures import check_picture, draw_preview, save_picture
+    from ssl_wb.report.picture_files import check_picture, save_picture
+    from ssl_wb.report.pictures import draw_preview
 
     shares = _shares(progress)
     check_picture(out, overwrite=overwrite)

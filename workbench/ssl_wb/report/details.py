@@ -1,4 +1,4 @@
-"""Further figures of probes, as a score per layer: one table for each task and evaluator."""
+"""Further figures of results, such as a score per layer: one table for each task and evaluator."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["further_figures", "lay_out_details"]
 
 
 def further_figures(rows: Sequence[Row]) -> list[str]:
-    """Return the names of evaluators whose results hold more than their score."""
+    """Return the evaluators whose results have further figures."""
     return list(dict.fromkeys(row.evaluator for row in rows if row.result.table))
 
 
 def lay_out_details(rows: Sequence[Row]) -> list[Layout]:
-    """Arrange further figures: a line each, a column for every encoder, the score itself on the first line.
+    """Arrange further figures: one per line, one column per encoder, the score itself on the first line.
 
     Args:
         rows: results.
 
     Returns:
-        One table for each task and evaluator that has any, in order of appearance; numbers as they are.
+        One table for each task and evaluator that has any, in order of appearance; numbers not in per cent.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -40,5 +40,5 @@ def lay_out_details(rows: Sequence[Row]) -> list[Layout]:
 
 
 def _exact(value: float) -> str:
-    """Write a figure with three digits behind the point; nothing where there is none."""
+    """Write a figure with three decimals; nothing for NaN."""
     return "" if math.isnan(value) else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""A table as text, before it is drawn or written."""
+"""A table of texts, before it is printed or written."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["Layout"]
 
 @dataclass(frozen=True)
 class Layout:
-    """A table as text.
+    """A table of texts.
 
     Attributes:
         columns: headings, the first one for the encoders' names.
         rows: cells of each row.
         notes: lines below the table.
-        groups: the domain of each column, "" for none; empty where no column has one.
+        groups: domain of each column, "" for none; an empty list if no column has one.
     """
 
     columns: list[str]
@@ -24,7 +24,7 @@ class Layout:
     groups: list[str] = field(default_factory=list)
 
     def group_headings(self) -> list[str]:
-        """Return what stands above each column: its domain where that begins, else nothing."""
+        """Return the line above the columns: a domain above the first of its columns, else nothing."""
         return [
             "" if number and group == self.groups[number - 1] else group for number, group in enumerate(self.groups)
         ]

@@ -1,56 +1,46 @@
-"""Pictures: masks over spectrograms.
-
-Drawn by matplotlib's objects, without pyplot and its state, which belongs to the caller; matplotlib is imported when a
-picture is asked for, because that takes a second.
-"""
+"""Pictures of masks over spectrograms."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_wb.errors import UsageError
-from ssl_wb.files import write_atomically
 from ssl_wb.report.masks import MaskPreview, MaskRow, MaskView
+from ssl_wb.report.picture_files import FAINT, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ENDINGS", "check_picture", "draw_preview", "save_picture"]
+__all__ = ["draw_preview"]
 
-ENDINGS = (".png", ".pdf", ".svg")
-
-#: Inches. A README shows a picture about 900 pixels wide, 100 to the inch; DPI draws it finer, for sharp screens.
+#: Layout in inches: the picture, its margins, the gap between panels, headings, and the axis below the last row.
 WIDTH = 9.0
-DPI = 180
 LEFT, RIGHT, TOP, BOTTOM, NOTE = 0.46, 0.1, 0.52, 0.34, 0.16
 GAP, TITLE, ROW_LABEL, BAND_GAP, AXIS = 0.16, 0.24, 0.22, 0.06, 0.22
-#: Most lines of panels in one picture: beyond, matplotlib draws no more.
+#: Most lines of panels in one picture. Beyond, it would be taller than matplotlib can draw.
 MOST_LINES = 120
-#: Views drawn of a masker that makes more of them, as EAT's 16.
+#: Most views drawn of one masker; EAT's makes 16.
 MOST_VIEWS = 4
 
-#: Points, at WIDTH.
+#: Font sizes in points.
 LARGE, MEDIUM, SMALL, SMALLEST = 10.5, 8.5, 7.5, 5.5
-INK, FAINT = "#1f2328", "#656d76"
 SPECTRUM, WEIGHTS = "viridis", "magma"
-#: Grey of masked patches where the sound is loudest and where it is quietest.
+#: Grey level of masked patches, where the sound is loudest and where it is quietest.
 MASKED = (0.80, 0.93)
-#: Share of the values that fall outside the colours, below and above.
+#: Percentiles of the values at the two ends of the colour map, so that outliers do not take up its range.
 OUTSIDE = (1.0, 99.7)
 TICKS_HZ = (50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One column of panels: which masker, what of it, and the number of its view or of its map."""
+    """One column of panels: the masker, the heading, and the index of the view or of the importance map to draw."""
 
     column: int
     label: str
@@ -59,57 +49,11 @@ class _Panel:
     map: int | None = None
 
 
-def check_picture(out: Path, *, overwrite: bool) -> None:
-    """Refuse an output that cannot be written, before the work and not after it.
-
-    Raises:
-        UsageError: another ending, or a file that is already there.
-    """
-    if out.suffix.lower() not in ENDINGS:
-        raise UsageError(
-            f"{out}: cannot draw {out.suffix or 'a file without ending'}", hint=f"end it in {', '.join(ENDINGS)}"
-        )
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder", hint="name a file")
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} is already there", hint="--overwrite replaces it")
-
-
-def save_picture(figure: Figure, out: Path) -> None:
-    """Write a picture, whole or not at all; the ending says the format.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    from matplotlib import rc_context
-
-    ending = out.suffix.lower().removeprefix(".")
-    drawn = io.BytesIO()
-    # Without the date and random names of parts, the same picture is the same file.
-    metadata: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(ending, {})
-    with rc_context({"svg.hashsalt": "ssl-wb"}):
-        figure.savefig(drawn, format=ending, dpi=DPI, metadata=metadata)
-    try:
-        write_atomically(out, _fewer_colours(drawn) if ending == "png" else drawn.getvalue())
-    except OSError as failure:
-        raise UsageError(f"cannot write {out}: {failure.strerror or failure}", hint="name another file") from None
-
-
-def _fewer_colours(drawn: io.BytesIO) -> bytes:
-    """Bring a PNG down to 256 colours: a third of the bytes, and two colour maps do not need more."""
-    from PIL import Image  # what matplotlib itself writes PNG with
-
-    smaller = io.BytesIO()
-    with Image.open(drawn) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(smaller, format="png", optimize=True)
-    return smaller.getvalue()
-
-
 def draw_preview(preview: MaskPreview) -> Figure:
     """Draw masks over spectrograms.
 
-    Rows are clips at a progress; columns are each masker's views and the importance by which it chooses. More columns
-    than fit side by side go on below, a masker's own together.
+    Rows are clips at a progress; columns are each masker's views and the importance by which it chooses. Columns that
+    do not fit side by side continue in a band below, where possible with a masker's columns together.
 
     Raises:
         UsageError: more rows than one picture holds.
@@ -123,9 +67,10 @@ def draw_preview(preview: MaskPreview) -> Figure:
             f"{lines} lines of panels are too many for a picture (at most {MOST_LINES})",
             hint="draw fewer files, points of progress or maskers at a time",
         )
-    most, several = max(len(band) for band in bands), len(preview.rows) > 1
+    most, several = max(map(len, bands)), len(preview.rows) > 1
+    # Inches throughout; matplotlib takes shares of the figure, and counts from the lower left corner.
     width = (WIDTH - LEFT - RIGHT - (most - 1) * GAP) / most
-    height = width * _shape(preview)
+    height = width * _aspect(preview)
     line = height + TITLE + (ROW_LABEL if several else 0.0)
     bottom = BOTTOM + NOTE * len(notes)
     tall = TOP + lines * line + len(bands) * (AXIS + BAND_GAP) - BAND_GAP + bottom
@@ -137,8 +82,8 @@ def draw_preview(preview: MaskPreview) -> Figure:
             if several:
                 _write(figure, LEFT, base + height + TITLE - 0.03, _row_label(row, preview), SMALL, FAINT)
             for place, panel in enumerate(band):
-                box = (LEFT + place * (width + GAP), base, width, height)
-                axes = figure.add_axes((box[0] / WIDTH, box[1] / tall, box[2] / WIDTH, box[3] / tall))
+                left = LEFT + place * (width + GAP)
+                axes = figure.add_axes((left / WIDTH, base / tall, width / WIDTH, height / tall))
                 _fill(axes, preview, number, panel)
                 _axis(axes, preview, first=place == 0, last=number == len(preview.rows) - 1)
         base -= AXIS + BAND_GAP
@@ -151,7 +96,7 @@ def draw_preview(preview: MaskPreview) -> Figure:
 
 
 def _panels(preview: MaskPreview) -> list[list[_Panel]]:
-    """Return the columns of panels of each masker."""
+    """Return the columns of panels, grouped by masker."""
     groups = []
     for column, masker in enumerate(preview.columns):
         cells = [row[column] for row in preview.cells]
@@ -166,7 +111,7 @@ def _panels(preview: MaskPreview) -> list[list[_Panel]]:
 
 
 def _bands(preview: MaskPreview) -> list[list[_Panel]]:
-    """Arrange the columns of panels in bands, three or four side by side, whichever leaves less space empty."""
+    """Arrange the columns in bands of at most three or four, whichever leaves less space empty."""
     groups = _panels(preview)
     if sum(map(len, groups)) <= 4:
         return [[panel for group in groups for panel in group]]
@@ -183,24 +128,23 @@ def _bands(preview: MaskPreview) -> list[list[_Panel]]:
         return bands
 
     three, four = packed(3), packed(4)
-    empty = {3: 3 * len(three), 4: 4 * len(four)}
-    return three if empty[3] <= empty[4] else four
+    return three if 3 * len(three) <= 4 * len(four) else four  # fewer places for the same panels
 
 
-def _shape(preview: MaskPreview) -> float:
-    """Return the height of a panel over its width: flatter for longer crops, patches about as high as wide."""
+def _aspect(preview: MaskPreview) -> float:
+    """Return a panel's height over its width: flatter for longer crops, so that patches are about square."""
     return float(np.clip(2.6 * preview.grid.freq / preview.grid.time, 0.36, 0.75))
 
 
 def _fill(axes: Axes, preview: MaskPreview, row: int, panel: _Panel) -> None:
     """Draw one panel."""
-    room = axes.get_position().width * WIDTH  # inches for its heading
+    room = axes.get_position().width * WIDTH  # inches left for the heading
     cell = preview.cells[row][panel.column]
     extent = (0.0, preview.seconds, 0.0, float(preview.grid.freq * preview.patch[0]))
     if panel.view is not None:
         view = cell.views[panel.view]
         limits = _limits(each for other in preview.cells[row] for each in other.views)
-        picture, cells = _masked_picture(view, limits, preview.patch), view.masked.size
+        picture, cells = _colour_patches(view, limits, preview.patch), view.masked.size
         share = f"{100 * view.visible / cells:.0f} % visible"
         axes.imshow(picture, origin="lower", extent=extent, aspect="auto", interpolation="nearest")
         axes.set_title(share, loc="right", fontsize=SMALL, color=FAINT, pad=3)
@@ -224,13 +168,13 @@ def _fill(axes: Axes, preview: MaskPreview, row: int, panel: _Panel) -> None:
 
 
 def _limits(views: Iterator[MaskView]) -> tuple[float, float]:
-    """Return the values at which the colours of a row's spectrograms begin and end."""
+    """Return the values at the two ends of the colour map, the same for all spectrograms of a row."""
     low, high = np.percentile(np.concatenate([view.spectrogram.ravel() for view in views]), OUTSIDE)
     return float(low), float(max(high, low + 1e-6))
 
 
-def _masked_picture(view: MaskView, limits: tuple[float, float], patch: tuple[int, int]) -> NDArray[np.uint8]:
-    """Colour the visible patches and leave a pale grey shadow of the masked ones; RGB ``[F, T, 3]``."""
+def _colour_patches(view: MaskView, limits: tuple[float, float], patch: tuple[int, int]) -> NDArray[np.uint8]:
+    """Draw visible patches in colour and masked ones in pale grey; RGB ``[F, T, 3]``."""
     from matplotlib import colormaps
 
     level = np.clip((view.spectrogram - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0)  # [F, T]
@@ -242,7 +186,7 @@ def _masked_picture(view: MaskView, limits: tuple[float, float], patch: tuple[in
 
 
 def _axis(axes: Axes, preview: MaskPreview, *, first: bool, last: bool) -> None:
-    """Seconds below the last row, kHz beside the first column."""
+    """Label the axes: seconds below the last row, kHz beside the first column."""
     axes.tick_params(length=2, width=0.5, pad=1.5, labelsize=SMALL, colors=FAINT)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -264,7 +208,7 @@ def _axis(axes: Axes, preview: MaskPreview, *, first: bool, last: bool) -> None:
 
 
 def _ticks(preview: MaskPreview) -> list[int]:
-    """Choose round frequencies that are shown and lie apart on the mel axis."""
+    """Choose round frequencies within the picture that do not crowd the mel axis."""
     shown = preview.bin_hz[: preview.grid.freq * preview.patch[0]]
     kept: list[int] = []
     for hz in TICKS_HZ:
@@ -278,7 +222,7 @@ def _ticks(preview: MaskPreview) -> list[int]:
 
 
 def _row_label(row: MaskRow, preview: MaskPreview) -> str:
-    """Name what tells a row from the others: its file, its progress, or both."""
+    """Name what distinguishes a row from the others: its file, its progress, or both."""
     parts = []
     if len({each.clip for each in preview.rows}) > 1:
         parts.append(row.clip)
@@ -294,7 +238,7 @@ def _progress(share: float) -> str:
 
 
 def _subtitle(preview: MaskPreview) -> str:
-    """Say what all rows have in common."""
+    """Write what all rows have in common."""
     clips, shares = {row.clip for row in preview.rows}, {row.progress for row in preview.rows}
     parts = [*clips] if len(clips) == 1 else []
     parts.append(f"{preview.grid.freq} × {preview.grid.time} patches of {preview.patch[0]} × {preview.patch[1]}")
@@ -305,7 +249,7 @@ def _subtitle(preview: MaskPreview) -> str:
 
 
 def _notes(preview: MaskPreview) -> list[str]:
-    """Say what the panels cannot."""
+    """Write whose latents a masker used, and how many of its views are drawn."""
     notes = [f"{column.label}: by the latents of the {column.latents}" for column in preview.columns if column.latents]
     for number, column in enumerate(preview.columns):
         views = len(preview.cells[0][number].views)
@@ -315,7 +259,7 @@ def _notes(preview: MaskPreview) -> list[str]:
 
 
 def _legend(figure: Figure, preview: MaskPreview, tall: float, bottom: float) -> None:
-    """Explain the colours in one line: visible, masked and, where there is one, importance."""
+    """Explain the colours in one line: visible, masked and, if drawn, importance."""
     from matplotlib import colormaps
 
     loud, quiet = MASKED
@@ -334,7 +278,7 @@ def _legend(figure: Figure, preview: MaskPreview, tall: float, bottom: float) ->
 
 
 def _fitted(panel: _Panel, room: float) -> tuple[str, float]:
-    """Return a panel's heading and its size: smaller, and in the end the name shorter, where ``room`` inches ask it."""
+    """Return a panel's heading and font size: reduced, then with a shorter name, until it fits ``room`` inches."""
     name, text = panel.label, panel.label + panel.what
     size = max(SMALLEST, min(MEDIUM, MEDIUM * room / _inches(text, MEDIUM, bold=True)))
     while len(name) > 1 and _inches(text, size, bold=True) > room:
@@ -344,7 +288,7 @@ def _fitted(panel: _Panel, room: float) -> tuple[str, float]:
 
 
 def _inches(text: str, size: float, *, bold: bool = False) -> float:
-    """Return how wide a text is."""
+    """Return the width of a text."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
 
@@ -353,6 +297,6 @@ def _inches(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def _write(figure: Figure, x: float, y: float, text: str, size: float, colour: str, **style: Any) -> None:
-    """Write a line at inches from the lower left corner; what a file is called is no formula."""
+    """Write a line at inches from the lower left corner; ``$`` in a file name starts no formula."""
     width, height = figure.get_size_inches()
     figure.text(x / width, y / height, text, fontsize=size, color=colour, parse_math=False, **style)

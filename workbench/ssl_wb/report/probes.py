@@ -1,7 +1,7 @@
-"""Pictures of what evaluators leave in ``detail``: scores layer by layer, and spectra of singular values.
+"""Pictures of the ``detail`` of results: scores layer by layer, and spectra of singular values.
 
-One picture for each task and evaluator, with every encoder in it. Which one follows from what is there (see
-:class:`ssl_wb.plugin.evaluator.Result`), not from the evaluator's name, so a plugin's own results are drawn too.
+There is one picture for each task and evaluator, with all encoders in it. The keys of ``detail`` decide what is drawn
+(see :class:`ssl_wb.plugin.evaluator.Result`), not the evaluator's name, so results of any plugin can be drawn.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluation.results import Row
-from ssl_wb.report.pictures import FAINT, INK, save_picture
+from ssl_wb.report.picture_files import FAINT, INK, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,18 +27,18 @@ __all__ = ["check_chart_folder", "draw_layers", "draw_probes", "draw_spectrum"]
 
 #: Keys of ``Result.detail`` that are drawn.
 LAYERS, TOGETHER, WEIGHTS, SPECTRUM, HIDDEN = "per layer", "all layers", " weights", "singular values", "hidden"
-#: What the runner adds to the name of an untrained encoder.
+#: Suffix of an untrained encoder's name.
 UNTRAINED = ", untrained"
 #: Inches and points.
 WIDTH, LARGE, MEDIUM, SMALL = 9.0, 10.5, 8.5, 7.5
-#: Longest line of the legend, in characters, at which two or three stand side by side.
+#: Columns of the legend by the length of its longest name, in characters.
 COLUMNS = {44: 2, 26: 3}
-#: Below this share of the largest, singular values are not shown: what float32 embeddings leave there is rounding.
+#: Singular values below this share of the largest are not drawn: in float32 they are rounding errors.
 LEAST = 1e-5
 
 
 def check_chart_folder(folder: Path) -> None:
-    """Refuse a folder for pictures that cannot be one, before hours of probing.
+    """Check that a folder for pictures can be made, before hours of probing.
 
     Raises:
         UsageError: a file is in its place.
@@ -52,14 +51,14 @@ def check_chart_folder(folder: Path) -> None:
 
 
 def draw_probes(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw every picture the results hold what is needed for.
+    """Draw every picture that the results have the data for.
 
     Args:
         rows: results.
-        folder: where ``TASK-EVALUATOR.png`` are written, in place of any of the same name.
+        folder: where ``TASK-EVALUATOR.png`` are written; files of the same name are replaced.
 
     Returns:
-        The files, in the order of the results; none where no evaluator leaves anything to draw.
+        The files, in the order of the results; none where no result can be drawn.
 
     Raises:
         UsageError: a file cannot be written.
@@ -72,27 +71,24 @@ def draw_probes(rows: Sequence[Row], folder: Path) -> list[Path]:
         for key, draw in ((LAYERS, draw_layers), (SPECTRUM, draw_spectrum)):
             drawn = [row for row in group if row.result.detail.get(key)]
             if drawn:
-                path = folder / f"{_plain(task)}-{_plain(evaluator)}.png"
+                # Only letters, digits and a few signs of the names, so that they are safe in a file name.
+                parts = [re.sub(r"[^\w.+-]+", "-", name).strip("-") for name in (task, evaluator)]
+                path = folder / f"{parts[0]}-{parts[1]}.png"
                 save_picture(draw(drawn), path)
                 written.append(path)
     return written
 
 
-def _plain(name: str) -> str:
-    """Replace what does not belong into the name of a file."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-")
-
-
 @dataclass(frozen=True)
 class _Line:
-    """How an encoder is drawn: a colour for each run, dashed where untrained; plain statistics in dotted grey."""
+    """Style of an encoder: one colour per run, dashed if untrained; baselines are dotted and grey."""
 
     colour: Any
     style: str
     marker: str
 
     def drawn(self, size: float = 4.0) -> dict[str, Any]:
-        """Arguments of ``plot``."""
+        """Return the arguments of matplotlib's ``plot``."""
         face = "white" if self.style == "--" else self.colour
         return {
             "color": self.colour,
@@ -105,7 +101,7 @@ class _Line:
 
 
 def _lines(rows: Sequence[Row]) -> list[_Line]:
-    """Choose a line for every row; a run and its untrained self share a colour."""
+    """Choose a style for every row; a run and its untrained encoder share a colour."""
     from matplotlib import colormaps
 
     names = list(dict.fromkeys(row.encoder.removesuffix(UNTRAINED) for row in rows if row.role != "baseline"))
@@ -123,7 +119,7 @@ def _lines(rows: Sequence[Row]) -> list[_Line]:
 
 
 def draw_layers(rows: Sequence[Row]) -> Figure:
-    """Draw the score of every layer of every encoder, and what weighted probes take from each layer below.
+    """Draw the score of every layer of every encoder and, below, the weights that probes of all layers learnt.
 
     Args:
         rows: results of one task and evaluator whose ``detail`` has ``per layer``.
@@ -143,7 +139,7 @@ def draw_layers(rows: Sequence[Row]) -> Figure:
 
 
 def _draw_scores(axes: Axes, rows: Sequence[Row], lines: Sequence[_Line]) -> None:
-    """Scores by layer, then those of all layers together, and chance."""
+    """Draw scores by layer, then scores of all layers together, and chance."""
     factor = 100.0 if rows[0].result.percent else 1.0
     deepest = max(len(row.result.detail[LAYERS]) for row in rows)
     together = [row.result.detail.get(TOGETHER, {}) for row in rows]
@@ -153,7 +149,7 @@ def _draw_scores(axes: Axes, rows: Sequence[Row], lines: Sequence[_Line]) -> Non
         scores = np.array(row.result.detail[LAYERS]) * factor  # [L]
         shown += [*scores, *(factor * score for score in together[number].values())]
         axes.plot(np.arange(1, len(scores) + 1), scores, **line.drawn())
-        aside = 0.5 * ((number + 0.5) / len(rows) - 0.5)  # so that equal scores do not hide each other
+        aside = 0.5 * ((number + 0.5) / len(rows) - 0.5)  # shifted, so that equal scores do not hide each other
         for place, name in enumerate(others, start=deepest + 1):
             if name in together[number]:
                 axes.plot(place + aside, together[number][name] * factor, **{**line.drawn(), "linestyle": ""})
@@ -167,7 +163,7 @@ def _draw_scores(axes: Axes, rows: Sequence[Row], lines: Sequence[_Line]) -> Non
 
 
 def _limit(axes: Axes, shown: Sequence[float], chance: float) -> None:
-    """Show the range of the scores, and chance as a line where it lies within, in words where it lies below."""
+    """Limit the axis to the scores; draw chance as a line if it is within, else write it."""
     low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
     margin = 0.08 * (high - low) + 0.01 * abs(high)
     axes.set_ylim(low - margin, high + margin)
@@ -188,11 +184,12 @@ def _limit(axes: Axes, shown: Sequence[float], chance: float) -> None:
 
 
 def _draw_weights(axes: Axes, kind: str, rows: Sequence[Row], lines: Sequence[_Line]) -> None:
-    """What one kind of probe takes from each layer, mean over splits; equal shares dotted."""
+    """Draw the weight that one kind of probe gives to each layer, mean over splits; equal weights are dotted."""
     depths, largest = set(), 0.0
     for row, line in zip(rows, lines, strict=True):
-        shares = _mean_share(row.result.detail.get(kind))
-        if shares is not None:
+        weights: Mapping[str, Sequence[float]] | None = row.result.detail.get(kind)  # of each split
+        if weights:
+            shares = np.mean([list(values) for values in weights.values()], axis=0)  # [L]
             axes.plot(np.arange(1, len(shares) + 1), 100 * shares, **line.drawn(3.0))
             depths.add(len(shares))
             largest = max(largest, 100 * float(shares.max()))
@@ -206,13 +203,8 @@ def _draw_weights(axes: Axes, kind: str, rows: Sequence[Row], lines: Sequence[_L
     axes.set_title(f"{kind.removesuffix(WEIGHTS)}: weight of each layer (dotted: all alike)", fontsize=SMALL, color=INK)
 
 
-def _mean_share(weights: Mapping[str, Sequence[float]] | None) -> NDArray[np.float64] | None:
-    """Mean over splits of what is taken from each layer, ``[L]``."""
-    return np.mean([list(values) for values in weights.values()], axis=0) if weights else None
-
-
 def draw_spectrum(rows: Sequence[Row]) -> Figure:
-    """Draw the singular values of every encoder on a logarithmic axis, and its rank by the share of patches hidden.
+    """Draw each encoder's singular values on a logarithmic axis, and its rank by the share of masked patches.
 
     Args:
         rows: results of one task and evaluator whose ``detail`` has ``singular values``.
@@ -255,13 +247,13 @@ def _label(axes: Axes, x: str, y: str) -> None:
 
 
 def _entitle(figure: Figure, rows: Sequence[Row], what: str) -> None:
-    """Title of a picture; what a task is called is no formula."""
+    """Write the title of a picture; ``$`` in a task's name starts no formula."""
     title = figure.suptitle(f"{rows[0].task}: {what}", fontsize=LARGE, color=INK, fontweight="bold")
     title.set_parse_math(False)
 
 
 def _legend(figure: Figure, lines: Sequence[_Line], names: Sequence[str], heading: str | None = None) -> None:
-    """Name the lines below the panels, side by side as far as names are short."""
+    """Explain the lines below the panels, side by side where the names are short."""
     from matplotlib.lines import Line2D
 
     longest = max(map(len, names))

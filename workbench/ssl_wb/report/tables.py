@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -39,7 +39,7 @@ class _Column(NamedTuple):
 
 
 def cell(row: Row) -> str:
-    """Write a result as ``71.2 ±0.4 (68.0-74.1)``: per cent, spread over seeds, the 95 % interval."""
+    """Write a result as ``71.2 ±0.4 (68.0-74.1)``: per cent, standard deviation over seeds, 95 % interval."""
     result = row.result
     text = _number(result.mean, percent=result.percent)
     if not math.isnan(result.std):
@@ -49,16 +49,16 @@ def cell(row: Row) -> str:
 
 
 def _number(value: float, *, percent: bool, sign: str = "") -> str:
-    """Write a score with one digit in per cent, two otherwise; nothing for NaN."""
+    """Write a score with one digit if in per cent, else two; nothing for NaN."""
     if math.isnan(value):
         return ""
     return format(100 * value, f"{sign}.1f") if percent else format(value, f"{sign}.2f")
 
 
 def _columns(rows: Sequence[Row]) -> list[_Column]:
-    """Return tasks and averages: domain by domain, within one in order of appearance, then tasks without a domain.
+    """Return tasks and averages: domain by domain, in order of appearance within each, then tasks without a domain.
 
-    Each evaluator's averages follow the tasks they are of; that of all is left out where it is a domain's.
+    Averages follow their tasks. The average of all tasks is left out where it equals a domain's.
     """
     tasks = list(dict.fromkeys(_Column(row.task, row.evaluator, row.domain) for row in rows))
     evaluators = list(dict.fromkeys(row.evaluator for row in rows))
@@ -80,13 +80,13 @@ def _headings(rows: Sequence[Row], columns: Sequence[_Column]) -> list[str]:
     headings = ["encoder"]
     for column in columns:
         metric = metrics.get((column.task, column.evaluator))
-        told = f", {metric}" if metric is not None else ""
-        headings.append(f"{AVERAGE if column.is_average else column.task} ({column.evaluator}{told})")
+        name = AVERAGE if column.is_average else column.task  # the domain stands above
+        headings.append(f"{name} ({column.evaluator}{'' if metric is None else f', {metric}'})")
     return headings
 
 
 def _groups(columns: Sequence[_Column]) -> list[str]:
-    """Return the domain of every column, the encoders' names first; nothing where there are none."""
+    """Return the domain of each column, "" for the first, the encoders; an empty list if no task has a domain."""
     groups = ["", *(column.domain or "" for column in columns)]
     return groups if any(groups) else []
 
@@ -96,7 +96,7 @@ def lay_out(rows: Sequence[Row], differences: Mapping[tuple[str, str, str], Diff
 
     Args:
         rows: results.
-        differences: to a baseline, to mark cells that differ from it.
+        differences: to a baseline, to mark the cells that differ significantly.
     """
     columns = _columns(rows)
     cells = {(row.encoder, row.task, row.evaluator): cell(row) for row in rows}
@@ -120,7 +120,7 @@ def _mark(found: Difference) -> str:
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    """What the reader has to know, each thing once."""
+    """Return what a reader has to know, each thing once."""
     seeds = max((len(row.result.per_seed) for row in rows), default=0)
     spread = f"{seeds} probe seeds ± their standard deviation" if seeds > 1 else "1 probe seed"
     notes = [f"Per cent, mean over {spread}; in brackets the 95 % interval over test clips."]
@@ -141,7 +141,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def lay_out_differences(rows: Sequence[Row], baseline: str) -> Layout:
-    """Arrange the differences of all other encoders to one of them.
+    """Arrange the differences of all other encoders to a baseline.
 
     Raises:
         UsageError: no row is named so.
@@ -162,8 +162,8 @@ def lay_out_differences(rows: Sequence[Row], baseline: str) -> Layout:
         "Points; in brackets the 95 % interval of the paired difference over test clips; * where it leaves out 0 "
         "(each comparison by itself)."
     ]
-    told = {column[:2] for column in columns}
-    if missing := list(dict.fromkeys(row.evaluator for row in rows if (row.task, row.evaluator) not in told)):
+    shown = {column[:2] for column in columns}
+    if missing := list(dict.fromkeys(row.evaluator for row in rows if (row.task, row.evaluator) not in shown)):
         notes.append(f"No difference, for want of scores per clip or of a row to compare with: {', '.join(missing)}.")
     return Layout(headings, body, notes, _groups(columns))
 
@@ -175,7 +175,7 @@ def _difference(found: Difference, *, percent: bool) -> str:
 
 
 def lay_out_seconds(rows: Sequence[Row]) -> Layout:
-    """Arrange what every row cost."""
+    """Arrange the seconds that each result took."""
     body = []
     for row in rows:
         cost = row.seconds
@@ -187,66 +187,74 @@ def lay_out_seconds(rows: Sequence[Row]) -> Layout:
 
 
 def as_csv(rows: Sequence[Row], baseline: str | None = None, *, details: bool = False) -> str:
-    """Return one line per encoder, task and evaluator, scores as they are (accuracy 0 to 1).
+    """Return one line per encoder, task and evaluator, scores as fractions (accuracy 0 to 1).
 
-    Where tasks have domains, there is a column of them, an encoder's lines are grouped by it, and averages have lines.
-    With details, further figures have lines of their own, after that of the score.
+    Where tasks have domains, there is a column of them, an encoder's lines are grouped by domain, and averages have
+    lines. With details, further figures have lines of their own after their score.
 
     Raises:
         UsageError: no row is named as the baseline.
     """
-    found = compare(rows, baseline) if baseline is not None else {}
-    grouped = any(row.domain is not None for row in rows)
+    differences = compare(rows, baseline) if baseline is not None else {}
     further = {(row.encoder, row.task, row.evaluator): row.result.table for row in rows} if details else {}
+    grouped = any(row.domain is not None for row in rows)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [
-            *("encoder", "role", "task"),
-            *(["domain"] if grouped else []),
-            *("evaluator", "metric", "mean", "std", "low", "high", "chance", "seeds"),
-            *(["baseline", "difference", "difference_low", "difference_high", "significant"] if baseline else []),
-        ]
-    )
-    for line, domain in _grouped_lines(rows) if grouped else [(_csv_line(row), None) for row in rows]:
-        encoder, role, task, evaluator = line[:4]
-        told = [encoder, role, AVERAGE if task == average_name(domain) else task, *([domain or ""] if grouped else [])]
-        told += line[3:]
-        if baseline is not None:
-            one = found.get((encoder, task, evaluator))
-            difference = ["", "", ""] if one is None else [*map(_exact, (one.mean, *one.interval))]
-            told += [baseline, *difference, "" if one is None else str(one.significant)]
-        writer.writerow(told)
-        for name, value in further.get((encoder, task, evaluator), {}).items():
-            head = told[: -len(line[4:]) - (5 if baseline is not None else 0)]
-            figure = [*head, name, _exact(value)]
-            writer.writerow([*figure, *[""] * (len(told) - len(figure))])
+    columns = [
+        *("encoder", "role", "task"),
+        *(["domain"] if grouped else []),
+        *("evaluator", "metric", "mean", "std", "low", "high", "chance", "seeds"),
+        *(["baseline", "difference", "difference_low", "difference_high", "significant"] if baseline else []),
+    ]
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for task, line in _csv_lines(rows, grouped=grouped):
+        key = (line["encoder"], task, line["evaluator"])
+        compared = {} if baseline is None else {"baseline": baseline}
+        if found := differences.get(key):
+            numbers = map(_exact, (found.mean, *found.interval))
+            compared |= dict(zip(("difference", "difference_low", "difference_high"), numbers, strict=True))
+            compared["significant"] = str(found.significant)
+        writer.writerow({**line, **compared})
+        place = {name: line[name] for name in columns[: columns.index("metric")]}
+        writer.writerows(
+            {**place, "metric": name, "mean": _exact(value)} for name, value in further.get(key, {}).items()
+        )
     return text.getvalue()
 
 
-def _csv_line(row: Row) -> list[str]:
-    """Write encoder, role, task, evaluator, metric and the numbers of a row."""
-    result = row.result
-    numbers = [result.mean, result.std, *result.interval, row.chance]
-    head = [row.encoder, row.role, row.task, row.evaluator, result.metric]
-    return [*head, *map(_exact, numbers), str(len(result.per_seed))]
-
-
-def _grouped_lines(rows: Sequence[Row]) -> list[tuple[list[str], str | None]]:
-    """Write every row and average, encoder by encoder in the order of columns, each with its domain."""
-    lines: list[tuple[list[str], str | None]] = []
-    columns = _columns(rows)
+def _csv_lines(rows: Sequence[Row], *, grouped: bool) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield a task, or the name of an average, and its line: encoder by encoder where grouped, else row by row."""
+    if not grouped:
+        yield from ((row.task, _csv_line(row)) for row in rows)
+        return
     known = {(row.encoder, row.task, row.evaluator): row for row in rows}
+    columns = _columns(rows)
     for encoder, role in dict.fromkeys((row.encoder, row.role) for row in rows):
         for column in columns:
+            domain = {"domain": column.domain or ""}
             row = known.get((encoder, column.task, column.evaluator))
-            mean = average(rows, encoder, column.evaluator, column.domain) if column.is_average else float("nan")
             if row is not None:
-                lines.append((_csv_line(row), column.domain))
-            elif not math.isnan(mean):
-                head = [encoder, role, column.task, column.evaluator]
-                lines.append(([*head, "", _exact(mean), *[""] * 5], column.domain))
-    return lines
+                yield row.task, {**_csv_line(row), **domain}
+            elif column.is_average:
+                mean = _exact(average(rows, encoder, column.evaluator, column.domain))
+                line = {"encoder": encoder, "role": role, "task": AVERAGE, "evaluator": column.evaluator, "mean": mean}
+                if mean:  # "" where the encoder lacks one of the tasks
+                    yield column.task, {**line, **domain}
+
+
+def _csv_line(row: Row) -> dict[str, str]:
+    result = row.result
+    numbers = {"mean": result.mean, "std": result.std, "low": result.interval[0], "high": result.interval[1]}
+    return {
+        "encoder": row.encoder,
+        "role": row.role,
+        "task": row.task,
+        "evaluator": row.evaluator,
+        "metric": result.metric,
+        "chance": _exact(row.chance),
+        "seeds": str(len(result.per_seed)),
+        **{name: _exact(value) for name, value in numbers.items()},
+    }
 
 
 def _exact(value: float) -> str:
@@ -254,7 +262,7 @@ def _exact(value: float) -> str:
 
 
 def markdown(rows: Sequence[Row], baseline: str | None = None, *, details: bool = False) -> str:
-    """Return the table for a README, one of differences where there is a baseline, and those of further figures.
+    """Return Markdown: the table, one of differences if there is a baseline, and further figures if wanted.
 
     Raises:
         UsageError: no row is named as the baseline.
@@ -271,7 +279,7 @@ def _layouts(rows: Sequence[Row], baseline: str | None, *, details: bool) -> lis
 
 def _markdown(layout: Layout) -> str:
     alignment = "| --- |" + " ---: |" * (len(layout.columns) - 1)
-    # Markdown has one line of headings: where it holds the domains, the tasks are the first line below, in bold.
+    # Markdown allows one line of headings. If it holds the domains, the tasks are the first line below, in bold.
     heads = [_line(layout.group_headings()), alignment, _line(layout.columns, mark="**")] if layout.groups else []
     lines = [*(heads or [_line(layout.columns), alignment]), *map(_line, layout.rows), "", layout.notes[0]]
     if len(layout.notes) > 1:
@@ -292,14 +300,14 @@ def print_table(
     details: bool = False,
     timing: bool = False,
 ) -> None:
-    """Draw the table on stdout, wide enough not to wrap where stdout is no terminal.
+    """Print the table; where the output is no terminal, without wrapping.
 
     Args:
         rows: results.
-        console: where to; stdout.
-        baseline: name of the row to compare the others with, in a second table.
-        details: print further figures of every task and evaluator, each in a table of its own.
-        timing: tell what every row cost, in a last table.
+        console: where to print; stdout unless given.
+        baseline: row to compare the others with, in a second table.
+        details: print further figures of each task and evaluator, in tables of their own.
+        timing: print the seconds that each result took, in a last table.
 
     Raises:
         UsageError: no row is named as the baseline.
@@ -322,7 +330,7 @@ def _draw(layout: Layout, console: Console) -> None:
         above = f"{groups[number]}\n" if groups else ""
         table.add_column(Text(above + heading), justify="right" if number else "left")
     for cells in layout.rows:
-        table.add_row(*map(Text, cells))  # as Text, because a name may hold what rich takes for markup
+        table.add_row(*map(Text, cells))  # as Text: rich would read "[...]" in a name as markup
     console.print(table)
     for note in layout.notes:
         console.print(note, highlight=False, markup=False)
