@@ -1,7 +1,7 @@
 """Errors that a user can act on, and the exit codes they end with.
 
-Every expected failure derives from :class:`WorkbenchError`: the command line prints its message and hint and leaves
-with its code. Anything else is a defect of the workbench and ends with code 1.
+Every expected failure derives from :class:`WorkbenchError`: the command line prints its message and hint and exits with
+its code. Any other exception is a bug in the workbench and exits with code 1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class ExitCode(IntEnum):
-    """What the process says to the shell when it leaves."""
+    """Exit codes of the process."""
 
     DONE = 0
     UNEXPECTED = 1
@@ -41,7 +41,7 @@ class ExitCode(IntEnum):
 
 
 class WorkbenchError(Exception):
-    """An expected failure: what happened and where, and in ``hint`` what to do about it."""
+    """An expected failure: ``message`` says what happened and where, ``hint`` what to do."""
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
 
@@ -52,13 +52,13 @@ class WorkbenchError(Exception):
 
 
 class UsageError(WorkbenchError):
-    """The command line asks for something that cannot be."""
+    """The command line asks for something impossible."""
 
     exit_code = ExitCode.USAGE
 
 
 class RunFolderError(UsageError):
-    """A run folder is not what the command needs: taken, absent or of another kind."""
+    """A run folder already exists, is absent, or is no run folder."""
 
 
 class AudioError(UsageError):
@@ -66,7 +66,7 @@ class AudioError(UsageError):
 
 
 class DataError(UsageError):
-    """A folder, manifest or task is not what the command needs."""
+    """A folder, manifest or task is absent or wrong."""
 
 
 class RecipeError(WorkbenchError):
@@ -82,7 +82,7 @@ class RecipeError(WorkbenchError):
 
 
 class PluginError(WorkbenchError):
-    """A plugin is missing, broken, blocked or too new, or two offer one name."""
+    """A plugin is missing, broken, blocked or too new, or two have one name."""
 
     exit_code = ExitCode.PLUGIN
 
@@ -94,29 +94,29 @@ class DivergedError(WorkbenchError):
 
 
 class InterruptedRunError(WorkbenchError):
-    """The run was asked to stop, wrote a checkpoint and can be resumed."""
+    """The run was stopped, wrote a checkpoint and can be resumed."""
 
     exit_code = ExitCode.RESUMABLE
 
 
-#: Least similarity (twice the characters in common over all characters) at which a guess helps, not puzzles.
+#: Least similarity of a suggestion: twice the common characters over all characters. Below it, suggestions confuse.
 _CUTOFF = 0.6
 
 
 def _plain(word: str) -> str:
-    """Return ``word`` as people confuse it: without case, with one kind of dash."""
+    """Return ``word`` without what people confuse: case, and ``_`` for ``-``."""
     return word.casefold().replace("_", "-").strip()
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """Return the choice most like ``word``, or None when none is close.
+    """Return the choice most similar to ``word``, or None when none is similar.
 
-    Case and the difference of ``-`` and ``_`` do not count. A choice that begins with ``word`` is close from
-    three characters on; of equally close choices the first in alphabetical order is returned.
+    Case and the difference between ``-`` and ``_`` are ignored. A choice that starts with ``word`` is similar if
+    ``word`` has three characters or more; of equally similar choices the first in alphabetical order is returned.
 
     Args:
-        word: what was written.
-        choices: what could have been meant.
+        word: what the user wrote.
+        choices: the words that exist.
     """
     plain = _plain(word)
     if not plain:
@@ -132,7 +132,7 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"``, or nothing when no choice is close to ``word``."""
+    """Return ``"; did you mean 'x'?"``, or nothing when no choice is similar to ``word``."""
     close = nearest(word, choices)
     return f"; did you mean {close!r}?" if close else ""
 

@@ -1,4 +1,4 @@
-"""The command ``ssl-wb``: the verbs, and how every failure leaves the process."""
+"""The command ``ssl-wb``: its subcommands, exit codes and error messages."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ app.command("list-plugins")(list_plugins)
 app.command("describe")(describe)
 app.command("doctor")(doctor)
 
-# What the parser raises for wrong arguments. The parser is click in older releases of typer and a copy of it
-# in newer ones; its base exception is reached the same way in both.
+# The parser's exception for wrong arguments. Older releases of typer use click, newer ones a copy of it inside typer;
+# the class order of BadParameter leads to the base exception of either.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 @dataclass
 class _Invocation:
-    """What was asked before the verb."""
+    """Options before the subcommand."""
 
     debug: bool = False
 
@@ -66,7 +66,7 @@ _invocation = _Invocation()
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever stderr is at that moment: ``warning: MESSAGE``, and news without a prefix."""
+    """Writes ``warning: MESSAGE``, and messages of level INFO without a prefix, to the current stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
@@ -80,21 +80,21 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _before_the_verb(
+def _global_options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    del version  # answered by its callback
+    del version  # handled by its callback
     _invocation.debug = debug
 
 
 def main() -> NoReturn:
-    """Run the command line and leave with an exit code of :class:`~ssl_wb.errors.ExitCode`."""
-    # An OpenMP thread that waits spins, for long: where another process (a data worker, say) wants its core, a training
-    # step takes up to ten times as long. Sleeping at once costs a third when nobody wants it. This is in between.
-    # OpenMP reads it when torch is imported, which is after here.
+    """Run the command line and exit with a code of :class:`~ssl_wb.errors.ExitCode`."""
+    # By default a waiting OpenMP thread spins for long. If another process, such as a data worker, needs its core, a
+    # training step takes up to ten times as long; without any spinning a step on an idle machine takes a third longer.
+    # This value is in between. OpenMP reads it when torch is imported, which is after this line.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     sys.exit(run())
 
@@ -103,7 +103,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Args:
-        arguments: words after ``ssl-wb``; those of the process unless given.
+        arguments: words after ``ssl-wb``; from the command line unless given.
     """
     _invocation.debug = False
     logger = logging.getLogger("ssl_wb")
@@ -126,7 +126,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(failure: Exception) -> int:
-    """Say on stderr what happened and what to do; return the exit code."""
+    """Write what happened and what to do on stderr; return the exit code."""
     message, hint, code = str(failure), "", int(ExitCode.UNEXPECTED)
     if isinstance(failure, WorkbenchError):
         message, hint, code = failure.message, failure.hint, int(failure.exit_code)
@@ -135,7 +135,7 @@ def _report(failure: Exception) -> int:
         context = getattr(failure, "ctx", None)
         hint = f"{context.command_path} --help" if context else ""
         code = int(ExitCode.USAGE)
-        if type(failure).__name__ == "NoArgsIsHelpError":  # the help, which rich has printed already
+        if type(failure).__name__ == "NoArgsIsHelpError":  # its message is the help, unless rich has printed it
             if message.strip():
                 typer.echo(message)
             return code

@@ -1,4 +1,4 @@
-"""Data on stdout: tables for people, aligned text for pipes, JSON for programs."""
+"""Output on stdout: drawn tables on a terminal, aligned text in a pipe, JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 __all__ = ["JsonFlag", "echo_json", "echo_table"]
 
-#: The ``--json`` of every verb that lists something.
+#: The option ``--json`` of every command that lists something.
 JsonFlag = typer.Option("--json", help="Print JSON.")
 
 
@@ -21,11 +21,11 @@ def echo_json(value: Any) -> None:
 
 
 def echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under a heading: a drawn table on a terminal, else aligned lines that never wrap.
+    """Print a table: drawn on a terminal, else as aligned lines that never wrap.
 
     Args:
         columns: headings.
-        rows: one text per column each.
+        rows: one text per column, for each row.
     """
     if sys.stdout.isatty():
         _draw(columns, rows)
@@ -43,7 +43,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(*columns, box=SIMPLE, pad_edge=False)
-    # On a narrow terminal all columns but the names wrap; with more of them fixed the last vanishes.
+    # On a narrow terminal all columns but the first wrap. If more of them were fixed, rich would drop the last.
     table.columns[0].no_wrap = True
     for column in table.columns:
         column.overflow = "fold"

@@ -37,7 +37,7 @@ def preview(
     checkpoint: Annotated[str, typer.Option(help="Checkpoint of a run to use: last or best.")] = "last",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
-    """Draw what the student sees: clips with their visible and masked patches, and by what the masker chooses."""
+    """Draw what the student sees: clips with visible and masked patches, and each masker's importance of patches."""
     from ssl_wb.report.masks import prepare_masks
     from ssl_wb.report.picture_files import check_picture, save_picture
     from ssl_wb.report.pictures import draw_preview
@@ -54,8 +54,7 @@ def preview(
         checkpoint=checkpoint,
     )
     save_picture(draw_preview(drawn), out)
-    rows = len(drawn.rows)
-    names = ", ".join(column.label for column in drawn.columns)
+    rows, names = len(drawn.rows), ", ".join(column.label for column in drawn.columns)
     typer.echo(f"{out}: {rows} row{'' if rows == 1 else 's'}; {names}", err=True)
 
 

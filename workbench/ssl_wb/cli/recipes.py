@@ -13,13 +13,13 @@ from ssl_wb.errors import UsageError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show and copy the shipped recipes; without a word, list them.")
+app = typer.Typer(help="List, show and copy the shipped recipes; without a subcommand, list them.")
 
 Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.", autocompletion=completion.recipes)]
 
 
 @app.callback(invoke_without_command=True)
-def _without_a_word(context: typer.Context, as_json: Annotated[bool, JsonFlag] = False) -> None:
+def _without_subcommand(context: typer.Context, as_json: Annotated[bool, JsonFlag] = False) -> None:
     if context.invoked_subcommand is None:
         _list(as_json)
     elif as_json:
