@@ -9,14 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torchaudio.transforms import MelSpectrogram
 
-from ssl_wb.audio.front_end import LOG_OFFSET, FrontEnd
-from ssl_wb.recipe.schema import FrontEndSection
+from ssl_wb.api import LOG_OFFSET
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 
 SMALL = {"n_mels": 16, "window": 64, "hop": 24, "n_fft": 80}
 
 
 def front_end(mean=-7.0, std=4.0, **settings):
-    return FrontEnd(FrontEndSection(**settings), mean, std)
+    return LogMel(LogMel.Options(**settings), mean, std)
 
 
 def noise(*shape, seed=0):

@@ -168,7 +168,7 @@ def test_scales_grow(recipe, scale):
     entries = scale_entries(recipe, [], None, scale)
     sizes = [entry.size for entry in entries]
     if scale == "size":  # the recipe's own dim, depth and heads give way
-        assert [entry.loaded.backbone.section.size for entry in entries] == ["tiny", "small", "base"]
+        assert [entry.loaded.backbone.options.size for entry in entries] == ["tiny", "small", "base"]
         assert sizes == sorted(sizes)
         assert sizes[2] > 5 * sizes[0]
     else:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from augmentations_by_name import augmentation
 from ssl_wb.data import loader
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
@@ -19,7 +20,7 @@ from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.loader import batches, resolve_workers
 from ssl_wb.data.order import clips_for
 from ssl_wb.errors import AudioError, DataError, UsageError
-from ssl_wb.recipe.schema import AugmentSection, CaptionsSection
+from ssl_wb.recipe.schema import CaptionsSection
 
 RATE = 8000
 
@@ -114,16 +115,16 @@ def test_crops_are_resampled(folder):
 # ------------------------------------------------------------------------------------ readings and captions
 
 AUGMENT = [
-    AugmentSection(name="roll"),
-    AugmentSection(name="gain-beta"),
-    AugmentSection(name="add-gaussian-snr", p=1.0),
-    AugmentSection(name="band-stop-filter", p=1.0),
+    augmentation("roll"),
+    augmentation("gain-beta"),
+    augmentation("add-gaussian-snr", p=1.0),
+    augmentation("band-stop-filter", p=1.0),
 ]
 
 
 def test_readings_share_the_crop_and_are_augmented_apart(folder):
     plain = crops(folder)
-    rolled = crops(folder, augment=Augmenter([AugmentSection(name="roll")], RATE), views=3)
+    rolled = crops(folder, augment=Augmenter([augmentation("roll")], RATE), views=3)
     readings = rolled[2, 0].waveform
     (crop,) = plain[2, 0].waveform
     assert readings.shape == (3, 1000)
@@ -192,8 +193,8 @@ def test_a_caption_is_of_the_clip_that_was_read(captioned):
 
 
 def test_the_error_of_an_augmentation_arrives_whole(folder):
-    augment = Augmenter([AugmentSection(name="gain", p=1.0)], RATE)
-    augment._steps[0].transform = None  # as a library's defect would: calling it fails
+    augment = Augmenter([augmentation("gain", p=1.0)], RATE)
+    augment._steps[0]._transform = None  # as a library's defect would: calling it fails
     dataset = crops(folder, augment=augment)
     with pytest.raises(DataError, match="augmentation 'gain' failed on a crop of") as caught:
         list(batches(dataset, seed=0, first_sample=0, global_batch=2, steps=1))

@@ -10,7 +10,7 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.loader import batches
 from ssl_wb.data.statistics import measure
-from ssl_wb.recipe.schema import FrontEndSection
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 
 pytestmark = pytest.mark.real_audio
 
@@ -57,10 +57,10 @@ def test_slices_equal_the_whole(pretrain):
 
 
 def test_statistics_are_finite_and_plausible(pretrain, monkeypatch):
-    found = measure(load_clips(pretrain), FrontEndSection(), 18080, crops=300)
+    found = measure(load_clips(pretrain), LogMel(LogMel.Options()), 18080, crops=300)
     assert -13 < found.mean < -6
     assert 3 < found.std < 7
-    assert measure(load_clips(pretrain), FrontEndSection(), 18080, crops=300) == found
+    assert measure(load_clips(pretrain), LogMel(LogMel.Options()), 18080, crops=300) == found
 
 
 def test_batches_of_real_clips(pretrain):

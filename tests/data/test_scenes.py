@@ -12,10 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.clips import load_clips
 from ssl_wb.errors import DataError
-from ssl_wb.recipe.schema import FrontEndSection
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 from ssl_wb_plugins.sources import scenes
 from ssl_wb_plugins.sources.scenes import (
     DISTRACTORS,
@@ -197,7 +196,7 @@ def test_plain_statistics_do_not_solve_the_scenes():
     began = time.perf_counter()
     drawn = [scene(0, index, seconds=2.0) for index in range(1000)]
     assert time.perf_counter() - began < 60
-    front_end = FrontEnd(FrontEndSection(n_mels=64), 0.0, 1.0)
+    front_end = LogMel(LogMel.Options(n_mels=64), 0.0, 1.0)
     log_mel = torch.cat([front_end.log_mel(torch.from_numpy(wave)[None])[0] for wave, _ in drawn])  # [N, 64, T]
     features = torch.cat([log_mel.mean(dim=2), log_mel.std(dim=2)], dim=1).numpy()
     labels = np.array([label for _, label in drawn])

@@ -7,14 +7,14 @@ import pytest
 import soundfile
 import torch
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data import statistics
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.statistics import measure
 from ssl_wb.errors import DataError
-from ssl_wb.recipe.schema import FrontEndSection
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 
-SECTION = FrontEndSection(sample_rate=8000, f_max=4000.0, n_mels=16)
+OPTIONS = LogMel.Options(sample_rate=8000, f_max=4000.0, n_mels=16)
+FRONT_END = LogMel(OPTIONS)
 SAMPLES = 2000
 
 
@@ -52,10 +52,10 @@ def measured(monkeypatch):
 
 def test_normalises_the_data_to_zero_mean_and_unit_deviation(noise_folder):
     clips = load_clips(noise_folder)
-    found = measure(clips, SECTION, SAMPLES, crops=400)
+    found = measure(clips, FRONT_END, SAMPLES, crops=400)
     assert found.crops == 400
     assert found.digest == clips.digest
-    front_end = FrontEnd(SECTION, found.mean, found.std)
+    front_end = LogMel(OPTIONS, found.mean, found.std)
     values = []
     for clip in clips:
         waveform = torch.from_numpy(soundfile.read(clip.path, dtype="float32")[0])[None]
@@ -68,15 +68,15 @@ def test_padding_does_not_count(tmp_path):
     (tmp_path / "short").mkdir()
     wave = np.random.default_rng(0).normal(0, 0.1, 1000)
     soundfile.write(tmp_path / "short" / "a.wav", wave, 8000, subtype="FLOAT")
-    log_mel, _ = FrontEnd(SECTION, 0, 1).log_mel(torch.from_numpy(wave).float()[None])
-    found = measure(load_clips(tmp_path / "short"), SECTION, 16000, crops=3)
+    log_mel, _ = FRONT_END.log_mel(torch.from_numpy(wave).float()[None])
+    found = measure(load_clips(tmp_path / "short"), FRONT_END, 16000, crops=3)
     assert found.mean == pytest.approx(log_mel.mean().item(), abs=1e-4)
     assert found.std == pytest.approx(log_mel.std(correction=0).item(), abs=1e-4)
 
 
 def test_measured_once_and_kept_beside_the_folder(noise_folder, measured):
-    first = measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
-    assert measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20) == first
+    first = measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20)
+    assert measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20) == first
     assert len(measured) == 1
     assert (noise_folder / ".ssl-wb-statistics.json").is_file()
     assert [path.name for path in noise_folder.glob(".*")] == [".ssl-wb-statistics.json"]
@@ -84,28 +84,28 @@ def test_measured_once_and_kept_beside_the_folder(noise_folder, measured):
 
 def test_kept_beside_the_manifest(noise_folder, measured):
     (noise_folder / "m.csv").write_text("path\n05.wav\n06.wav\n")
-    first = measure(load_clips(noise_folder / "m.csv"), SECTION, SAMPLES, crops=20)
+    first = measure(load_clips(noise_folder / "m.csv"), FRONT_END, SAMPLES, crops=20)
     assert (noise_folder / "m.csv.statistics.json").is_file()
-    assert measure(load_clips(noise_folder / "m.csv"), SECTION, SAMPLES, crops=20) == first
+    assert measure(load_clips(noise_folder / "m.csv"), FRONT_END, SAMPLES, crops=20) == first
     assert len(measured) == 1
 
 
 def test_given_mean_and_std_do_not_matter_to_the_cache(noise_folder, measured):
-    measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
-    given = SECTION.model_copy(update={"mean": 1.0, "std": 2.0})
-    measure(load_clips(noise_folder), given, SAMPLES, crops=20)
+    measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20)
+    given = OPTIONS.model_copy(update={"mean": 1.0, "std": 2.0})
+    measure(load_clips(noise_folder), LogMel(given), SAMPLES, crops=20)
     assert len(measured) == 1
 
 
 @pytest.mark.parametrize("change", ["front end", "samples", "crops", "seed", "data"])
 def test_measured_anew_when_something_changes(noise_folder, measured, change):
-    measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
-    section = SECTION.model_copy(update={"n_mels": 20}) if change == "front end" else SECTION
+    measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20)
+    options = OPTIONS.model_copy(update={"n_mels": 20}) if change == "front end" else OPTIONS
     if change == "data":
         soundfile.write(noise_folder / "99.wav", np.ones(4000) * 0.1, 8000)
     measure(
         load_clips(noise_folder),
-        section,
+        LogMel(options),
         SAMPLES + (change == "samples"),
         crops=20 + (change == "crops"),
         seed=int(change == "seed"),
@@ -113,49 +113,49 @@ def test_measured_anew_when_something_changes(noise_folder, measured, change):
     assert len(measured) == 2
     # Both are known from now on.
     if change != "data":
-        measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
+        measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20)
         assert len(measured) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"KEY": 3}', '{"KEY": {"mean": 1}}', "\x00\xff"])
 def test_a_corrupt_cache_is_ignored_and_rewritten(noise_folder, measured, content):
-    first = measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
+    first = measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20)
     place = noise_folder / ".ssl-wb-statistics.json"
     key = next(iter(json.loads(place.read_text())))
     place.write_bytes(content.replace("KEY", key).encode("latin-1"))
-    assert measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20) == first
+    assert measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20) == first
     assert len(measured) == 2
     assert key in json.loads(place.read_text())
 
 
 @pytest.mark.parametrize("wrong", [{"std": 0.0}, {"std": None}, {"mean": "x"}, {"mean": float("nan")}])
 def test_a_cache_entry_with_a_bad_value_is_ignored(noise_folder, measured, wrong):
-    first = measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
+    first = measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20)
     place = noise_folder / ".ssl-wb-statistics.json"
     entries = {key: entry | wrong for key, entry in json.loads(place.read_text()).items()}
     place.write_text(json.dumps(entries))
-    assert measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20) == first
+    assert measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20) == first
     assert len(measured) == 2
 
 
 def test_a_folder_marked_read_only_is_left_alone_even_by_root(noise_folder, measured, cache_home):
     noise_folder.chmod(0o555)
     try:
-        first = measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
+        first = measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20)
         assert not list(noise_folder.glob(".*"))
     finally:
         noise_folder.chmod(0o755)
     assert len(list(cache_home.glob("statistics-*.json"))) == 1
-    assert measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20) == first
+    assert measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20) == first
     assert len(measured) == 1
 
 
 def test_falls_back_to_the_users_cache(noise_folder, measured, cache_home):
     # A folder in the file's place stops even root from writing there.
     (noise_folder / ".ssl-wb-statistics.json").mkdir()
-    first = measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20)
+    first = measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20)
     assert len(list(cache_home.glob("statistics-*.json"))) == 1
-    assert measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20) == first
+    assert measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20) == first
     assert len(measured) == 1
     assert not [path for path in noise_folder.iterdir() if path.is_file() and path.suffix != ".wav"]
 
@@ -164,8 +164,8 @@ def test_goes_without_a_cache_where_none_can_be_kept(noise_folder, measured, tmp
     (noise_folder / ".ssl-wb-statistics.json").mkdir()
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20).crops == 20
-    assert measure(load_clips(noise_folder), SECTION, SAMPLES, crops=20).crops == 20
+    assert measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20).crops == 20
+    assert measure(load_clips(noise_folder), FRONT_END, SAMPLES, crops=20).crops == 20
     assert len(measured) == 2
 
 
@@ -173,6 +173,6 @@ def test_silence_is_refused(tmp_path):
     (tmp_path / "silent").mkdir()
     soundfile.write(tmp_path / "silent" / "a.wav", np.zeros(4000), 8000)
     with pytest.raises(DataError) as caught:
-        measure(load_clips(tmp_path / "silent"), SECTION, SAMPLES, crops=5)
+        measure(load_clips(tmp_path / "silent"), FRONT_END, SAMPLES, crops=5)
     assert "silent" in caught.value.message
     assert "front_end.mean" in caught.value.hint

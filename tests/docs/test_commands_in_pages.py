@@ -14,8 +14,8 @@ from pages import PAGES, PLACEHOLDER, ROOT, all_commands, named, shell_lines
 from ssl_wb.cli.main import app, run
 from ssl_wb.errors import WorkbenchError
 from ssl_wb.plugin.registry import load_registry
+from ssl_wb.recipe.files import bundled_recipes
 from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.locate import bundled_recipes
 
 COMMANDS = all_commands()
 #: Verbs whose first argument is a recipe.

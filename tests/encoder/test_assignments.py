@@ -10,16 +10,15 @@ import soundfile
 import torch
 from torch.testing import assert_close
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.load import build_pretext, load_encoder, open_run, run_weights
 from ssl_wb.errors import RunFolderError
 from ssl_wb.evaluation.embedding_cache import encoder_digest
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.evaluator import AssigningEncoder
-from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb.workflows.pretrain import train
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 
 RECIPE = """
 seed = 3
@@ -120,7 +119,7 @@ def test_a_clip_alone_and_in_a_padded_batch_is_assigned_the_same(runs, waveform)
 
 def test_an_encoder_without_classes_says_nothing(runs, waveform):
     assert load_encoder(runs / "malap").assign(waveform) == {}
-    plain = FrozenEncoder(FrontEnd(FrontEndSection(), -7.0, 4.0), Vit(VitOptions(dim=16, depth=1, heads=2), 80), 64)
+    plain = FrozenEncoder(LogMel(LogMel.Options(), -7.0, 4.0), Vit(VitOptions(dim=16, depth=1, heads=2), 80), 64)
     assert plain.assign(waveform) == {}
     assert isinstance(plain, AssigningEncoder)
 

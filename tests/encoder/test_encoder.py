@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import UsageError
-from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 
 
 def published(weights: dict, prefix: str) -> dict[str, torch.Tensor]:
@@ -37,7 +36,7 @@ def test_matpac_inference(reference, reference_weights):
     io = reference("tiny_matpac_io")
     backbone = tiny_vit()
     backbone.load_state_dict(published(reference_weights("tiny_matpac.pt"), "student_encoder."))
-    encoder = FrozenEncoder(FrontEnd(FrontEndSection(), -7.056, 4.193), backbone, 608)
+    encoder = FrozenEncoder(LogMel(LogMel.Options(), -7.056, 4.193), backbone, 608)
     frames = encoder.embed_frames(io["waveform"])
     assert_close(frames, io["embedding_time"], rtol=1e-4, atol=1e-5)
     layers = encoder.layers(io["waveform"])
@@ -53,14 +52,14 @@ def test_m2d_inference(reference, reference_weights):
     mean, std = weights["norm_stats"].tolist()
     backbone = tiny_vit()
     backbone.load_state_dict(published(weights, ""))
-    encoder = FrozenEncoder(FrontEnd(FrontEndSection(center=True), mean, std), backbone, 208)
+    encoder = FrozenEncoder(LogMel(LogMel.Options(center=True), mean, std), backbone, 208)
     assert_close(encoder.embed_frames(io["waveform"]), io["embedding_time"], rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def encoder() -> FrozenEncoder:
     torch.manual_seed(0)
-    return FrozenEncoder(FrontEnd(FrontEndSection(), -7.0, 4.0), tiny_vit(), 64)
+    return FrozenEncoder(LogMel(LogMel.Options(), -7.0, 4.0), tiny_vit(), 64)
 
 
 @settings(max_examples=25, deadline=None)

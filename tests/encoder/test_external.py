@@ -201,14 +201,13 @@ def test_what_runs_unknown_code_is_not_kept(write, tmp_path):
 def test_a_frozen_encoder_put_together_by_hand_stays_what_it_is(write):
     made = """
         import torch
-        from ssl_wb.audio.front_end import FrontEnd
+        from ssl_wb_plugins.front_ends.log_mel import LogMel
         from ssl_wb.encoder.encoder import FrozenEncoder
-        from ssl_wb.recipe.schema import FrontEndSection
-        from ssl_wb.plugin.registry import load_registry
+                from ssl_wb.plugin.registry import load_registry
 
         def make():
             vit = load_registry().get("backbone", "vit")
-            front_end = FrontEnd(FrontEndSection.model_validate({"n_mels": 80}), 0.0, 1.0)
+            front_end = LogMel(LogMel.Options.model_validate({"n_mels": 80}), 0.0, 1.0)
             return FrozenEncoder(front_end, vit(vit.Options(size="tiny"), 80, 64), 64)
     """
     encoder = load_external(f"python:{write(made)}:make")

@@ -10,11 +10,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from ssl_wb.api import Backbone, Grid, PluginOptions, gather_rows, visible_count
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import UsageError
-from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 
 
 class Patches(Backbone):
@@ -35,7 +34,7 @@ class Patches(Backbone):
 
 
 def encoder_of(backbone, chunk=64) -> FrozenEncoder:
-    return FrozenEncoder(FrontEnd(FrontEndSection(), -7.0, 4.0), backbone, chunk)
+    return FrozenEncoder(LogMel(LogMel.Options(), -7.0, 4.0), backbone, chunk)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from ssl_wb.api import Evaluator
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import AudioError
 from ssl_wb.evaluation import embedding_cache as cache
@@ -21,8 +20,8 @@ from ssl_wb.evaluation.baselines import LogMelSegments, LogMelStatistics
 from ssl_wb.evaluation.embedding_cache import EmbeddingCache, clips_digest, encoder_digest, user_folder
 from ssl_wb.evaluation.runner import probe
 from ssl_wb.plugin.registry import load_registry
-from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb.tasks.task import load_task
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 from task_fakes import Spectrum, labelled, write_manifest
 
 
@@ -34,9 +33,9 @@ def manifest(tmp_path_factory):
 def encoder(seed=0, mean=0.0, chunk=64, f_min=50.0, **options):
     vit = load_registry().get("backbone", "vit")
     torch.manual_seed(seed)
-    section = FrontEndSection.model_validate({"n_mels": 80, "f_min": f_min})
+    section = LogMel.Options.model_validate({"n_mels": 80, "f_min": f_min})
     backbone = vit(vit.Options(size="tiny", **options), 80, 64)
-    return FrozenEncoder(FrontEnd(section, mean, 1.0), backbone, chunk)
+    return FrozenEncoder(LogMel(section, mean, 1.0), backbone, chunk)
 
 
 def evaluators(*names):

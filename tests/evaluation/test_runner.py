@@ -8,15 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.evaluation import runner
 from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
 from ssl_wb.evaluation.runner import evaluate_runs, probe
 from ssl_wb.plugin.registry import load_registry
-from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb.tasks.task import load_task
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 
@@ -181,7 +180,7 @@ def test_equal_weights_are_told_byte_by_byte(tmp_path, monkeypatch):
         if run.name == "d":
             with torch.no_grad():
                 backbone.proj.bias[0] += 1e-6
-        front_end = FrontEnd(FrontEndSection.model_validate({"n_mels": 80}), 1.0 if run.name == "e" else 0.0, 1.0)
+        front_end = LogMel(LogMel.Options.model_validate({"n_mels": 80}), 1.0 if run.name == "e" else 0.0, 1.0)
         return FrozenEncoder(front_end, backbone, 64)
 
     monkeypatch.setattr("ssl_wb.encoder.load.load_encoder", load)

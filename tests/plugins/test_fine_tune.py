@@ -20,13 +20,12 @@ from ssl_wb.api import (
     random_resized_crop,
     spec_augment,
 )
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.probing.patchout import structured_patchout
-from ssl_wb.recipe.schema import FrontEndSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
 from ssl_wb_plugins.evaluators.fine_tune import FineTune, FineTuneOptions
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 from ssl_wb_plugins.maskers.structured import StructuredMasker, StructuredOptions
 
 QUICK = {"epochs": 6, "batch_size": 8, "freq_mask": 4, "time_mask": 4, "mixup": 0.0, "layer_decay": 0.9, "lr": 3e-3}
@@ -37,7 +36,7 @@ def encoder():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = Vit(VitOptions(dim=32, depth=2, heads=2), 80)
-    return FrozenEncoder(FrontEnd(FrontEndSection(), -7.0, 4.0), backbone, 32)
+    return FrozenEncoder(LogMel(LogMel.Options(), -7.0, 4.0), backbone, 32)
 
 
 def tones(encoder, clips=60, *, held_out=False, splits=1):

@@ -6,8 +6,8 @@ import pytest
 
 from ssl_wb.errors import RecipeError, UsageError
 from ssl_wb.pretext.plan import make_plan
+from ssl_wb.recipe.files import bundled_recipes
 from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.locate import bundled_recipes
 
 
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))

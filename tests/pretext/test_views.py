@@ -225,12 +225,18 @@ def test_a_bias_of_the_keys_changes_nothing():
 
 
 def test_trained_positions_are_not_decayed_and_an_unused_norm_is_not_trained():
-    from ssl_wb.recipe.schema import OptimizerSection
+    from ssl_wb.recipe.plugin_selection import PluginSelection
     from ssl_wb.training.optimizer import build_optimizer
+    from ssl_wb_plugins.optimisers.adamw import AdamW
 
     vit = {"positions": "trainable", "pool_norm": True}
     model = build(RandomMasker(RandomOptions(ratio=0.5)), Malap(MalapOptions(), shapes(1)), vit=vit)
-    decayed, free = (group["params"] for group in build_optimizer(OptimizerSection(), model).param_groups)
+    decayed, free = (
+        group["params"]
+        for group in build_optimizer(
+            PluginSelection("optimiser", "adamw", AdamW, AdamW.Options(), None), model
+        ).param_groups
+    )
     assert any(weight is model.backbone.position_table for weight in free)
     assert not any(weight is model.backbone.position_table for weight in decayed)
     model(StepInputs(spectrogram(), step=0)).loss.backward()

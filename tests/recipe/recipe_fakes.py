@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from ssl_wb.plugin.base import Duration, Plugin, PluginOptions
-from ssl_wb.plugin.registry import PluginRecord, Registry
+from ssl_wb.plugin.registry import PluginRecord, Registry, load_registry
 
 
 class RandomMasker(Plugin):
@@ -128,12 +128,13 @@ class Linear(Plugin):
 
 
 def registry_of(*plugins: type[Plugin], recipes: tuple[tuple[str, Path], ...] = ()) -> Registry:
-    """A registry of these plugins, all from the distribution "fakes"."""
+    """A registry of these plugins, all from the distribution "fakes", and the bundled ones of kinds with defaults."""
     records = [
         PluginRecord(one.kind, one.name, "fakes", "1.0", "active", one.__doc__.partition("\n\n")[0], plugin=one)
         for one in plugins
     ]
-    return Registry(records, recipes)
+    bundled = [one for one in load_registry().records if one.kind in ("front-end", "optimiser", "augmentation")]
+    return Registry([*records, *bundled], recipes)
 
 
 PLUGINS = (RandomMasker, BlockMasker, CrashingMasker, Vit, Mcl, Dino, Knn, Linear)

@@ -9,8 +9,7 @@ from recipe_fakes import GOOD, PLUGINS, REGISTRY, registry_of
 
 from ssl_wb.errors import RecipeError
 from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.origins import Origin
-from ssl_wb.recipe.tree import Tree
+from ssl_wb.recipe.tree import Origin, Tree
 
 
 def child(write, text: str, registry=REGISTRY, overrides=()):
@@ -36,7 +35,7 @@ def test_the_same_plugin_named_again_keeps_them(write):
 
 def test_lists_replace_whole(write):
     loaded = child(write, '[[objective]]\nname = "mcl"\n')
-    assert [(one.name, one.weight, one.options.hypotheses) for one in loaded.objectives] == [("mcl", 1.0, 5)]
+    assert [(one.name, one.settings.weight, one.options.hypotheses) for one in loaded.objectives] == [("mcl", 1.0, 5)]
     assert [one.name for one in loaded.evaluators] == ["knn"]
 
 
@@ -48,7 +47,7 @@ def test_one_length_drops_the_others(write):
 def test_paths_are_relative_to_the_file_that_says_them(write, tmp_path):
     loaded = child(write, '[[evaluate]]\nname = "knn"\ntask = "mine.csv"\n')
     assert loaded.recipe.data.train == str(tmp_path / "base" / "clips")
-    assert loaded.evaluators[0].task == str(tmp_path / "mine.csv")
+    assert loaded.evaluators[0].settings.task == str(tmp_path / "mine.csv")
 
 
 def test_paths_that_climb_home_or_stand_for_scenes(write, tmp_path, monkeypatch):
@@ -57,7 +56,7 @@ def test_paths_that_climb_home_or_stand_for_scenes(write, tmp_path, monkeypatch)
     tasks = item.format("synthetic:scenes") + item.format("~/t.csv")
     loaded = child(write, '[data]\ntrain = "../sounds"\n' + tasks)
     assert loaded.recipe.data.train == str(tmp_path.parent / "sounds")
-    assert [one.task for one in loaded.evaluators] == ["synthetic:scenes", str(tmp_path / "home" / "t.csv")]
+    assert [one.settings.task for one in loaded.evaluators] == ["synthetic:scenes", str(tmp_path / "home" / "t.csv")]
 
 
 def test_chains(write):

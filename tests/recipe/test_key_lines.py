@@ -8,7 +8,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssl_wb.recipe.origins import key_lines
+from ssl_wb.recipe.tree import key_lines
 
 DOCUMENT = '''\
 # a = 1

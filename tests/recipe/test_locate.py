@@ -6,7 +6,7 @@ import pytest
 from recipe_fakes import GOOD, PLUGINS, REGISTRY, registry_of
 
 from ssl_wb.errors import UsageError
-from ssl_wb.recipe.locate import bundled_recipes, find_recipe, shipped_recipes
+from ssl_wb.recipe.files import bundled_recipes, find_recipe, shipped_recipes
 
 
 def test_the_bundled_recipes_are_there():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ssl_wb.recipe.masker_argument import MaskerArgument, parse_maskers
+from ssl_wb.recipe.overrides import MaskerArgument, parse_maskers
 
 
 def test_names_and_options():

@@ -10,10 +10,9 @@ from schema_checker import is_valid
 
 from ssl_wb.errors import RecipeError
 from ssl_wb.plugin.base import Plugin, PluginOptions
-from ssl_wb.recipe import augmentations
 from ssl_wb.recipe.jsonschema import recipe_schema
-from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.snapshot import resolved, to_toml
+from ssl_wb.recipe.load import load_recipe, resolved, to_toml
+from ssl_wb_plugins.augmentations import audiomentations
 
 AUGMENTED = (
     GOOD
@@ -35,7 +34,8 @@ def load(write):
 
 
 def entries(loaded):
-    return [(entry.name, entry.p, entry.options) for entry in loaded.recipe.data.augment]
+    entries = [one.written() for one in loaded.augmentations]
+    return [(entry.pop("name"), entry.pop("p", None), entry) for entry in entries]
 
 
 def test_every_option_is_written_out(load):
@@ -68,8 +68,8 @@ def test_the_snapshot_loads_back_as_the_same(load):
             '"time-stretch"',
             '"time-strech"',
             "recipe.toml:34: data.augment.1.name",
-            "no augmentation is called 'time-strech'; did you mean 'time-stretch'? (roll, gain-beta, or a class of "
-            "audiomentations in kebab-case)",
+            "no augmentation is called 'time-strech'; did you mean 'time-stretch'? augmentations: gain-beta, roll, "
+            "those of audiomentations (`ssl-wb list-plugins --kind augmentation` says what each does)",
         ),
         (
             "min_rate = 0.7",
@@ -113,8 +113,8 @@ def test_one_mistake_is_one_message(mistakes, old, new, place, message):
 
 
 def test_overrides_address_entries_by_name(load, mistakes):
-    assert load(AUGMENTED, "data.augment.time-stretch.max_rate=1.3").recipe.data.augment[1].options["max_rate"] == 1.3
-    assert load(AUGMENTED, "data.augment=[]").recipe.data.augment == []
+    assert load(AUGMENTED, "data.augment.time-stretch.max_rate=1.3").augmentations[1].options.max_rate == 1.3
+    assert load(AUGMENTED, "data.augment=[]").augmentations == ()
     swapped = load(AUGMENTED, "data.augment.1.name=pitch-shift")  # drops min_rate, keeps p
     assert entries(swapped)[1][:2] == ("pitch-shift", 0.7)
     assert mistakes(AUGMENTED, "data.augment.time-strech.p=1") == [
@@ -139,27 +139,24 @@ def test_a_table_for_the_list_and_a_list_for_the_table(mistakes):
 def test_a_child_replaces_the_list_whole(write):
     write(AUGMENTED, "parent.toml")
     child = write('extends = "parent.toml"\n[[data.augment]]\nname = "roll"\n')
-    assert [entry.name for entry in load_recipe(child, registry=REGISTRY).recipe.data.augment] == ["roll"]
+    assert [entry.name for entry in load_recipe(child, registry=REGISTRY).augmentations] == ["roll"]
 
 
 def test_sounds_are_found_from_the_recipe(write):
     text = '\n[[data.augment]]\nname = "add-background-noise"\nsounds_path = "noise"\n'
     path = write(GOOD + text, "recipes/recipe.toml")
-    (entry,) = load_recipe(path, registry=REGISTRY).recipe.data.augment
-    assert entry.options["sounds_path"] == str(path.parent / "noise")
+    (entry,) = load_recipe(path, registry=REGISTRY).augmentations
+    assert entry.written()["sounds_path"] == str(path.parent / "noise")
     several = write(GOOD + text.replace('"noise"', '["a", "b"]'), "recipes/recipe.toml")
-    (entry,) = load_recipe(several, registry=REGISTRY).recipe.data.augment
-    assert entry.options["sounds_path"] == [str(path.parent / "a"), str(path.parent / "b")]
+    (entry,) = load_recipe(several, registry=REGISTRY).augmentations
+    assert entry.written()["sounds_path"] == [str(path.parent / "a"), str(path.parent / "b")]
 
 
 def test_a_recipe_is_read_where_the_library_is_absent(load, mistakes, monkeypatch):
-    augmentations.options_model.cache_clear()
-    monkeypatch.setattr(augmentations, "library", lambda: None)
-    try:
-        assert entries(load(AUGMENTED))[1] == ("time-stretch", 0.7, {"min_rate": 0.7})
-        assert len(mistakes(AUGMENTED.replace('"gain-beta"', '"gain-beta"\nofset = 1'))) == 1
-    finally:
-        augmentations.options_model.cache_clear()
+    monkeypatch.setattr(audiomentations, "library", lambda: None)
+    monkeypatch.setattr(audiomentations, "_plugin_of", audiomentations._plugin_of.__wrapped__)
+    assert entries(load(AUGMENTED))[1] == ("time-stretch", 0.7, {"min_rate": 0.7})
+    assert len(mistakes(AUGMENTED.replace('"gain-beta"', '"gain-beta"\nofset = 1'))) == 1
 
 
 # ------------------------------------------------------------------------------------------------ captions

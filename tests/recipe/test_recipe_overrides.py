@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from recipe_fakes import GOOD, REGISTRY
 
 from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.origins import Origin
 from ssl_wb.recipe.overrides import Override, apply_override, parse_override
 from ssl_wb.recipe.problems import Problem
-from ssl_wb.recipe.tree import Tree
+from ssl_wb.recipe.tree import Origin, Tree
 
 
 @pytest.fixture
@@ -110,8 +109,8 @@ def test_values_reach_sections_and_plugins(load):
         "backbone.position={scale=2}",
     )
     assert (loaded.recipe.seed, loaded.recipe.title) == (7, "two words")
-    assert loaded.masker.options.ratio == loaded.recipe.masker.options["ratio"] == 0.25
-    assert loaded.recipe.optimizer.betas == [0.8, 0.9]
+    assert loaded.masker.options.ratio == loaded.masker.written()["ratio"] == 0.25
+    assert loaded.optimizer.options.betas == [0.8, 0.9]
     assert loaded.backbone.options.position.scale == 2.0
     assert loaded.overrides == ("seed=7", *loaded.overrides[1:])
 
@@ -128,21 +127,21 @@ def test_list_items_by_name_and_by_index(load):
         "optimizer.betas.0=0.5",
     )
     assert loaded.objectives[0].options.hypotheses == 4
-    assert loaded.objectives[1].weight == 0
-    assert loaded.recipe.optimizer.betas == [0.5, 0.2]
+    assert loaded.objectives[1].settings.weight == 0
+    assert loaded.optimizer.options.betas == [0.5, 0.2]
 
 
 def test_a_qualified_item_answers_to_its_bare_name(load):
     loaded = load("objective.mcl.name=fakes/mcl", "objective.mcl.hypotheses=2", 'objective."fakes/mcl".weight=0.1')
-    assert (loaded.objectives[0].name, loaded.objectives[0].weight) == ("fakes/mcl", 0.1)
+    assert (loaded.objectives[0].name, loaded.objectives[0].settings.weight) == ("fakes/mcl", 0.1)
     assert loaded.objectives[0].options.hypotheses == 2
 
 
 def test_another_plugin_drops_the_options_of_the_former_but_not_of_the_section(load):
     loaded = load("masker.name=block", "objective.dino.name=mcl", "evaluate.knn.name=linear")
     assert loaded.masker.options.model_dump() == {"size": (4, 4), "shape": "square", "wrap": False}
-    assert (loaded.objectives[1].weight, loaded.objectives[1].options.hypotheses) == (0.5, 5)
-    assert loaded.evaluators[0].task.endswith("recipes/task.csv")
+    assert (loaded.objectives[1].settings.weight, loaded.objectives[1].options.hypotheses) == (0.5, 5)
+    assert loaded.evaluators[0].settings.task.endswith("recipes/task.csv")
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -164,14 +163,14 @@ def test_two_lengths_by_override_are_a_mistake_of_the_override(mistakes):
 def test_whole_sections_merge_and_whole_lists_replace(load):
     loaded = load("train={batch_size=8}", "evaluate=[]", 'objective=[{name="mcl"}]', "objective.0={hypotheses=2}")
     assert (loaded.recipe.train.steps, loaded.recipe.train.batch_size) == (100, 8)
-    assert loaded.evaluators == []
+    assert loaded.evaluators == ()
     assert [(one.name, one.options.hypotheses) for one in loaded.objectives] == [("mcl", 2)]
 
 
 def test_paths_are_relative_to_the_working_directory(load, tmp_path):
     loaded = load("data.train=mine", 'evaluate=[{name="knn", task="t.csv"}]')
     assert loaded.recipe.data.train == str(tmp_path / "mine")
-    assert loaded.evaluators[0].task == str(tmp_path / "t.csv")
+    assert loaded.evaluators[0].settings.task == str(tmp_path / "t.csv")
     assert load().recipe.data.train == str(tmp_path / "recipes" / "clips")
     assert load("data.train=synthetic:scenes").recipe.data.train == "synthetic:scenes"
     assert load("data={train='mine'}").recipe.data.train == str(tmp_path / "mine")

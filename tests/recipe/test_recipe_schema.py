@@ -14,8 +14,7 @@ from schema_checker import is_valid, resolve
 from ssl_wb.plugin.base import Plugin, PluginOptions
 from ssl_wb.plugin.registry import PluginRecord, Registry
 from ssl_wb.recipe.jsonschema import recipe_schema
-from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.snapshot import resolved
+from ssl_wb.recipe.load import load_recipe, resolved
 
 SCHEMA = recipe_schema(REGISTRY)
 

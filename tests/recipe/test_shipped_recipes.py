@@ -10,10 +10,9 @@ import tomli
 from schema_checker import is_valid
 
 from ssl_wb.plugin.registry import load_registry
+from ssl_wb.recipe.files import bundled_recipes
 from ssl_wb.recipe.jsonschema import recipe_schema
-from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.locate import bundled_recipes
-from ssl_wb.recipe.snapshot import resolved, to_toml
+from ssl_wb.recipe.load import load_recipe, resolved, to_toml
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def test_each_loads_resolves_and_agrees_with_the_schema(name, schema, tmp_path):
 
 def test_finding_and_reading_recipes_does_not_import_torch():
     code = (
-        "import sys, ssl_wb.recipe.load, ssl_wb.recipe.jsonschema, ssl_wb.recipe.locate as locate;"
+        "import sys, ssl_wb.recipe.load, ssl_wb.recipe.jsonschema, ssl_wb.recipe.files as locate;"
         "locate.find_recipe('quickstart'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipe_fakes import GOOD, REGISTRY
 
-from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.snapshot import resolved, to_toml
+from ssl_wb.recipe.load import load_recipe, resolved, to_toml
 
 
 def test_every_default_is_written_out(write):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.dataset import CropDataset
@@ -84,8 +83,8 @@ def test_each_view_of_an_augmented_recipe_hears_its_own_reading(small):
     preview = prepared(small, "one", overrides=settings, maskers=["time-frequency", "dwm:views=2", "random"])
     pair, twice, single = preview.cells[0]
     loaded = load_recipe(small / "small.toml", settings)
-    front_end = FrontEnd(loaded.recipe.front_end, -7.0, 4.0)
-    augment = Augmenter(loaded.recipe.data.augment, 16000)
+    front_end = loaded.front_end.build(-7.0, 4.0)
+    augment = Augmenter(loaded.augmentations, 16000)
     samples = front_end.samples_of(96)
     crops = CropDataset(load_clips(small / "one.wav"), 16000, samples, seed=3, augment=augment, views=2)
     heard, _ = front_end(torch.from_numpy(crops[(0, 0)].waveform))  # [2, F, T]

@@ -13,13 +13,19 @@ from torch.testing import assert_close
 
 from ssl_wb.errors import RunFolderError
 from ssl_wb.plugin.objective import HealthRule
-from ssl_wb.recipe.schema import OptimizerSection, TrainSection
+from ssl_wb.recipe.plugin_selection import PluginSelection
+from ssl_wb.recipe.schema import TrainSection
 from ssl_wb.runs.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from ssl_wb.runs.device import mixed_precision
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.training.health import HealthMonitor
 from ssl_wb.training.optimizer import build_optimizer
 from ssl_wb.training.schedule import learning_rate, total_steps
+from ssl_wb_plugins.optimisers.adamw import AdamW
+
+
+def adamw(**options):
+    return PluginSelection("optimiser", "adamw", AdamW, AdamW.Options(**options), None)
 
 
 def test_lengths_of_a_run():
@@ -30,7 +36,7 @@ def test_lengths_of_a_run():
 
 
 def test_learning_rate_of_the_paper():
-    optimizer, train = OptimizerSection(lr=3e-4), TrainSection(steps=294_816, warmup=19_654)
+    optimizer, train = adamw(lr=3e-4).options, TrainSection(steps=294_816, warmup=19_654)
     assert learning_rate(optimizer, train, 0, 294_816) == pytest.approx(3e-4 / 19_654)
     assert learning_rate(optimizer, train, 19_653, 294_816) == pytest.approx(3e-4)
     middle = 19_654 + (294_816 - 19_654) // 2
@@ -40,7 +46,7 @@ def test_learning_rate_of_the_paper():
 
 @given(st.integers(1, 500), st.floats(0.0, 1.0), st.floats(0.0, 1e-3))
 def test_learning_rate_stays_between_its_ends(steps, warmup, floor):
-    optimizer, train = OptimizerSection(lr=1e-3, min_lr=floor), TrainSection(steps=steps, warmup=warmup)
+    optimizer, train = adamw(lr=1e-3, min_lr=floor).options, TrainSection(steps=steps, warmup=warmup)
     for step in range(steps):
         assert 0 < learning_rate(optimizer, train, step, steps) <= 1e-3 + 1e-12
 
@@ -54,11 +60,11 @@ def test_matrices_decay_and_the_rest_does_not_unless_asked():
             self.frozen = nn.Linear(2, 2).requires_grad_(False)
 
     model = Model()
-    groups = build_optimizer(OptimizerSection(), model).param_groups
+    groups = build_optimizer(adamw(), model).param_groups
     assert [p.shape for p in groups[0]["params"]] == [(4, 3)]
     assert {tuple(p.shape) for p in groups[1]["params"]} == {(4,), (1, 1, 5)}
     assert (groups[0]["weight_decay"], groups[1]["weight_decay"]) == (0.05, 0.0)
-    everything = build_optimizer(OptimizerSection(decay_all=True), model).param_groups
+    everything = build_optimizer(adamw(decay_all=True), model).param_groups
     assert len(everything) == 1
     assert len(everything[0]["params"]) == 3
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_wb.recipe.locate import bundled_recipes
+from ssl_wb.recipe.files import bundled_recipes
 from ssl_wb.workflows.pretrain import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_audio]

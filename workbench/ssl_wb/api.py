@@ -47,7 +47,7 @@ from ssl_wb.layers.schedules import warmup_cosine
 from ssl_wb.layers.transformer import Block
 from ssl_wb.plugin.augmentation import Augmentation
 from ssl_wb.plugin.backbone import Backbone, Trunk
-from ssl_wb.plugin.base import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, steps_of
+from ssl_wb.plugin.base import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, retire, steps_of
 from ssl_wb.plugin.evaluator import (
     Assigned,
     AssigningEncoder,
@@ -217,6 +217,7 @@ __all__ = [
     "read_waveforms",
     "require_labels",
     "require_parts",
+    "retire",
     "score",
     "settings_grid",
     "sincos_2d",

@@ -12,9 +12,9 @@ import torch
 from ssl_wb.bench.timed_trainer import Entry
 from ssl_wb.errors import UsageError
 from ssl_wb.plugin.registry import load_registry
-from ssl_wb.recipe import masker_argument
+from ssl_wb.recipe import overrides as masker_argument
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
-from ssl_wb.recipe.masker_argument import MaskerArgument
+from ssl_wb.recipe.overrides import MaskerArgument
 from ssl_wb.runs.device import mixed_precision
 from ssl_wb.training.memory import free_bytes
 
@@ -129,9 +129,7 @@ def _sized(loaded: LoadedRecipe) -> list[Entry]:
         # What is None by default is what the size says: width, blocks, heads.
         values = {key: value for key, value in values.items() if fields[key].default is not None}
         options = chosen.plugin.Options.model_validate({**values, "size": size})
-        written = options.model_dump(mode="json", exclude_none=True)
-        section = type(chosen.section).model_validate({"name": chosen.name, **written})
-        entries.append(Entry(size, replace(loaded, backbone=replace(chosen, options=options, section=section))))
+        entries.append(Entry(size, loaded.with_plugin("backbone", replace(chosen, options=options))))
     return entries
 
 

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.clips import find_source, load_clips
 from ssl_wb.data.loader import Batch, batches, check_batch, resolve_workers
 from ssl_wb.layers.processes import process_place
+from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.training.crops import build_crops
@@ -65,18 +65,18 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
 
 def _front_end(loaded: LoadedRecipe, batch: Batch) -> FrontEnd:
     """Build the front end; statistics that the recipe leaves open are those of one batch, which costs the same."""
-    section = loaded.recipe.front_end
-    if section.mean is not None and section.std is not None:
-        return FrontEnd(section, section.mean, section.std)
-    values, _ = FrontEnd(section, 0.0, 1.0).log_mel(batch.waveform[:, 0])  # [b, F, T]
-    return FrontEnd(section, float(values.mean()), float(values.std()))
+    options = loaded.front_end.options
+    if options.mean is not None and options.std is not None:
+        return loaded.front_end.build(options.mean, options.std)
+    values, _ = loaded.front_end.build().log_mel(batch.waveform[:, 0])  # [b, F, T]
+    return loaded.front_end.build(float(values.mean()), float(values.std()))
 
 
 def _clips(loaded: LoadedRecipe, model: PretextModel, source: str) -> Iterator[Batch]:
     """Load the recipe's own clips as training does."""
     recipe = loaded.recipe
-    augment = recipe.data.augment
-    augmenter = Augmenter(augment, recipe.front_end.sample_rate) if augment else None
+    augment = loaded.augmentations
+    augmenter = Augmenter(augment, loaded.front_end.options.sample_rate) if augment else None
     dataset = build_crops(loaded, load_clips(source), model, augmenter)
     return batches(
         dataset,

@@ -22,7 +22,7 @@ from ssl_wb.bench.figures import ratio, spread
 from ssl_wb.bench.report import environment_of, head_of, scaling_of
 from ssl_wb.bench.timed_trainer import Entry
 from ssl_wb.errors import UsageError, WorkbenchError
-from ssl_wb.recipe.snapshot import resolved, to_toml
+from ssl_wb.recipe.load import resolved, to_toml
 from ssl_wb.runs.device import mixed_precision
 from ssl_wb.training.launch import threads_each
 

@@ -62,9 +62,7 @@ class Entry:
 
 def _quiet(recipe: Recipe) -> Recipe:
     """Return a recipe whose steps are never logged and hardly move the weights; nothing else about them differs."""
-    train = recipe.train.model_copy(update={"log_every": 10 * _TOTAL_STEPS})
-    optimizer = recipe.optimizer.model_copy(update={"lr": _LEARNING_RATE, "min_lr": 0.0})
-    return recipe.model_copy(update={"train": train, "optimizer": optimizer})
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"log_every": 10 * _TOTAL_STEPS})})
 
 
 class Contestant:
@@ -95,6 +93,7 @@ class Contestant:
         self.source = inputs.source
         self.trainer = Trainer(
             recipe=_quiet(recipe),
+            optimizer=entry.loaded.optimizer.with_options(lr=_LEARNING_RATE, min_lr=0.0),
             folder=RunFolder(Path("bench")),  # never written: no step is logged, no checkpoint due
             model=model,
             front_end=inputs.front_end,
@@ -189,8 +188,8 @@ class Contestant:
             "recipe": str(loaded.path),
             "title": loaded.recipe.title,
             "overrides": list(loaded.overrides),
-            "masker": loaded.masker.section.model_dump(mode="json"),
-            "backbone": loaded.backbone.section.model_dump(mode="json"),
+            "masker": loaded.masker.written(),
+            "backbone": loaded.backbone.written(),
             "batch_clips": loaded.recipe.train.batch_size,
             "accumulate": loaded.recipe.train.accumulate,
             "clip_seconds": loaded.recipe.data.clip_seconds,

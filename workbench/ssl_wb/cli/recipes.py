@@ -58,7 +58,7 @@ def copy(name: Name, destination: Annotated[Path, typer.Argument(help="New file,
 
 
 def _find(name: str) -> Path:
-    from ssl_wb.recipe.locate import find_recipe
+    from ssl_wb.recipe.files import find_recipe
 
     return find_recipe(name)
 
@@ -71,7 +71,7 @@ def _read(path: Path) -> str:
 
 
 def _list(as_json: bool) -> None:
-    from ssl_wb.recipe.locate import shipped_recipes
+    from ssl_wb.recipe.files import shipped_recipes
 
     found = [(name, _title(path), path) for name, path in shipped_recipes().items()]
     if as_json:

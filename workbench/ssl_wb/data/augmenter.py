@@ -1,115 +1,59 @@
-"""Waveform augmentation: a recipe's ``[[data.augment]]`` list, applied to one crop at a time.
+"""Runs a recipe's augmentations on one crop at a time.
 
-The library's transforms (audiomentations) draw from the global generators of ``random`` and ``numpy.random``, and so do
-ours: numpy keeps the streams of that one the same in all versions. Both are seeded from the caller's generator before
-each crop and put back after it, so that what comes out depends on that generator alone, whichever process makes it and
-whatever was drawn before.
+The libraries' transforms draw from the global generators of ``random`` and ``numpy.random``, and so do the bundled
+ones: numpy keeps the streams of that generator the same in all versions. Both are seeded from the caller's generator
+before each crop and put back after it, so that the result depends on that generator alone, whichever process makes it
+and whatever was drawn before.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_wb.errors import DataError, RecipeError
-from ssl_wb.recipe.augmentations import OWN, GainBetaOptions, RollOptions, library
-from ssl_wb.recipe.schema import AugmentSection
+from ssl_wb.errors import RecipeError
+from ssl_wb.plugin.augmentation import Augmentation
+from ssl_wb.plugin.registry import load_registry
+from ssl_wb.recipe.plugin_selection import PluginSelection
 
 __all__ = ["Augmenter"]
 
-#: Augments float32 ``[L]``; the length may change.
-Step = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-
-class _Roll:
-    """Circular shift by a uniform number of samples."""
-
-    def __init__(self, options: RollOptions) -> None:
-        self.options = options
-
-    def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        if np.random.random_sample() >= self.options.p:
-            return samples
-        return np.roll(samples, np.random.randint(len(samples)))
-
-
-class _GainBeta:
-    """Gain of Beta(a, b) + offset."""
-
-    def __init__(self, options: GainBetaOptions) -> None:
-        self.options = options
-
-    def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        options = self.options
-        if np.random.random_sample() >= options.p:
-            return samples
-        return samples * np.float32(np.random.beta(options.a, options.b) + options.offset)
-
-
-class _FromLibrary:
-    """A transform of audiomentations."""
-
-    def __init__(self, name: str, transform: Any, sample_rate: int) -> None:
-        self.name = name
-        self.transform = transform
-        self.sample_rate = sample_rate
-
-    def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        try:
-            augmented: NDArray[np.float32] = self.transform(samples, self.sample_rate)
-            fault = None if np.isfinite(augmented).all() else "it made numbers that are not finite"
-        except Exception as error:  # of a library: whatever it may be
-            fault = f"{type(error).__name__}: {error}"
-        if fault:
-            raise DataError(
-                f"augmentation {self.name!r} failed on a crop of {len(samples)} samples: {fault}",
-                hint="Take it out of data.augment, or change its options.",
-            )
-        return augmented
-
-    def rehearse(self) -> None:
-        """Apply it once to a second of noise, so that what it lacks (another package, a sound) is said at once."""
-        usual, self.transform.p = self.transform.p, 1.0
-        noise = np.random.standard_normal(self.sample_rate).astype(np.float32)
-        try:
-            self.transform(0.1 * noise, self.sample_rate)
-        finally:
-            self.transform.p = usual
-
 
 class Augmenter:
-    """Applies augmentations in order to the part of a crop that counts; the crop keeps its length.
+    """Applies augmentations in order to the part of a crop that is audio; the crop keeps its length.
 
     Args:
-        entries: the recipe's list.
+        selections: the recipe's augmentations, in order.
         sample_rate: samples per second of the crops.
 
     Raises:
-        RecipeError: an unknown name, options that cannot be, or a package that is missing; all are told.
+        RecipeError: options that do not fit, or a package that is missing; one message for each.
     """
 
-    def __init__(self, entries: Sequence[AugmentSection], sample_rate: int) -> None:
-        self.entries = tuple(entries)
+    def __init__(self, selections: Sequence[PluginSelection[Augmentation]], sample_rate: int) -> None:
+        self.selections = tuple(selections)
         self.sample_rate = sample_rate
-        self._steps: list[Step] = []
+        self._steps: list[Augmentation] = []
         problems: list[str] = []
+        # Building may draw numbers: a transform is tried on noise.
         with _global_randomness(np.random.default_rng(0)):
-            for entry in self.entries:
+            for selection in self.selections:
                 try:
-                    self._steps.append(_built(entry, sample_rate))
+                    self._steps.append(selection.build(sample_rate))
                 except Exception as error:  # of a library's constructor: whatever it may be
-                    said = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
-                    problems.append(f"data.augment.{entry.name}: {said}")
+                    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+                    problems.append(f"data.augment.{selection.name}: {reason}")
         if problems:
             raise RecipeError(problems)
 
-    def __reduce__(self) -> tuple[type[Augmenter], tuple[tuple[AugmentSection, ...], int]]:
-        return type(self), (self.entries, self.sample_rate)  # transforms may hold what cannot be sent to a worker
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Transforms may hold what cannot be sent to a data loader worker, and a library's classes are made at run time.
+        return _rebuilt, ([(one.name, one.options.model_dump()) for one in self.selections], self.sample_rate)
 
     def __call__(
         self, waveform: NDArray[np.float32], length: int, generator: np.random.Generator
@@ -118,7 +62,7 @@ class Augmenter:
 
         Args:
             waveform: float32 ``[S]``, not changed.
-            length: samples that count; the rest is left out and comes back as zeros.
+            length: samples that are audio; the rest is left out and comes back as zeros.
             generator: the only source of randomness.
 
         Returns:
@@ -128,14 +72,24 @@ class Augmenter:
         Raises:
             DataError: a library's transform failed.
         """
-        heard = waveform[:length].copy()  # other views of the clip begin from the same crop
+        samples = waveform[:length].copy()  # [L]; other views of the clip begin from the same crop
         with _global_randomness(generator):
             for step in self._steps:
-                heard = step(heard)
-        augmented = np.zeros_like(waveform)
-        kept = min(length, len(heard))
-        augmented[:kept] = heard[:kept]
+                samples = step(samples)
+        augmented = np.zeros_like(waveform)  # [S]
+        kept = min(length, len(samples))
+        augmented[:kept] = samples[:kept]
         return augmented
+
+
+def _rebuilt(written: Sequence[tuple[str, dict[str, Any]]], sample_rate: int) -> Augmenter:
+    """Make an augmenter from names and options, in another process."""
+    registry = load_registry()
+    selections = []
+    for name, options in written:
+        plugin: Any = registry.get("augmentation", name)
+        selections.append(PluginSelection("augmentation", name, plugin, plugin.Options(**options), None))
+    return Augmenter(selections, sample_rate)
 
 
 @contextmanager
@@ -150,20 +104,3 @@ def _global_randomness(generator: np.random.Generator) -> Iterator[None]:
     finally:
         random.setstate(before)
         np.random.set_state(numpy_before)
-
-
-def _built(entry: AugmentSection, sample_rate: int) -> Step:
-    """Build one augmentation."""
-    given = {} if entry.p is None else {"p": entry.p}
-    if entry.name == "roll":
-        return _Roll(RollOptions(**entry.options, **given))
-    if entry.name == "gain-beta":
-        return _GainBeta(GainBetaOptions(**entry.options, **given))
-    known = library()
-    if known is None:
-        raise ValueError("needs audiomentations, which is not installed: pip install 'ssl-wb[augment]'")
-    if entry.name not in known:
-        raise ValueError(f"no such augmentation; there are {', '.join([*OWN, *known])}")
-    step = _FromLibrary(entry.name, known[entry.name](**entry.options, **given), sample_rate)
-    step.rehearse()
-    return step

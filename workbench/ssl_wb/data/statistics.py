@@ -13,12 +13,11 @@ import numpy as np
 import torch
 
 from ssl_wb.audio.clip import ClipSet
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.order import clips_for
 from ssl_wb.errors import DataError
 from ssl_wb.files import cache_files, may_write, write_atomically
-from ssl_wb.recipe.schema import FrontEndSection
+from ssl_wb.plugin.front_end import FrontEnd
 
 __all__ = ["Statistics", "measure"]
 
@@ -28,9 +27,6 @@ log = logging.getLogger("ssl_wb")
 CROPS = 2000
 SMALLEST_STD = 1e-3
 BATCH = 32
-
-#: Front end settings that come after the log-mel values and so do not change their statistics.
-AFTERWARDS = frozenset({"mean", "std", "std_factor", "pad"})
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Statistics:
     digest: str
 
 
-def measure(clips: ClipSet, section: FrontEndSection, samples: int, *, crops: int = CROPS, seed: int = 0) -> Statistics:
+def measure(clips: ClipSet, front_end: FrontEnd, samples: int, *, crops: int = CROPS, seed: int = 0) -> Statistics:
     """Measure log-mel statistics of random crops, or read them from an earlier run's cache.
 
     Only frames inside a clip count. The cache is ``.ssl-wb-statistics.json`` in a folder or
@@ -59,8 +55,8 @@ def measure(clips: ClipSet, section: FrontEndSection, samples: int, *, crops: in
 
     Args:
         clips: the data to train on.
-        section: front end settings; those of normalisation (``mean``, ``std``, ``std_factor``, ``pad``) are not
-            looked at.
+        front_end: on the CPU; its options of normalisation (``mean``, ``std``, ``std_factor``, ``pad``) and the
+            statistics it holds play no part.
         samples: length of a crop.
         crops: number of random crops.
         seed: seed of the crops.
@@ -69,8 +65,10 @@ def measure(clips: ClipSet, section: FrontEndSection, samples: int, *, crops: in
         DataError: the data is silent, or its values are all the same.
         AudioError: too many clips are unreadable.
     """
-    unused = AFTERWARDS if section.name == "kaldi-fbank" else AFTERWARDS | {"preemphasis"}
-    settings = section.model_dump(exclude=set(unused)) | {
+    options = front_end.options
+    settings = {
+        "front_end": front_end.name,
+        **options.model_dump(exclude=set(options.normalisation)),
         "samples": samples,
         "crops": crops,
         "seed": seed,
@@ -81,16 +79,15 @@ def measure(clips: ClipSet, section: FrontEndSection, samples: int, *, crops: in
         known = _cached(place, key)
         if known is not None:
             return known
-    statistics = _measured(clips, section, samples, crops, seed)
+    statistics = _measured(clips, front_end, samples, crops, seed)
     for place in places:
         if _keep(place, key, statistics):
             break
     return statistics
 
 
-def _measured(clips: ClipSet, section: FrontEndSection, samples: int, crops: int, seed: int) -> Statistics:
-    front_end = FrontEnd(section, mean=0.0, std=1.0)
-    dataset = CropDataset(clips, section.sample_rate, samples, seed)
+def _measured(clips: ClipSet, front_end: FrontEnd, samples: int, crops: int, seed: int) -> Statistics:
+    dataset = CropDataset(clips, front_end.sample_rate, samples, seed)
     total = square = count = 0.0
     for first in range(0, crops, BATCH):
         keys = clips_for(range(first, min(crops, first + BATCH)), len(clips), seed)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.waveforms import checked_waveform
 from ssl_wb.errors import UsageError
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.backbone import Backbone
 from ssl_wb.plugin.evaluator import Assigned
+from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.masker import Grid, Mask, visible_count
 
 __all__ = ["Assign", "FrozenEncoder"]

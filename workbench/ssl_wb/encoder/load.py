@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.assignments import Assigner, has_classes
 from ssl_wb.encoder.encoder import Assign, FrozenEncoder
 from ssl_wb.errors import RunFolderError
+from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.pretext.build import build_backbone, build_model
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
@@ -99,7 +99,7 @@ def open_run(path: str | Path) -> tuple[RunFolder, LoadedRecipe, FrontEnd]:
         raise RunFolderError(
             f"{folder.statistics}: cannot be read ({error})", hint="the run never started training"
         ) from error
-    return folder, loaded, FrontEnd(loaded.recipe.front_end, statistics["mean"], statistics["std"])
+    return folder, loaded, loaded.front_end.build(statistics["mean"], statistics["std"])
 
 
 def run_weights(folder: RunFolder, checkpoint: str) -> dict[str, Tensor]:

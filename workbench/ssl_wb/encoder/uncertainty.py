@@ -9,10 +9,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.load import build_pretext, open_run, run_weights
 from ssl_wb.errors import UsageError
+from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.masker import Grid, Mask, visible_count
 from ssl_wb.plugin.objective import Objective, View
 from ssl_wb.pretext.crop import crop_frames

@@ -8,13 +8,13 @@ points.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.plugin.evaluator import Encoder
-from ssl_wb.recipe.schema import FrontEndSection
+from ssl_wb.plugin.registry import load_registry
 
 __all__ = ["LogMelSegments", "LogMelStatistics", "baselines"]
 
@@ -26,11 +26,12 @@ class _LogMel:
     """A log-mel spectrogram as an encoder."""
 
     def __init__(self) -> None:
-        section = FrontEndSection.model_validate({"n_mels": BANDS, "f_min": F_MIN})
-        self.front_end = FrontEnd(section, mean=0.0, std=1.0)
+        log_mel: Any = load_registry().get("front-end", "log-mel")
+        options = log_mel.Options(n_mels=BANDS, f_min=F_MIN)
+        self.front_end = log_mel(options)
         self.sample_rate = self.front_end.sample_rate
         #: Identifies the encoder in the key of cached embeddings.
-        self.settings = {"name": type(self).__name__, "front_end": section.model_dump()}
+        self.settings = {"name": type(self).__name__, "front_end": options.model_dump()}
 
     @torch.no_grad()
     def _frames(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -130,7 +130,8 @@ class Backbone(Plugin, nn.Module, ABC):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``."""
-        return self.trunk(tokens)
+        latents: Tensor = self.trunk(tokens)
+        return latents
 
     def layers(self, tokens: Tensor) -> list[Tensor]:
         """Return every block's output, each ``[B, K, D]``, for probes; the last one normed and equal to ``forward``."""

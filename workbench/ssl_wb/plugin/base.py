@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["API_VERSION", "Duration", "Kind", "Plugin", "PluginOptions", "PluginSection", "hookimpl", "steps_of"]
+__all__ = [
+    "API_VERSION",
+    "Duration",
+    "Kind",
+    "Plugin",
+    "PluginOptions",
+    "PluginSection",
+    "hookimpl",
+    "retire",
+    "steps_of",
+]
 
 #: Version of the plugin contract. A plugin module may declare ``API_VERSION``; a larger one than this is not loaded.
 API_VERSION = 1
@@ -39,30 +50,34 @@ def steps_of(duration: int | float, total_steps: int) -> int:
 
 
 class PluginOptions(BaseModel):
-    """Base of a plugin's options: unknown keys are refused, values cannot change after the recipe is read.
-
-    Attributes:
-        retired: options of earlier versions that no longer exist, by name: their former default, which every resolved
-            recipe of an old run holds and which is accepted in silence, and what is wrong with another value. Where
-            nothing is (""), another value is ignored with a warning.
-    """
+    """Base of a plugin's options: unknown keys are refused, values cannot change after the recipe is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    retired: ClassVar[dict[str, tuple[Any, str]]] = {}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_retired(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not cls.retired:
+def retire(**options: tuple[Any, str]) -> Any:
+    """Return a validator, for the body of an options model, that accepts options which no longer exist.
+
+    The resolved recipe of an old run names every option of its time.
+
+    Args:
+        options: by name, the former default, which is accepted in silence, and what is wrong with another value. Where
+            nothing is (""), another value is ignored with a warning.
+    """
+
+    def without_retired(cls: type[PluginOptions], values: Any) -> Any:
+        del cls
+        if not isinstance(values, dict):
             return values
-        for key in cls.retired.keys() & values.keys():
-            former, fault = cls.retired[key]
+        for key in options.keys() & values.keys():
+            former, fault = options[key]
             if values[key] != former and fault:
                 raise ValueError(fault)
             if values[key] != former:
                 log.warning("option %r is no longer used and is ignored", key)
-        return {key: value for key, value in values.items() if key not in cls.retired}
+        return {key: value for key, value in values.items() if key not in options}
+
+    return model_validator(mode="before")(classmethod(without_retired))  # type: ignore[arg-type]
 
 
 class PluginSection(BaseModel):
@@ -98,6 +113,11 @@ class Plugin:
         """
         del name
         return None
+
+    @classmethod
+    def inside(cls) -> Iterable[str]:
+        """Return the names that :meth:`named` knows, for a did-you-mean."""
+        return ()
 
     #: Whether the class stands for a library of plugins, which it makes by :meth:`named`.
     is_library: ClassVar[bool] = False

@@ -82,6 +82,8 @@ class FrontEnd(Plugin, nn.Module, ABC):
     Attributes:
         frame_samples: samples that one frame spans.
         edge_samples: samples mirrored on each side of a clip before the first frame is taken.
+        filters: where there are some, the weights of FFT bins in bands, ``[n_fft // 2 + 1, F]``: pictures take the
+            bands' frequencies from them.
     """
 
     kind: ClassVar[Kind] = "front-end"
@@ -144,7 +146,8 @@ class FrontEnd(Plugin, nn.Module, ABC):
         return self._normalised(zero) if self.options.pad == "zero" else zero
 
     def _normalised(self, log_mel: Tensor) -> Tensor:
-        return (log_mel - self.mean) / (self.options.std_factor * self.std)
+        scale = float(self.options.std_factor) * self.std
+        return (log_mel - self.mean) / scale
 
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute normalised log-mel spectrograms.

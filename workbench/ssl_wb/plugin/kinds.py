@@ -36,6 +36,7 @@ class KindSpec:
         settings: model of the section's own keys, as ``module:class``: those that the workbench reads, and not the
             plugin. ``name`` alone unless given.
         required: whether a recipe needs the section.
+        shared_options: options that every plugin of the kind has: they stay when an override changes ``name``.
     """
 
     kind: Kind
@@ -47,11 +48,13 @@ class KindSpec:
     description: str = ""
     settings: str = ""
     required: bool = False
+    shared_options: frozenset[str] = frozenset()
 
     @cached_property
     def base(self) -> type[Plugin]:
         """The class that plugins of this kind derive from."""
-        return _load(self.contract)
+        base: type[Plugin] = _load(self.contract)
+        return base
 
     @cached_property
     def section_model(self) -> type[PluginSection]:
@@ -129,6 +132,7 @@ KINDS: dict[Kind, KindSpec] = {
             contract="ssl_wb.plugin.augmentation:Augmentation",
             section=("data", "augment"),
             listed=True,
+            shared_options=frozenset({"p"}),
             description="One change of the waveform, drawn anew for each clip, epoch and view; run in recipe order.",
         ),
         KindSpec(

@@ -88,14 +88,18 @@ class Registry:
         """Return the records of plugins that can be selected by name."""
         return [record for record in self._usable(kind) if record.plugin is not None and not record.plugin.is_library]
 
+    def libraries(self, kind: Kind) -> list[PluginRecord]:
+        """Return the records of classes that stand for whole libraries of plugins."""
+        return [record for record in self._usable(kind) if record.plugin is not None and record.plugin.is_library]
+
     def _usable(self, kind: Kind) -> list[PluginRecord]:
         return [record for record in self.records if record.kind == kind and record.status == "active"]
 
     def _from_libraries(self, kind: Kind, name: str) -> list[PluginRecord]:
         """Return what classes that stand for whole libraries have under a bare name, each as a record of its own."""
         found = []
-        for record in self._usable(kind):
-            plugin = record.plugin.named(name) if record.plugin is not None and record.plugin.is_library else None
+        for record in self.libraries(kind):
+            plugin = record.plugin.named(name) if record.plugin is not None else None
             if plugin is not None:
                 found.append(replace(record, name=name, plugin=plugin))
         return found
@@ -113,8 +117,11 @@ class Registry:
             hint = "in a checkout of ssl-wb, run `pip install -e .`; `ssl-wb doctor` says what is wrong"
         else:
             near = [record.qualified for record in active] if "/" in name else self.names(kind)
-            message = f"no {kind} is called {name!r}{did_you_mean(name, near)}"
-            message += f"{'' if message.endswith('?') else ';'} {kind}s: {', '.join(self.names(kind))}"
+            libraries = self.libraries(kind)
+            inside = [one for record in libraries if record.plugin is not None for one in record.plugin.inside()]
+            message = f"no {kind} is called {name!r}{did_you_mean(name, [*near, *inside])}"
+            known = [*self.names(kind), *(f"those of {record.name}" for record in libraries)]
+            message += f"{'' if message.endswith('?') else ';'} {kind}s: {', '.join(known)}"
             hint = f"`ssl-wb list-plugins --kind {kind}` says what each does"
         others = [record.kind for record in self.records if record.status == "active" and record.name == name]
         if others:

@@ -27,7 +27,7 @@ def build_backbone(loaded: LoadedRecipe) -> Backbone:
     """
     torch.manual_seed(loaded.recipe.seed)
     try:
-        backbone = loaded.backbone.plugin(loaded.backbone.options, loaded.recipe.front_end.n_mels, crop_frames(loaded))
+        backbone = loaded.backbone.build(loaded.front_end.options.n_mels, crop_frames(loaded))
     except ValueError as error:
         raise RecipeError([f"backbone: {error}"], where=str(loaded.path)) from error
     assert isinstance(backbone, Backbone)
@@ -46,10 +46,10 @@ def _build_objectives(loaded: LoadedRecipe, shapes: ModelShapes) -> list[Weighte
         same = sum(each.label.split("-no")[0] == name for each in objectives)
         label = f"{name}-no{same + 1}" if same else name
         try:
-            module = chosen.plugin(chosen.options, shapes)
+            module = chosen.build(shapes)
         except ValueError as error:
             raise RecipeError([f"objective {label!r}: {error}"], where=str(loaded.path)) from error
-        objectives.append(WeightedObjective(label, chosen.weight, module))
+        objectives.append(WeightedObjective(label, chosen.settings.weight, module))
     return objectives
 
 
@@ -64,7 +64,7 @@ def build_model(loaded: LoadedRecipe, total_steps: int) -> PretextModel:
         RecipeError: sizes that do not fit each other.
     """
     backbone = build_backbone(loaded)
-    masker = loaded.masker.plugin(loaded.masker.options)
+    masker = loaded.masker.build()
     section, captions = loaded.recipe.predictor, loaded.recipe.data.captions
     shapes = ModelShapes(
         latent_dim=backbone.dim,

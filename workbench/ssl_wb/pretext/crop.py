@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.errors import RecipeError
 from ssl_wb.plugin.backbone import Backbone
 from ssl_wb.recipe.load import LoadedRecipe
@@ -35,7 +34,7 @@ def crop_frames(loaded: LoadedRecipe, patch_width: int = 1) -> int:
     Raises:
         RecipeError: a crop is shorter than one patch.
     """
-    front_end = loaded.recipe.front_end
+    front_end = loaded.front_end.options
     frames = round(loaded.recipe.data.clip_seconds * front_end.sample_rate / front_end.hop)
     whole = frames // patch_width * patch_width
     if whole == 0:
@@ -58,4 +57,4 @@ def crop_shape(loaded: LoadedRecipe, backbone: Backbone) -> CropShape:
     """
     frames = crop_frames(loaded, backbone.patch[1])
     # Lengths do not depend on the statistics that a front end normalises by.
-    return CropShape(frames, FrontEnd(loaded.recipe.front_end, 0.0, 1.0).samples_of(frames))
+    return CropShape(frames, loaded.front_end.build().samples_of(frames))

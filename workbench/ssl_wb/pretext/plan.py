@@ -209,7 +209,7 @@ def _forward(loaded: LoadedRecipe, model: PretextModel, masks: Sequence[Mask], c
         return tensor
 
     frames = crop_frames(loaded, model.backbone.patch[1])
-    views = (len(masks),) if loaded.recipe.data.augment else ()  # where each view has its own augmentation
+    views = (len(masks),) if loaded.augmentations else ()  # where each view has its own augmentation
     inputs = StepInputs(
         torch.zeros(clips, *views, model.backbone.n_mels, frames, device="meta"),
         step=0,

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from ssl_wb.plugin.base import Kind, Plugin
-from ssl_wb.recipe.schema import (
-    BackboneSection,
-    EvaluateSection,
-    MaskerSection,
-    ObjectiveSection,
-    PluginSection,
-    Recipe,
-)
+from ssl_wb.plugin.base import Plugin
+from ssl_wb.plugin.kinds import KINDS, KindSpec
+from ssl_wb.recipe.schema import document_model
 
 if TYPE_CHECKING:
     from ssl_wb.plugin.registry import PluginRecord, Registry
 
 __all__ = ["recipe_schema"]
 
-_SECTIONS: dict[Kind, type[PluginSection]] = {
-    "masker": MaskerSection,
-    "backbone": BackboneSection,
-    "objective": ObjectiveSection,
-    "evaluator": EvaluateSection,
-}
-# A child recipe may change an option of these without naming the plugin again; lists it replaces whole.
-_INHERITED: tuple[Kind, ...] = ("masker", "backbone")
 _INHERITED_TITLE = "options of the plugin that the extended recipe names"
 
 
@@ -39,12 +25,13 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     Args:
         registry: the plugins.
     """
-    schema = Recipe.model_json_schema(ref_template="#/$defs/{model}")
+    schema = document_model().model_json_schema(ref_template="#/$defs/{model}")
     definitions: dict[str, Any] = schema.pop("$defs")
-    for kind, section in _SECTIONS.items():
-        definitions[section.__name__] = _plugin_section(kind, section, registry, definitions)
+    selecting = [spec for spec in KINDS.values() if spec.section]
+    for spec in selecting:
+        definitions[spec.section_model.__name__] = _plugin_section(spec, registry, definitions)
     required = schema.pop("required")
-    named = {kind: {"required": ["name"]} for kind in _INHERITED}
+    named = {spec.section[0]: {"required": ["name"]} for spec in selecting if spec.required and not spec.listed}
     schema["properties"] = {
         "extends": {
             "type": "string",
@@ -66,20 +53,46 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     return cleaned
 
 
-def _plugin_section(
-    kind: Kind, section: type[PluginSection], registry: Registry, definitions: dict[str, Any]
-) -> dict[str, Any]:
+def _plugin_section(spec: KindSpec, registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a section: one table for each plugin of the kind.
 
     Nested models of plugin options are added to ``definitions``.
     """
-    own = section.model_json_schema()
-    branches: list[dict[str, Any]] = []
-    for name in registry.names(kind):
-        branches.append(_branch(registry.record(kind, name), name, own, definitions))
-    if kind in _INHERITED:
-        branches.append({"title": _INHERITED_TITLE, "not": {"required": ["name"]}})
+    own = spec.section_model.model_json_schema()
+    names = registry.names(spec.kind)
+    branches = [_branch(registry.record(spec.kind, name), name, own, definitions) for name in names]
+    if not spec.listed:
+        # A child recipe may change an option without naming the plugin again; lists it replaces whole.
+        branches.append(_unnamed(spec, registry, branches))
+    libraries = [record.name for record in registry.libraries(spec.kind)]
+    if libraries:
+        branches.append(_from_library(libraries, names))
     return {"type": "object", "description": own["description"], "oneOf": branches}
+
+
+def _unnamed(spec: KindSpec, registry: Registry, branches: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the table without a name: the default plugin's where the kind has one, else any options."""
+    if spec.default is None or spec.default not in registry.names(spec.kind):
+        return {"title": _INHERITED_TITLE, "not": {"required": ["name"]}}
+    default = next(branch for branch in branches if branch["title"] == spec.default)
+    properties = {key: value for key, value in default["properties"].items() if key != "name"}
+    return {
+        "title": f"options of {spec.default}",
+        "type": "object",
+        "properties": properties,
+        "not": {"required": ["name"]},
+    }
+
+
+def _from_library(libraries: list[str], names: list[str]) -> dict[str, Any]:
+    """Return the table of a plugin that a library has: its options are known when the library is imported."""
+    described = f"A plugin of {', '.join(libraries)}, with its own options."
+    return {
+        "title": f"of {', '.join(libraries)}",
+        "type": "object",
+        "properties": {"name": {"type": "string", "description": described, "not": {"enum": names}}},
+        "required": ["name"],
+    }
 
 
 def _branch(record: PluginRecord, name: str, own: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +112,7 @@ def _branch(record: PluginRecord, name: str, own: dict[str, Any], definitions: d
         "type": "object",
         "description": record.summary,
         "properties": {**keys, **options.get("properties", {})},
-        "required": [*own["required"], *options.get("required", [])],
+        "required": list(dict.fromkeys(["name", *own.get("required", []), *options.get("required", [])])),
         "additionalProperties": False,
     }
 

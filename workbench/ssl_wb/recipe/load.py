@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel
+import tomli_w
 
 from ssl_wb.errors import RecipeError, did_you_mean
-from ssl_wb.plugin.base import Kind
-from ssl_wb.recipe.augmentations import check_augmentations
-from ssl_wb.recipe.chain import Chain, read_chain
-from ssl_wb.recipe.locate import find_recipe
-from ssl_wb.recipe.origins import Location, shown_path
+from ssl_wb.plugin.kinds import SECTIONS
+from ssl_wb.recipe.files import Chain, find_recipe, is_path, read_chain
 from ssl_wb.recipe.overrides import apply_override, parse_override
-from ssl_wb.recipe.paths import is_path
-from ssl_wb.recipe.plugin_selection import (
-    Choice,
-    Chosen,
-    ChosenEvaluator,
-    ChosenObjective,
-    caption_problems,
-    cascade_problems,
-    choose,
-)
+from ssl_wb.recipe.plugin_selection import PluginSelection, caption_problems, cascade_problems, select_all
 from ssl_wb.recipe.problems import Problem, check_model, found, key_text
-from ssl_wb.recipe.schema import SYNTHETIC, AugmentSection, PluginSection, Recipe
-from ssl_wb.recipe.tree import LIST_SECTIONS, Tree
+from ssl_wb.recipe.schema import SYNTHETIC, Recipe, document_model, in_section_order, own_part
+from ssl_wb.recipe.tree import Location, Tree, shown_path
 
 if TYPE_CHECKING:
+    from ssl_wb.plugin.augmentation import Augmentation
     from ssl_wb.plugin.backbone import Backbone
+    from ssl_wb.plugin.evaluator import Evaluator
+    from ssl_wb.plugin.front_end import FrontEnd
     from ssl_wb.plugin.masker import Masker
+    from ssl_wb.plugin.objective import Objective
+    from ssl_wb.plugin.optimiser import Optimiser
     from ssl_wb.plugin.registry import Registry
 
-__all__ = ["Chosen", "ChosenEvaluator", "ChosenObjective", "LoadedRecipe", "load_recipe", "require_data"]
-
-_KINDS: dict[str, Kind] = {
-    "masker": "masker",
-    "backbone": "backbone",
-    "objective": "objective",
-    "evaluate": "evaluator",
-}
+__all__ = ["LoadedRecipe", "load_recipe", "require_data", "resolved", "to_toml"]
 
 
 @dataclass(frozen=True)
@@ -54,21 +40,55 @@ class LoadedRecipe:
         path: the file.
         source: its text as given.
         overrides: the overrides as given.
-        recipe: the sections, with every default and every plugin option written out, paths absolute.
-        masker: the masker.
-        backbone: the backbone.
-        objectives: the objectives, in the order they run.
-        evaluators: the probes after training.
+        recipe: what the workbench itself reads, with every default, paths absolute.
+        plugins: what the recipe selects, by the keys that lead to the section: one plugin, or as many as the list has,
+            in recipe order.
     """
 
     path: Path = field(compare=False)
     source: str = field(compare=False)
     overrides: tuple[str, ...] = field(compare=False)
     recipe: Recipe
-    masker: Chosen[Masker]
-    backbone: Chosen[Backbone]
-    objectives: list[ChosenObjective]
-    evaluators: list[ChosenEvaluator]
+    plugins: Mapping[tuple[str | int, ...], tuple[PluginSelection[Any], ...]]
+
+    @property
+    def masker(self) -> PluginSelection[Masker]:
+        """The masker."""
+        return self.plugins["masker",][0]
+
+    @property
+    def backbone(self) -> PluginSelection[Backbone]:
+        """The backbone."""
+        return self.plugins["backbone",][0]
+
+    @property
+    def front_end(self) -> PluginSelection[FrontEnd]:
+        """The front end."""
+        return self.plugins["front_end",][0]
+
+    @property
+    def optimizer(self) -> PluginSelection[Optimiser]:
+        """The optimiser."""
+        return self.plugins["optimizer",][0]
+
+    @property
+    def objectives(self) -> tuple[PluginSelection[Objective], ...]:
+        """The objectives, in the order they run."""
+        return self.plugins["objective",]
+
+    @property
+    def evaluators(self) -> tuple[PluginSelection[Evaluator], ...]:
+        """The probes."""
+        return self.plugins["evaluate",]
+
+    @property
+    def augmentations(self) -> tuple[PluginSelection[Augmentation], ...]:
+        """The changes of the waveform, in the order they run."""
+        return self.plugins["data", "augment"]
+
+    def with_plugin(self, section: str, selection: PluginSelection[Any]) -> LoadedRecipe:
+        """Return this recipe with another plugin in a section that selects one."""
+        return replace(self, plugins={**self.plugins, (section,): (selection,)})
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Registry | None = None) -> LoadedRecipe:
@@ -93,15 +113,24 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Re
     problems = list(chain.problems)
     tree = _assemble(file, chain, overrides, problems)
     problems += _value_problems(tree, (), tree.data)
-    recipe = check_model(Recipe, tree.data, (), tree, also=["extends"])
-    if isinstance(recipe, list):
-        problems += recipe
-    choices = _choices(tree, registry, problems)
-    objectives = [(at, choice) for at, choice in choices.items() if at[0] == "objective"]
+    document = check_model(document_model(), tree.data, (), tree, also=["extends"])
+    if isinstance(document, list):
+        problems += document
+    selections = select_all(tree, registry, problems)
+    objectives = {at: selection for at, selection in selections.items() if at[0] == "objective"}
     problems += cascade_problems(objectives, tree, registry) + caption_problems(objectives, tree)
-    augment = check_augmentations(tree, problems)
     _raise_if_any(file, chain, overrides, problems)
-    return _whole(cast(Recipe, recipe), choices, augment, file, chain.layers[0].source, tuple(overrides))
+    # Every selection is there, for there are no problems.
+    plugins = {
+        section: tuple(cast(PluginSelection[Any], selections[at]) for at in selections if _section_of(at) == section)
+        for section in SECTIONS
+    }
+    return LoadedRecipe(file, chain.layers[0].source, tuple(overrides), own_part(document), plugins)
+
+
+def _section_of(at: Location) -> Location:
+    """Return the keys that lead to the section of a place, its index in a list left out."""
+    return at[:-1] if isinstance(at[-1], int) else at
 
 
 def require_data(loaded: LoadedRecipe) -> str:
@@ -116,6 +145,35 @@ def require_data(loaded: LoadedRecipe) -> str:
         hint = f"add --set data.train=FOLDER (or a manifest CSV, or {SYNTHETIC})"
         raise RecipeError([f"{shown_path(loaded.path)}: {fault}; {hint}"], where=shown_path(loaded.path))
     return train
+
+
+def resolved(loaded: LoadedRecipe) -> dict[str, Any]:
+    """Return the recipe with every default written out, plugin options included, and no ``extends``.
+
+    Loading its TOML gives a recipe equal to ``loaded``.
+    """
+    values: dict[str, Any] = _without_none(loaded.recipe.model_dump(mode="json", by_alias=True))
+    for section, selections in loaded.plugins.items():
+        written = [selection.written() for selection in selections]
+        table = values
+        for key in section[:-1]:
+            table = table.setdefault(str(key), {})
+        table[str(section[-1])] = written if SECTIONS[section].listed else written[0]
+    return {name: values[name] for name in in_section_order(values)}
+
+
+def to_toml(values: dict[str, Any]) -> str:
+    """Write ``values`` as TOML."""
+    return tomli_w.dumps(values)
+
+
+def _without_none(value: Any) -> Any:
+    """Drop None values, which TOML cannot say; they are the defaults of the keys that have them."""
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value
 
 
 def _assemble(file: Path, chain: Chain, overrides: Sequence[str], problems: list[Problem]) -> Tree:
@@ -153,18 +211,6 @@ def _value_problems(tree: Tree, at: Location, value: Any) -> list[Problem]:
     return problems
 
 
-def _choices(tree: Tree, registry: Registry, problems: list[Problem]) -> dict[Location, Choice | None]:
-    """Find the plugin of every section that names one, in recipe order."""
-    places: list[Location] = []
-    for section in _KINDS:
-        value = tree.value((section,))
-        if section not in LIST_SECTIONS:
-            places.append((section,))
-        elif isinstance(value, list):
-            places += [(section, index) for index in range(len(value))]
-    return {at: choose(_KINDS[str(at[0])], at, tree, registry, problems) for at in places}
-
-
 def _raise_if_any(file: Path, chain: Chain, overrides: Sequence[str], problems: list[Problem]) -> None:
     """Raise all problems, in the order of the files, each file's from the top, overrides last, as typed."""
     if chain.problems:
@@ -189,38 +235,3 @@ def _raise_if_any(file: Path, chain: Chain, overrides: Sequence[str], problems: 
         where=shown_path(file),
         hint="`ssl-wb describe KIND NAME` lists a plugin's options, `ssl-wb schema` every key of a recipe",
     )
-
-
-def _whole(
-    recipe: Recipe,
-    choices: dict[Location, Choice | None],
-    augment: list[AugmentSection],
-    file: Path,
-    source: str,
-    overrides: tuple[str, ...],
-) -> LoadedRecipe:
-    """Put the validated parts together; every choice is there, for there are no problems."""
-    found_choices = {at: cast(Choice, choice) for at, choice in choices.items()}
-
-    def chosen(kind: type[Any], section: PluginSection, at: Location) -> Any:
-        choice = found_choices[at]
-        own = {key: getattr(section, key) for key in type(section).model_fields}
-        options = cast(BaseModel, choice.options)
-        written = options.model_dump(mode="json", by_alias=True, exclude_none=True)
-        full = type(section).model_validate({**own, **written})
-        return kind(section.name, choice.plugin, options, full)
-
-    masker = chosen(Chosen, recipe.masker, ("masker",))
-    backbone = chosen(Chosen, recipe.backbone, ("backbone",))
-    objectives = [chosen(ChosenObjective, one, ("objective", i)) for i, one in enumerate(recipe.objective)]
-    evaluators = [chosen(ChosenEvaluator, one, ("evaluate", i)) for i, one in enumerate(recipe.evaluate)]
-    full = recipe.model_copy(
-        update={
-            "data": recipe.data.model_copy(update={"augment": augment}),
-            "masker": masker.section,
-            "backbone": backbone.section,
-            "objective": [one.section for one in objectives],
-            "evaluate": [one.section for one in evaluators],
-        }
-    )
-    return LoadedRecipe(file, source, overrides, full, masker, backbone, objectives, evaluators)

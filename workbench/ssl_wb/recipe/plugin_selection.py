@@ -1,146 +1,162 @@
-"""The plugins a recipe names, found and with their options checked."""
+"""The plugins a recipe selects: found by name, with their options checked, ready to be built."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ssl_wb.errors import PluginError
-from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
-from ssl_wb.recipe.origins import Location
+from ssl_wb.plugin.base import Kind, Plugin, PluginSection
+from ssl_wb.plugin.kinds import SECTIONS, KindSpec
 from ssl_wb.recipe.problems import Problem, check_model, key_text
-from ssl_wb.recipe.schema import SYNTHETIC, EvaluateSection, ObjectiveSection, PluginSection
-from ssl_wb.recipe.tree import Tree, section_keys
+from ssl_wb.recipe.schema import SYNTHETIC
+from ssl_wb.recipe.tree import Location, Tree
 
 if TYPE_CHECKING:
-    from ssl_wb.plugin.evaluator import Evaluator  # noqa: F401 - names a base class below
-    from ssl_wb.plugin.objective import Objective  # noqa: F401 - names a base class below
     from ssl_wb.plugin.registry import Registry
 
-__all__ = ["Choice", "Chosen", "ChosenEvaluator", "ChosenObjective", "caption_problems", "cascade_problems", "choose"]
+__all__ = ["PluginSelection", "caption_problems", "cascade_problems", "select", "select_all"]
 
 P = TypeVar("P", bound=Plugin)
 
 
 @dataclass(frozen=True)
-class Chosen(Generic[P]):
-    """A plugin as a recipe selects it.
+class PluginSelection(Generic[P]):
+    """A plugin as a recipe selects it, from parsing to building.
 
     Attributes:
+        kind: kind of plugin.
         name: as the recipe writes it, bare or ``distribution/name``.
         plugin: the class.
         options: its options, defaults included.
-        section: the recipe's section, with every option written out.
+        settings: the section's own keys, which the workbench reads: of an objective ``weight``, of an evaluator
+            ``task``, ``metric``, ``every`` and ``every_clips``.
     """
 
+    kind: Kind
     name: str
     plugin: type[P]
-    options: PluginOptions
-    section: PluginSection
+    options: Any
+    settings: Any
 
+    def build(self, *arguments: Any) -> P:
+        """Make the plugin of its options and what the contract of its kind adds to them."""
+        return cast("P", cast(Any, self.plugin)(self.options, *arguments))
 
-@dataclass(frozen=True)
-class ChosenObjective(Chosen["Objective"]):
-    """An objective and its weight."""
-
-    section: ObjectiveSection
-
-    @property
-    def weight(self) -> float:
-        """Factor of the loss in the total."""
-        return self.section.weight
-
-
-@dataclass(frozen=True)
-class ChosenEvaluator(Chosen["Evaluator"]):
-    """An evaluator and its task."""
-
-    section: EvaluateSection
+    def with_options(self, **changes: Any) -> PluginSelection[P]:
+        """Return the same plugin with some options changed; they are validated."""
+        options = type(self.options).model_validate({**self.options.model_dump(), **changes})
+        return replace(self, options=options)
 
     @property
-    def task(self) -> str:
-        """Manifest CSV with labels, absolute, or the synthetic scenes."""
-        return self.section.task
+    def written_options(self) -> dict[str, Any]:
+        """Every option as a recipe writes it; those that are None are left out."""
+        values: dict[str, Any] = self.options.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return values
+
+    def written(self) -> dict[str, Any]:
+        """Return the section of a recipe that selects this plugin, every option written out."""
+        return {**self.settings.model_dump(mode="json", exclude_none=True), **self.written_options}
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A plugin of any kind with its options checked; ``options`` is None where they hold mistakes."""
-
-    plugin: type[Plugin]
-    options: PluginOptions | None
-
-
-def choose(kind: Kind, at: Location, tree: Tree, registry: Registry, problems: list[Problem]) -> Choice | None:
-    """Find the plugin that the section at ``at`` names and validate its options.
+def select_all(tree: Tree, registry: Registry, problems: list[Problem]) -> dict[Location, PluginSelection[Any] | None]:
+    """Find the plugin of every section that selects one, in the order of kinds and of the recipe.
 
     Args:
-        kind: kind of plugin.
-        at: place of the section.
         tree: the recipe.
         registry: the plugins.
         problems: takes what is wrong.
 
     Returns:
-        None where the section or its name is missing, is not a table or text, or names no usable plugin.
+        By place; None where the name is missing or wrong, or the options have mistakes.
+    """
+    places: dict[Location, KindSpec] = {}
+    for at, spec in SECTIONS.items():
+        value = tree.value(at)
+        if not spec.listed:
+            places[at] = spec
+        elif isinstance(value, list):
+            places |= {(*at, index): spec for index in range(len(value))}
+    return {at: select(spec, at, tree, registry, problems) for at, spec in places.items()}
+
+
+def select(
+    spec: KindSpec, at: Location, tree: Tree, registry: Registry, problems: list[Problem]
+) -> PluginSelection[Any] | None:
+    """Find the plugin that the section at ``at`` names and validate its options.
+
+    Args:
+        spec: kind of plugin.
+        at: place of the section; a missing one selects the kind's default, if it has one.
+        tree: the recipe.
+        registry: the plugins.
+        problems: takes what is wrong.
+
+    Returns:
+        None where the section or its name is missing, is not a table or text, or names no usable plugin, and where the
+        options hold mistakes.
 
     Raises:
         PluginError: the plugin's own validation crashed, which is no mistake of the recipe.
     """
     section = tree.value(at)
-    name = section.get("name") if isinstance(section, dict) else None
+    if section is None and spec.default is not None:
+        section = {}
+    name = section.get("name", spec.default) if isinstance(section, dict) else None
     if not isinstance(name, str):
         return None  # the check of the recipe's own keys says so
     try:
-        plugin = registry.get(kind, name)
+        plugin = registry.get(spec.kind, name)
     except PluginError as error:
         where = (*at, "name")
         text = f"{error.message} ({error.hint})" if error.hint else error.message
         problems.append(Problem(tree.origin(where), where, text, "plugin", key_text(where, tree)))
         return None
-    own = section_keys(at) or frozenset()
-    values = {key: value for key, value in section.items() if key not in own}
-    also = sorted(own - {"name"})
+    values = {key: value for key, value in section.items() if key not in spec.own_keys}
+    also = sorted(spec.own_keys - {"name"}) or ["name"]
     try:
-        options = check_model(plugin.Options, values, at, tree, also=also, owner=f"{kind} {name!r}")
+        options = check_model(plugin.Options, values, at, tree, also=also, owner=f"{spec.kind} {name!r}")
     except Exception as error:
-        fault = f"{kind} {name!r} failed while checking its options: {type(error).__name__}: {error}"
+        fault = f"{spec.kind} {name!r} failed while checking its options: {type(error).__name__}: {error}"
         raise PluginError(fault, hint="this is a fault of the plugin: report it to its author") from error
     if isinstance(options, list):
         problems.extend(options)
-        return Choice(plugin, None)
-    return Choice(plugin, options)
+        return None
+    return PluginSelection(spec.kind, name, plugin, options, _own_keys(spec, {"name": name, **section}))
 
 
-def _provides(plugin: type[Plugin]) -> bool:
-    return "prediction" in getattr(plugin, "provides", ())
+def _own_keys(spec: KindSpec, section: Mapping[str, Any]) -> PluginSection:
+    """Return the section's own keys as its model, unchecked: the check of the whole recipe does that."""
+    own = {key: value for key, value in section.items() if key in spec.own_keys}
+    return spec.section_model.model_construct(**own)
 
 
 def cascade_problems(
-    choices: Sequence[tuple[Location, Choice | None]], tree: Tree, registry: Registry
+    objectives: Mapping[Location, PluginSelection[Any] | None], tree: Tree, registry: Registry
 ) -> list[Problem]:
-    """Check that whoever needs an earlier objective's prediction comes after one that makes it.
+    """Check that an objective that needs an earlier objective's prediction comes after one that makes it.
 
     Args:
-        choices: the objectives in recipe order; None where the name is wrong: it may be one that provides.
+        objectives: by place, in recipe order; None where one is wrong: it may be the one that provides.
         tree: the recipe.
         registry: the plugins, to name some that provide a prediction.
     """
     problems: list[Problem] = []
-    for index, (at, choice) in enumerate(choices):
-        if choice is not None and "prediction" in getattr(choice.plugin, "needs", ()):
-            problems.append(_lonely(at, choices[index + 1 :], tree, registry))
-        if choice is None or _provides(choice.plugin):
+    places = list(objectives.items())
+    for index, (at, selection) in enumerate(places):
+        if selection is not None and "prediction" in getattr(selection.plugin, "needs", ()):
+            problems.append(_without_prediction(at, places[index + 1 :], tree, registry))
+        if selection is None or _provides(selection.plugin):
             break  # everyone from here on has a prediction, or may have one
     return problems
 
 
-def caption_problems(choices: Sequence[tuple[Location, Choice | None]], tree: Tree) -> list[Problem]:
+def caption_problems(objectives: Mapping[Location, PluginSelection[Any] | None], tree: Tree) -> list[Problem]:
     """Check that the data has captions where an objective needs them, and that they can be had.
 
     Args:
-        choices: the objectives in recipe order; None where the name is wrong.
+        objectives: by place, in recipe order; None where one is wrong.
         tree: the recipe.
     """
     captions = tree.value(("data", "captions"))
@@ -148,7 +164,7 @@ def caption_problems(choices: Sequence[tuple[Location, Choice | None]], tree: Tr
         source = captions.get("source", "caption") if isinstance(captions, dict) else None
         if tree.value(("data", "train")) != SYNTHETIC or source not in ("caption", "embedding"):
             return []
-        at = ("data", "captions", "source")
+        at: Location = ("data", "captions", "source")
         text = f"{SYNTHETIC!r} has labels only, no captions; set it to 'label'"
         return [Problem(tree.origin(at), at, text, "cascade", key_text(at, tree))]
     text = (
@@ -156,31 +172,24 @@ def caption_problems(choices: Sequence[tuple[Location, Choice | None]], tree: Tr
     )
     return [
         Problem(tree.origin(at), at, text, "cascade", key_text(at, tree))
-        for at, choice in choices
-        if choice is not None and "captions" in getattr(choice.plugin, "needs", ())
+        for at, selection in objectives.items()
+        if selection is not None and "captions" in getattr(selection.plugin, "needs", ())
     ]
 
 
-def _lonely(at: Location, later: Sequence[tuple[Location, Choice | None]], tree: Tree, registry: Registry) -> Problem:
+def _provides(plugin: type[Plugin]) -> bool:
+    return "prediction" in getattr(plugin, "provides", ())
+
+
+def _without_prediction(
+    at: Location, later: Sequence[tuple[Location, PluginSelection[Any] | None]], tree: Tree, registry: Registry
+) -> Problem:
     """Say that the objective at ``at`` has no prediction to work on, and where to get one."""
-    behind = [tree.value(there)["name"] for there, choice in later if choice and _provides(choice.plugin)]
+    behind = [tree.value(place)["name"] for place, selection in later if selection and _provides(selection.plugin)]
     if behind:
         remedy = f"move {behind[0]!r} before it"
     else:
-        names = _names_that_provide(registry)
+        names = [name for name in registry.names("objective") if _provides(registry.get("objective", name))]
         remedy = f"put one that does before it: {', '.join(names) or 'none is installed'}"
     text = f"needs a prediction, and no objective before it provides one; {remedy}"
     return Problem(tree.origin(at), at, text, "cascade", key_text(at, tree))
-
-
-def _names_that_provide(registry: Registry) -> list[str]:
-    """Return the installed objectives that hand on a prediction."""
-    names: list[str] = []
-    for name in registry.names("objective"):
-        try:
-            plugin: Any = registry.get("objective", name)
-        except PluginError:
-            continue  # broken or clashing: not one to recommend
-        if _provides(plugin):
-            names.append(name)
-    return names

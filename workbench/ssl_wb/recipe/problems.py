@@ -12,8 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ssl_wb.errors import did_you_mean
-from ssl_wb.recipe.origins import Location, Origin
-from ssl_wb.recipe.tree import LIST_SECTIONS, NAMED_LISTS, Tree, item_names
+from ssl_wb.recipe.tree import LIST_SECTIONS, NAMED_LISTS, Location, Origin, Tree, item_names
 
 __all__ = ["Problem", "check_model", "found", "key_text", "known_keys"]
 

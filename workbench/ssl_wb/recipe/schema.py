@@ -1,32 +1,31 @@
-"""The recipe's sections. What a plugin offers is validated by the plugin's own options, not here."""
+"""The sections that the workbench itself reads; a plugin's options are validated by the plugin's own model."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from ssl_wb.plugin.base import Duration
+from ssl_wb.plugin.kinds import KINDS
 
 __all__ = [
+    "SECTION_ORDER",
     "SYNTHETIC",
-    "AugmentSection",
-    "BackboneSection",
     "CaptionsSection",
     "DataSection",
-    "EvaluateSection",
-    "FrontEndSection",
-    "MaskerSection",
-    "ObjectiveSection",
-    "OptimizerSection",
-    "PluginSection",
     "PredictorSection",
     "Recipe",
     "ScenesSection",
     "Section",
     "TeacherSection",
     "TrainSection",
+    "document_model",
+    "in_section_order",
+    "own_part",
 ]
 
 #: Value of ``data.train`` and of a task that stands for the workbench's own labelled sound scenes.
@@ -39,84 +38,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class PluginSection(BaseModel):
-    """A section that names a plugin; its other keys are the plugin's options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str = Field(description="Name of the plugin, bare or as distribution/name.")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys left to the plugin."""
-        return dict(self.model_extra or {})
-
-
-class MaskerSection(PluginSection):
-    """Which patches the student sees."""
-
-
-class BackboneSection(PluginSection):
-    """The encoder that is trained."""
-
-
-class ObjectiveSection(PluginSection):
-    """One loss; several are added up in recipe order."""
-
-    weight: float = Field(
-        1.0,
-        ge=0.0,
-        description="Factor of the loss in the total; 0 keeps the objective's part in the cascade.",
-    )
-
-
-class EvaluateSection(PluginSection):
-    """A probe run after training and, where ``every`` is given, while it goes on."""
-
-    task: str = Field(description=f"Manifest CSV with labels, or {SYNTHETIC!r}.")
-    metric: str | None = Field(
-        None, description="What is reported: a metric that fits the labels; accuracy, mAP or R2 unless given."
-    )
-    every: Duration | None = Field(
-        None,
-        description="Between probes while training, on clips that are not in the task's test part. The first probe "
-        "with this key decides which checkpoint is 'best'.",
-    )
-    every_clips: int = Field(2000, ge=20, description="Clips of a probe while training, at most.")
-
-    @field_validator("every")
-    @classmethod
-    def _some(cls, every: float | None) -> float | None:
-        if every == 0:
-            raise ValueError("0 is no stretch of training; leave it out to probe after training only")
-        return every
-
-
 class ScenesSection(Section):
     """The workbench's own labelled sound scenes, used where a path is 'synthetic:scenes'."""
 
     clips: int = Field(2000, ge=20, description="Number of scenes.")
     seconds: float = Field(2.0, gt=0.1, le=60.0, description="Length of a scene in seconds.")
     seed: int = Field(0, ge=0, description="Seed of the scenes, apart from the seed of training.")
-
-
-class AugmentSection(BaseModel):
-    """One change of the waveform, drawn anew for each clip, epoch and view; they run in recipe order."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str = Field(
-        description="'roll', 'gain-beta', or a class of audiomentations in kebab-case, as 'time-stretch'; "
-        "the other keys are its options."
-    )
-    p: float | None = Field(
-        None, ge=0.0, le=1.0, description="Probability; 1 for 'roll' and 'gain-beta', else audiomentations' default."
-    )
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys left to the augmentation."""
-        return dict(self.model_extra or {})
 
 
 class CaptionsSection(Section):
@@ -157,59 +84,8 @@ class DataSection(Section):
     workers: int | Literal["auto"] = Field(
         "auto", description="Processes that decode audio; 0 decodes in the training process."
     )
-    augment: list[AugmentSection] = Field(
-        default_factory=list, description="Changes of the waveform, in the order they run; each view has its own."
-    )
     captions: CaptionsSection | None = Field(None, description="Captions; none unless the section is there.")
     scenes: ScenesSection = Field(default_factory=lambda: ScenesSection())
-
-
-class FrontEndSection(Section):
-    """Log-mel spectrogram; defaults are MATPAC's, whichever the name."""
-
-    name: Literal["log-mel", "kaldi-fbank"] = Field(
-        "log-mel",
-        description="'log-mel': natural log of a slaney mel power spectrogram; 'kaldi-fbank': Kaldi's filter bank "
-        "(AudioMAE, EAT, AudioMosaic: n_fft 512, n_mels 128, f_min 20, subtract_mean, std_factor 2).",
-    )
-    sample_rate: int = Field(16000, ge=4000, description="Samples per second; audio is resampled to it.")
-    window: int = Field(400, ge=16, description="Hann window in samples.")
-    hop: int = Field(160, ge=8, description="Hop between frames in samples.")
-    n_fft: int = Field(400, ge=16, description="FFT length in samples, at least the window.")
-    n_mels: int = Field(80, ge=8, description="Mel bands.")
-    f_min: float = Field(50.0, ge=0.0, description="Lowest frequency in Hz.")
-    f_max: float = Field(8000.0, gt=0.0, description="Highest frequency in Hz, at most half the sample rate.")
-    center: bool = Field(False, description="Centre frames with reflected edges (M2D) or start at sample 0 (MATPAC).")
-    preemphasis: float = Field(0.97, ge=0.0, le=1.0, description="Pre-emphasis within a frame; kaldi-fbank only.")
-    subtract_mean: bool = Field(False, description="Remove the mean of each clip's waveform first.")
-    mean: float | None = Field(None, description="Mean of the log-mel values; measured from the data unless given.")
-    std: float | None = Field(
-        None, gt=0.0, description="Standard deviation of the log-mel values; measured unless given."
-    )
-    std_factor: float = Field(
-        1.0, gt=0.0, description="Normalised is (x - mean) / (std_factor * std); 2 in the AudioMAE family."
-    )
-    pad: Literal["mean", "zero"] = Field(
-        "mean",
-        description="Frames past a clip's end: 'mean' of the data, or 'zero', log-mel 0 before normalisation "
-        "(AudioMosaic's and M2D's training).",
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> FrontEndSection:
-        if self.f_max > self.sample_rate / 2:
-            raise ValueError(f"f_max {self.f_max:g} Hz is above half the sample rate ({self.sample_rate / 2:g} Hz)")
-        if self.f_min >= self.f_max:
-            raise ValueError(f"f_min {self.f_min:g} Hz is not below f_max {self.f_max:g} Hz")
-        if self.n_fft < self.window:
-            raise ValueError(f"n_fft {self.n_fft} is shorter than the window {self.window}")
-        if self.name == "kaldi-fbank" and self.center:
-            raise ValueError("center = true is for log-mel; kaldi-fbank takes whole windows only, so leave it false")
-        if self.name == "kaldi-fbank" and self.n_fft % 2:
-            raise ValueError(f"n_fft {self.n_fft} is odd; kaldi-fbank needs an even one")
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("give both mean and std, or neither to measure them")
-        return self
 
 
 class PredictorSection(Section):
@@ -251,22 +127,6 @@ class TeacherSection(Section):
     )
     sees: Literal["masked", "all"] = Field(
         "masked", description="Patches the teacher encodes: the masked ones only (M2D), or all (data2vec)."
-    )
-
-
-class OptimizerSection(Section):
-    """How weights move."""
-
-    name: Literal["adamw"] = Field("adamw", description="AdamW, decoupled weight decay.")
-    lr: float = Field(3e-4, gt=0.0, description="Peak learning rate, absolute (not per 256 clips).")
-    min_lr: float = Field(0.0, ge=0.0, description="Learning rate at the end of the cosine.")
-    betas: list[Decay] = Field(
-        default_factory=lambda: [0.9, 0.95], min_length=2, max_length=2, description="AdamW betas."
-    )
-    eps: float = Field(1e-8, gt=0.0, description="AdamW epsilon.")
-    weight_decay: float = Field(0.05, ge=0.0, description="Decoupled weight decay.")
-    decay_all: bool = Field(
-        False, description="Decay biases, norms and tokens too (MATPAC); otherwise matrices only (M2D, MAE)."
     )
 
 
@@ -371,17 +231,65 @@ class TrainSection(Section):
 
 
 class Recipe(Section):
-    """One experiment, whole."""
+    """One experiment: what the workbench itself reads. The plugins it selects stand beside it in a loaded recipe."""
 
     title: str = Field("", description="A line for tables and logs.")
     seed: int = Field(0, ge=0, description="Seed of weights, order, crops and masks.")
     data: DataSection = Field(default_factory=lambda: DataSection())
-    front_end: FrontEndSection = Field(default_factory=lambda: FrontEndSection())
-    masker: MaskerSection
-    backbone: BackboneSection
     predictor: PredictorSection = Field(default_factory=lambda: PredictorSection())
     teacher: TeacherSection = Field(default_factory=lambda: TeacherSection())
-    objective: list[ObjectiveSection] = Field(min_length=1, description="Losses, in the order they run.")
-    optimizer: OptimizerSection = Field(default_factory=lambda: OptimizerSection())
     train: TrainSection
-    evaluate: list[EvaluateSection] = Field(default_factory=list, description="Probes after training.")
+
+
+#: Sections of a recipe in the order in which they are listed and written; those of other kinds of plugin follow.
+SECTION_ORDER = (
+    *("title", "seed", "data", "front_end", "masker", "backbone", "predictor", "teacher", "objective", "optimizer"),
+    *("train", "evaluate"),
+)
+
+
+def in_section_order(names: Iterable[str]) -> list[str]:
+    """Sort the names of top-level keys as a recipe lists them."""
+    places = {name: place for place, name in enumerate(SECTION_ORDER)}
+    return sorted(names, key=lambda name: places.get(name, len(places)))
+
+
+@cache
+def document_model() -> type[Section]:
+    """Return the model of a whole recipe file: :class:`Recipe` with the sections of every kind of plugin.
+
+    It is made when it is first asked for, because the kinds' contracts import torch.
+    """
+    data = _with_plugins(DataSection, ("data",))
+    fields = _fields(Recipe, ()) | {"data": (data, Field(default_factory=data, description=DataSection.__doc__))}
+    ordered = {name: fields[name] for name in in_section_order(fields)}
+    return create_model("Recipe", __base__=Section, __doc__=Recipe.__doc__, **ordered)
+
+
+def _with_plugins(model: type[Section], at: tuple[str, ...]) -> type[Section]:
+    return create_model(model.__name__, __base__=Section, __doc__=model.__doc__, **_fields(model, at))
+
+
+def _fields(model: type[Section], at: tuple[str, ...]) -> dict[str, Any]:
+    """Return the fields of the table at ``at``: the model's own, and a section for each kind selected in it."""
+    fields: dict[str, Any] = {name: (info.annotation, info) for name, info in model.model_fields.items()}
+    for spec in KINDS.values():
+        if spec.section[:-1] != at or not spec.section:
+            continue
+        section: Any = spec.section_model
+        if spec.listed and spec.required:
+            fields[spec.section[-1]] = (list[section], Field(min_length=1, description=spec.description))
+        elif spec.listed:
+            fields[spec.section[-1]] = (list[section], Field(default_factory=list, description=spec.description))
+        elif spec.required:
+            fields[spec.section[-1]] = (section, ...)
+        else:
+            fields[spec.section[-1]] = (section, Field(default_factory=section))
+    return fields
+
+
+def own_part(document: Any) -> Recipe:
+    """Return what the workbench itself reads of a validated document; nothing is validated again."""
+    data = DataSection.model_construct(**{name: getattr(document.data, name) for name in DataSection.model_fields})
+    own = {name: getattr(document, name) for name in Recipe.model_fields if name != "data"}
+    return Recipe.model_construct(data=data, **own)

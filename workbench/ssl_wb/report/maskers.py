@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from ssl_wb.errors import PluginError, RecipeError
+from ssl_wb.plugin.kinds import KINDS
 from ssl_wb.plugin.masker import Masker
 from ssl_wb.plugin.registry import Registry, load_registry
 from ssl_wb.recipe.load import LoadedRecipe
-from ssl_wb.recipe.masker_argument import MaskerArgument, parse_maskers
-from ssl_wb.recipe.origins import Origin
-from ssl_wb.recipe.plugin_selection import choose
+from ssl_wb.recipe.overrides import MaskerArgument, parse_maskers
+from ssl_wb.recipe.plugin_selection import select
 from ssl_wb.recipe.problems import Problem
-from ssl_wb.recipe.tree import Tree
+from ssl_wb.recipe.tree import Origin, Tree
 
 __all__ = ["LabelledMasker", "maskers_of"]
 
@@ -74,7 +73,7 @@ def _build(
 ) -> Masker | None:
     """Build one masker; on a mistake, return None and add to ``problems``."""
     origin = _MaskerOption(override=argument.text)
-    options = loaded.masker.section.options
+    options = loaded.masker.written_options
     # The recipe's section lies below what was typed, as for `--set`: a new name drops the recipe's options.
     tree = Tree(loaded.path)
     tree.overlay((), {"masker": {"name": loaded.masker.name, **options}}, lambda _: Origin(file=loaded.path))
@@ -83,9 +82,7 @@ def _build(
         if "ratio" not in registry.get("masker", argument.name).Options.model_fields:
             ratio = {}
     except PluginError:
-        ratio = {}  # `choose` reports the unknown name
+        ratio = {}  # `select` reports the unknown name
     tree.overlay(("masker",), {"name": argument.name, **ratio, **argument.options}, lambda _: origin)
-    choice = choose("masker", ("masker",), tree, registry, problems)
-    if choice is None or choice.options is None:
-        return None
-    return cast(type[Masker], choice.plugin)(choice.options)
+    selection = select(KINDS["masker"], ("masker",), tree, registry, problems)
+    return None if selection is None else selection.build()

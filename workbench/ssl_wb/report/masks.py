@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import info
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.dataset import CropDataset
 from ssl_wb.encoder.load import open_run, run_weights
 from ssl_wb.errors import AudioError, RunFolderError, UsageError
+from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.masker import Grid
 from ssl_wb.pretext.build import build_model
 from ssl_wb.pretext.crop import crop_shape
@@ -216,29 +216,30 @@ class _Crops:
         seed: int,
         front_end: FrontEnd | None,
     ) -> None:
-        section, data = loaded.recipe.front_end, loaded.recipe.data
+        data = loaded.recipe.data
         crop = crop_shape(loaded, model.backbone)
         self.frames, samples = crop.frames, crop.samples
-        augment = Augmenter(data.augment, section.sample_rate) if data.augment else None
+        unfitted = loaded.front_end.build()
+        rate = unfitted.sample_rate
+        augment = Augmenter(loaded.augmentations, rate) if loaded.augmentations else None
         # A set for each file: in one of several an unreadable clip would be replaced by the next.
         sets = [ClipSet((Clip(Path(path)),), Path(path), "") for path in audio]
-        self._plain = [CropDataset(clips, section.sample_rate, samples, seed, data.short) for clips in sets]
+        self._plain = [CropDataset(clips, rate, samples, seed, data.short) for clips in sets]
         self._augmented = augment is not None
         self._read = self._plain
         if augment is not None:
             self._read = [
-                CropDataset(
-                    clips, section.sample_rate, samples, seed, data.short, augment=augment, views=model.masker.views
-                )
+                CropDataset(clips, rate, samples, seed, data.short, augment=augment, views=model.masker.views)
                 for clips in sets
             ]
         self._refuse_silence()
         self.normalised_by = "the recipe"
-        if front_end is None and section.mean is not None and section.std is not None:
-            front_end = FrontEnd(section, section.mean, section.std)
+        options = loaded.front_end.options
+        if front_end is None and options.mean is not None and options.std is not None:
+            front_end = loaded.front_end.build(options.mean, options.std)
         if front_end is None:
             self.normalised_by = "these clips" if len(audio) > 1 else "this clip"
-            front_end = FrontEnd(section, *self._measured(FrontEnd(section, 0.0, 1.0)))
+            front_end = loaded.front_end.build(*self._measured(unfitted))
         self.front_end = front_end
 
     def _refuse_silence(self) -> None:
@@ -319,8 +320,14 @@ def _whose(chosen: LabelledMasker, *, trained: bool) -> str:
 
 
 def _bin_centres(front_end: FrontEnd) -> NDArray[np.float64]:
-    """Return the centre of each mel bin in Hz ``[F]``; of bins narrower than the FFT's resolution, between others'."""
-    filters = front_end.filters.double()  # [n_fft // 2 + 1, F]
+    """Return the centre of each mel bin in Hz ``[F]``; of bins narrower than the FFT's resolution, between others'.
+
+    A front end without ``filters`` has its bands spread evenly up to half the sample rate.
+    """
+    filters = getattr(front_end, "filters", None)
+    if not isinstance(filters, torch.Tensor):
+        return np.linspace(0.0, front_end.sample_rate / 2, int(front_end.options.n_mels))
+    filters = filters.double()  # [n_fft // 2 + 1, F]
     hz = torch.linspace(0.0, front_end.sample_rate / 2, len(filters), dtype=torch.float64)
     weight = filters.sum(dim=0)  # [F]
     centres = (filters * hz[:, None]).sum(dim=0) / weight.clamp_min(1e-12)

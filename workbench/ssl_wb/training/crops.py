@@ -28,7 +28,7 @@ def build_crops(loaded: LoadedRecipe, clips: ClipSet, model: PretextModel, augme
     recipe = loaded.recipe
     return CropDataset(
         clips,
-        recipe.front_end.sample_rate,
+        loaded.front_end.options.sample_rate,
         crop_shape(loaded, model.backbone).samples,
         recipe.seed,
         recipe.data.short,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from accelerate import Accelerator
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.loader import Batch
 from ssl_wb.layers.processes import alone, process_place
 from ssl_wb.pretext.build import build_model
@@ -46,7 +45,7 @@ def noise_batches(
     count = count or train.passes(world)
     rows = rows or train.batch_size // world // count
     samples = crop_shape(loaded, model.backbone).samples
-    views = model.masker.views if loaded.recipe.data.augment else 1
+    views = model.masker.views if loaded.augmentations else 1
     random = torch.Generator().manual_seed(loaded.recipe.seed + rank)
     made = []
     for number in range(count):
@@ -86,8 +85,8 @@ def rehearse(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection
         model = build_model(loaded, _TOTAL_STEPS)
         prepare_speed(model, train, device, accelerator.mixed_precision)
         model.to(device).train()
-        front_end = FrontEnd(loaded.recipe.front_end, 0.0, 1.0).to(device)
-        optimizer = build_optimizer(loaded.recipe.optimizer, model)
+        front_end = loaded.front_end.build().to(device)
+        optimizer = build_optimizer(loaded.optimizer, model)
         _fill(optimizer)
         together = train.micro_batch is not None and passes > 1
         batches = noise_batches(loaded, model, rows, passes if together else min(passes, _ENOUGH), pinned=False)

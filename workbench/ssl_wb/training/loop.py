@@ -13,14 +13,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.loader import Batch, batches, resolve_workers
 from ssl_wb.errors import DivergedError, InterruptedRunError, RunFolderError
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.processes import mean_over_processes
 from ssl_wb.plugin.base import steps_of
+from ssl_wb.plugin.front_end import FrontEnd
+from ssl_wb.plugin.optimiser import Optimiser
 from ssl_wb.pretext.model import PretextModel, PretextOutput
+from ssl_wb.recipe.plugin_selection import PluginSelection
 from ssl_wb.recipe.schema import Recipe
 from ssl_wb.runs.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from ssl_wb.runs.folder import RunFolder
@@ -79,6 +81,7 @@ class Trainer:
         self,
         *,
         recipe: Recipe,
+        optimizer: PluginSelection[Optimiser],
         folder: RunFolder,
         model: PretextModel,
         front_end: FrontEnd,
@@ -89,6 +92,7 @@ class Trainer:
         probes: Probes | None = None,
     ) -> None:
         self.recipe = recipe
+        self._optimizer_options = optimizer.options
         self.folder = folder
         self.accelerator = accelerator
         self.reporter = reporter
@@ -97,7 +101,7 @@ class Trainer:
         self._probes = probes
         self.front_end = front_end.to(accelerator.device)
         prepare_speed(model, recipe.train, accelerator.device, accelerator.mixed_precision)
-        self.model, self.optimizer = accelerator.prepare(model, build_optimizer(recipe.optimizer, model))
+        self.model, self.optimizer = accelerator.prepare(model, build_optimizer(optimizer, model))
         self.plain_model: PretextModel = accelerator.unwrap_model(self.model)
         self.passes = recipe.train.passes(accelerator.num_processes)
         self.training_step = TrainingStep(self.model, accelerator, self.front_end, recipe.train.batch_size)
@@ -183,7 +187,7 @@ class Trainer:
         train = self.recipe.train
         done = self.step + 1
         logged = done % train.log_every == 0 or done == self.steps or done == 1
-        rate = learning_rate(self.recipe.optimizer, train, self.step, self.steps)
+        rate = learning_rate(self._optimizer_options, train, self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         outputs = self._backward_all(loader, measure=logged)

@@ -6,7 +6,8 @@ import math
 
 from ssl_wb.layers.schedules import warmup_cosine
 from ssl_wb.plugin.base import steps_of
-from ssl_wb.recipe.schema import OptimizerSection, TrainSection
+from ssl_wb.plugin.optimiser import OptimiserOptions
+from ssl_wb.recipe.schema import TrainSection
 
 __all__ = ["learning_rate", "total_steps"]
 
@@ -19,7 +20,7 @@ def total_steps(section: TrainSection, clips: int) -> int:
     return max(1, math.ceil(samples / section.batch_size))
 
 
-def learning_rate(optimizer: OptimizerSection, train: TrainSection, step: int, steps: int) -> float:
+def learning_rate(optimizer: OptimiserOptions, train: TrainSection, step: int, steps: int) -> float:
     """Learning rate of the update at ``step`` (0-based): linear warm-up, then half a cosine to ``min_lr``.
 
     Args:

@@ -8,9 +8,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.loader import Batch
 from ssl_wb.layers.parts import part
+from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.masker import Mask
 from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.pretext.model import PretextOutput

@@ -17,10 +17,9 @@ from ssl_wb.evaluation.runner import RunnerProgress, evaluate_runs
 from ssl_wb.plugin.evaluator import Evaluator
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.load import load_recipe
-from ssl_wb.recipe.origins import Location, Origin
 from ssl_wb.recipe.overrides import parse_value
 from ssl_wb.recipe.problems import check_model
-from ssl_wb.recipe.tree import Tree
+from ssl_wb.recipe.tree import Location, Origin, Tree
 from ssl_wb.report.probes import check_chart_folder, draw_probes
 from ssl_wb.runs.device import best_device
 from ssl_wb.runs.folder import RunFolder

@@ -8,8 +8,9 @@ import torch
 
 from ssl_wb.evaluation.results import Row
 from ssl_wb.evaluation.runner import evaluate_runs
+from ssl_wb.plugin.evaluator import Evaluator
 from ssl_wb.recipe.load import LoadedRecipe
-from ssl_wb.recipe.plugin_selection import ChosenEvaluator
+from ssl_wb.recipe.plugin_selection import PluginSelection
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.workflows.preflight import Preflight
 
@@ -34,12 +35,12 @@ def run_final_probes(
         A row for each encoder, task and evaluator; none where the recipe has no probes.
     """
     # Evaluators of one task run together: its clips are embedded once.
-    of_task: dict[tuple[str, str | None], list[ChosenEvaluator]] = {}
+    of_task: dict[tuple[str, str | None], list[PluginSelection[Evaluator]]] = {}
     for selection in loaded.evaluators:
-        of_task.setdefault((selection.task, selection.section.metric), []).append(selection)
+        of_task.setdefault((selection.settings.task, selection.settings.metric), []).append(selection)
     rows: list[Row] = []
     for selections in of_task.values():
-        task = preflight.task(selections[0].section, folder)
+        task = preflight.task(selections[0].settings, folder)
         evaluators = [(one.name, one.plugin(one.options)) for one in selections]
         if not quiet:
             log.info("probing on %s: %d clips, %d classes", task.name, len(task.clips), len(task.classes))

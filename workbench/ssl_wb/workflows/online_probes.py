@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.evaluation.embeddings import Decoded, decode_task, embed_task, frame_counts
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.evaluator import Evaluator, Level, Result
+from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.pretext.build import build_backbone
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.recipe.load import LoadedRecipe
@@ -125,7 +125,7 @@ def online_probes(
     """
     loaded, probes = preflight.loaded, []
     for selection in loaded.evaluators:
-        section = selection.section
+        section = selection.settings
         if section.every is None:
             continue
         every = max(1, steps_of(section.every, steps))

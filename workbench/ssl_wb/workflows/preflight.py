@@ -94,9 +94,9 @@ def preflight(loaded: LoadedRecipe) -> Preflight:
             captions = check_captions(clips, data.captions)
         except WorkbenchError as error:
             problems.append(f"data.captions: {error.message}\n{error.hint}".replace("\n", "\n    "))
-    if data.augment:
+    if loaded.augmentations:
         try:
-            augmenter = Augmenter(data.augment, loaded.recipe.front_end.sample_rate)
+            augmenter = Augmenter(loaded.augmentations, loaded.front_end.options.sample_rate)
         except RecipeError as error:
             problems += error.problems
     tasks: dict[tuple[str, str | None], LoadedTask] = {}
@@ -116,7 +116,7 @@ def _read_tasks(
     problems: list[str] = []
     settings = source_settings(loaded)
     for number, selection in enumerate(loaded.evaluators):
-        section = selection.section
+        section = selection.settings
         if section.every is not None and selection.plugin.level == "audio":
             problems.append(
                 f"evaluate.{number}.every: {selection.name!r} trains the encoder itself, which takes too long between "
@@ -145,4 +145,4 @@ def source_settings(loaded: LoadedRecipe, run: Path | None = None) -> SourceSett
     """
     kind = load_registry().get("source", "scenes")
     options = {"scenes": kind.Options(**loaded.recipe.data.scenes.model_dump())}
-    return SourceSettings(options, run, loaded.recipe.front_end.sample_rate)
+    return SourceSettings(options, run, loaded.front_end.options.sample_rate)

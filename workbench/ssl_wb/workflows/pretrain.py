@@ -12,7 +12,6 @@ from typing import Any
 from accelerate import Accelerator
 
 from ssl_wb.audio.clip import ClipSet
-from ssl_wb.audio.front_end import FrontEnd
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.loader import check_batch
 from ssl_wb.data.statistics import measure
@@ -21,8 +20,7 @@ from ssl_wb.evaluation.results import Row
 from ssl_wb.files import write_atomically
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.pretext.build import build_model
-from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data
-from ssl_wb.recipe.snapshot import resolved, to_toml
+from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data, resolved, to_toml
 from ssl_wb.runs.device import best_device, mixed_precision
 from ssl_wb.runs.environment import describe_environment
 from ssl_wb.runs.folder import RunFolder
@@ -210,11 +208,12 @@ def _trainer(
             statistics["mean"],
             statistics["std"],
         )
-    front_end = FrontEnd(recipe.front_end, statistics["mean"], statistics["std"])
+    front_end = loaded.front_end.build(statistics["mean"], statistics["std"])
     with accelerator.main_process_first():  # clips of a task may be generated, too
         probes = online_probes(checked, folder, front_end, accelerator.device, steps)
     return Trainer(
         recipe=recipe,
+        optimizer=loaded.optimizer,
         folder=folder,
         model=model,
         front_end=front_end,
@@ -234,10 +233,10 @@ def _statistics(folder: RunFolder, loaded: LoadedRecipe, clips: ClipSet, samples
             return kept
         except (OSError, json.JSONDecodeError) as error:
             raise RunFolderError(f"{folder.statistics}: cannot be read ({error})", hint="start a new run") from error
-    front_end = loaded.recipe.front_end
+    front_end = loaded.front_end.options
     if front_end.mean is not None and front_end.std is not None:
         values: dict[str, Any] = {"mean": front_end.mean, "std": front_end.std, "source": "recipe"}
     else:
-        values = asdict(measure(clips, front_end, samples)) | {"source": "measured"}
+        values = asdict(measure(clips, loaded.front_end.build(), samples)) | {"source": "measured"}
     folder.write_json(folder.statistics, values)
     return values
