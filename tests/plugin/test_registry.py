@@ -8,7 +8,8 @@ import pytest
 
 from ssl_wb.errors import ExitCode, PluginError
 from ssl_wb.plugin import registry as module
-from ssl_wb.plugin.registry import load_registry
+from ssl_wb.plugin.base import Plugin
+from ssl_wb.plugin.registry import PluginRecord, Registry, load_registry
 
 QUIET: dict[str, str] = {}
 
@@ -218,3 +219,35 @@ def test_the_bundled_plugins_are_there():
         *(("task", name, "active") for name in ("surge", "openmic", "magnatagatune", "audioset20k", "audioset2m")),
         *(("task", f"mtg-jamendo-{tags}", "active") for tags in ("top50", "genre", "instrument", "moodtheme")),
     }
+
+
+def test_a_class_may_stand_for_a_library(caplog):
+    class Named(Plugin):
+        """One of the library."""
+
+        kind = "masker"
+        name = "stripes-3"
+
+    class Library(Plugin):
+        """A library of stripes."""
+
+        kind = "masker"
+        name = "stripes"
+        is_library = True
+
+        @classmethod
+        def named(cls, name):
+            return Named if name == "stripes-3" else None
+
+        @classmethod
+        def inside(cls):
+            return ["stripes-3"]
+
+    registry = Registry([PluginRecord("masker", "stripes", "fakes", "1.0", "active", plugin=Library)])
+    assert registry.get("masker", "stripes-3") is Named
+    assert registry.names("masker") == []
+    assert registry.record("masker", "stripes").plugin is Library
+    with pytest.raises(PluginError, match="stands for a library; name one of its plugins"):
+        registry.get("masker", "stripes")
+    with pytest.raises(PluginError, match="did you mean 'stripes-3'"):
+        registry.get("masker", "strips-3")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,7 +14,7 @@ from ssl_wb.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ssl_wb.plugin.base import Kind
+    from ssl_wb.plugin.base import Kind, Plugin
     from ssl_wb.plugin.registry import PluginRecord
 
 __all__ = ["describe", "list_plugins", "plugin_json"]
@@ -91,7 +91,8 @@ def describe(
     from ssl_wb.plugin.registry import load_registry
 
     registry = load_registry()
-    record, plugin = registry.record(wanted, name), registry.get(wanted, name)
+    record = registry.record(wanted, name)
+    plugin = cast("type[Plugin]", record.plugin)  # a record that answers to a name has its class
     if as_json:
         echo_json(
             {
@@ -109,6 +110,9 @@ def describe(
     typer.echo(inspect.getdoc(plugin))
     if plugin.reference:
         typer.echo(f"\nReference: {plugin.reference}")
+    if plugin.is_library:
+        typer.echo(f"\nNames: {', '.join(sorted(plugin.inside())) or 'none, the library is not installed'}.")
+        return
     rows = _option_rows(plugin.Options)
     if not rows:
         typer.echo("\nIt takes no options.")

@@ -57,11 +57,17 @@ class Registry:
         plugin = self.record(kind, name).plugin
         if plugin is None:  # an active record always has its class
             raise PluginError(f"{kind} {name!r} has no class")
+        if plugin.is_library:
+            raise PluginError(
+                f"{kind} {name!r} stands for a library; name one of its plugins",
+                hint=f"some of them: {', '.join(sorted(plugin.inside())[:5]) or 'none, it is not installed'}",
+            )
         return plugin
 
     def record(self, kind: Kind, name: str) -> PluginRecord:
         """Return the record of a plugin that can be used; arguments and errors as of :meth:`get`."""
         found = [record for record in self._active(kind) if _answers_to(record, name)]
+        found = found or [record for record in self.libraries(kind) if _answers_to(record, name)]
         found = found or self._from_libraries(kind, name)
         if len(found) == 1:
             return found[0]
