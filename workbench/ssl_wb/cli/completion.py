@@ -27,7 +27,7 @@ def recipes(incomplete: str) -> list[str]:
     """Complete the name of a shipped recipe; the shell itself completes paths."""
     names: list[str] = []
     with suppress(Exception):
-        from ssl_wb.recipe.locate import bundled_recipes
+        from ssl_wb.recipe.files import bundled_recipes
 
         names += bundled_recipes()
         # Plugins' recipes only if they were collected before: names of recipes should never wait for torch.
@@ -110,8 +110,8 @@ def _words() -> dict[str, Any]:
 def _collect() -> dict[str, Any]:
     from ssl_wb.plugin.kinds import KINDS
     from ssl_wb.plugin.registry import load_registry
+    from ssl_wb.recipe.files import shipped_recipes
     from ssl_wb.recipe.jsonschema import recipe_schema
-    from ssl_wb.recipe.locate import shipped_recipes
 
     registry = load_registry()
     return {
@@ -148,7 +148,7 @@ def _values(recipe: str) -> dict[str, Any]:
     """Read a recipe and what it extends, as far as its sections name plugins."""
     import tomli
 
-    from ssl_wb.recipe.locate import find_recipe
+    from ssl_wb.recipe.files import find_recipe
 
     path = find_recipe(recipe)
     chain = [tomli.loads(path.read_text(encoding="utf-8"))]
