@@ -203,7 +203,7 @@ def test_a_frozen_encoder_put_together_by_hand_stays_what_it_is(write):
         import torch
         from ssl_wb_plugins.front_ends.log_mel import LogMel
         from ssl_wb.encoder.encoder import FrozenEncoder
-                from ssl_wb.plugin.registry import load_registry
+        from ssl_wb.plugin.registry import load_registry
 
         def make():
             vit = load_registry().get("backbone", "vit")

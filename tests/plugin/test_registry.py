@@ -243,9 +243,16 @@ def test_a_class_may_stand_for_a_library(caplog):
         def inside(cls):
             return ["stripes-3"]
 
-    registry = Registry([PluginRecord("masker", "stripes", "fakes", "1.0", "active", plugin=Library)])
+    class Other(Plugin):
+        """Another masker."""
+
+        kind = "masker"
+        name = "other"
+
+    records = [PluginRecord("masker", one.name, "fakes", "1.0", "active", plugin=one) for one in (Library, Other)]
+    registry = Registry(records)
     assert registry.get("masker", "stripes-3") is Named
-    assert registry.names("masker") == []
+    assert registry.names("masker") == ["other"]
     assert registry.record("masker", "stripes").plugin is Library
     with pytest.raises(PluginError, match="stands for a library; name one of its plugins"):
         registry.get("masker", "stripes")

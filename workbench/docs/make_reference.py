@@ -80,8 +80,7 @@ def without_other_plugins() -> Any:
 def docstring(kind: str, name: str) -> str:
     """Return the docstring and the reference of a plugin, as ``describe`` prints them."""
     text = output("describe", kind, name).split("\n", 2)[2]
-    body, _, _ = re.split(r"\n(OPTION |It takes no options)", text, maxsplit=1)
-    return body.strip()
+    return re.split(r"\n(?:OPTION |It takes no options|Names: )", text, maxsplit=1)[0].strip()
 
 
 def results() -> str:

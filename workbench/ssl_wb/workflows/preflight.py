@@ -10,10 +10,10 @@ from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionCounts, check_captions
 from ssl_wb.data.clips import SourceSettings, load_clips
 from ssl_wb.errors import RecipeError, WorkbenchError
+from ssl_wb.plugin.evaluator import EvaluatorSection
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.pretext.plan import Plan, make_plan
 from ssl_wb.recipe.load import LoadedRecipe
-from ssl_wb.recipe.schema import EvaluateSection
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.tasks.validation_subset import validation_subset
@@ -53,7 +53,7 @@ class Preflight:
         """Tasks of the recipe's probes, as far as they are read: a run generates some of their clips in its folder."""
         return list(self._tasks.values())
 
-    def task(self, section: EvaluateSection, folder: RunFolder) -> LoadedTask:
+    def task(self, section: EvaluatorSection, folder: RunFolder) -> LoadedTask:
         """Return the task of a probe, whose clips are generated in ``folder`` where that is due."""
         key = section.task, section.metric
         if key not in self._tasks:
@@ -61,7 +61,7 @@ class Preflight:
             self._tasks[key] = load_task(section.task, metric=section.metric, settings=settings)
         return self._tasks[key]
 
-    def validation_subset(self, section: EvaluateSection, folder: RunFolder) -> LoadedTask:
+    def validation_subset(self, section: EvaluatorSection, folder: RunFolder) -> LoadedTask:
         """Return the clips of a task that probes during training use: no test clip is among them."""
         key = section.task, section.metric, section.every_clips
         if key not in self._subsets:
