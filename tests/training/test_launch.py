@@ -17,7 +17,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from ssl_wb.cli.main import run
-from ssl_wb.errors import ExitCode, UsageError, WorkbenchError
+from ssl_wb.errors import DataError, ExitCode, UsageError, WorkbenchError
 from ssl_wb.runs.checkpoint import load_checkpoint, save_checkpoint
 from ssl_wb.runs.sharding import check_strategy, sharding
 from ssl_wb.training import launch
@@ -214,8 +214,15 @@ def test_a_sharded_checkpoint_is_a_whole_one_and_comes_back_sharded(mesh, tmp_pa
 
 
 def report(folder, rank: int, code: int, when: float, message: str = "why") -> None:
+    """Leave an error file where torchelastic's agent has those of its processes."""
     values = {"rank": rank, "message": message, "hint": "do", "code": code, "trace": "", "when": when}
-    (folder / f"{rank}.json").write_text(json.dumps(values))
+    file = folder / "run" / "attempt_0" / str(rank) / "error.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"message": {"message": message, "extraInfo": {"failure": values}}}))
+
+
+def tell(folder, machines, codes, **stopped):
+    launch._raise_failure(launch._read_failures(folder), machines, codes, **stopped)
 
 
 def test_the_cause_is_told_and_not_what_followed_from_it(tmp_path):
@@ -223,26 +230,57 @@ def test_the_cause_is_told_and_not_what_followed_from_it(tmp_path):
     report(tmp_path, 1, 5, 2.0, "the loss is nan")
     report(tmp_path, 2, 75, 0.5, "stopped")
     with pytest.raises(WorkbenchError, match="the loss is nan") as caught:
-        launch._tell(tmp_path, Machines(3), {0: 1, 1: 5, 2: 75})
+        tell(tmp_path, Machines(3), {0: 1, 1: 5, 2: 75})
     assert caught.value.exit_code == ExitCode.DIVERGED
 
 
 def test_a_process_that_was_killed_is_named(tmp_path):
     report(tmp_path, 0, 1, 1.0, "RuntimeError: connection closed by peer")
     with pytest.raises(WorkbenchError, match="process 1 by SIGKILL"):
-        launch._tell(tmp_path, Machines(2), {0: 1, 1: -9})
+        tell(tmp_path, Machines(2), {0: 1, 1: -9})
     with pytest.raises(WorkbenchError, match="unexpected error in process 0: RuntimeError"):
-        launch._tell(tmp_path, Machines(2), {0: 1})
+        tell(tmp_path, Machines(2), {0: 1})
 
 
 def test_ctrl_c_ends_as_ctrl_c_and_a_stop_before_training_as_the_shell_has_it(tmp_path):
     with pytest.raises(SystemExit) as caught:
-        launch._tell(tmp_path, Machines(2), {}, stopped_by=signal.SIGTERM)
+        tell(tmp_path, Machines(2), {}, stopped_by=signal.SIGTERM)
     assert caught.value.code == 128 + signal.SIGTERM
     report(tmp_path, 0, 130, 1.0)
     report(tmp_path, 1, 130, 1.0)
     with pytest.raises(KeyboardInterrupt):
-        launch._tell(tmp_path, Machines(2), {}, stopped_by=signal.SIGINT)
+        tell(tmp_path, Machines(2), {}, stopped_by=signal.SIGINT)
+
+
+def test_a_process_that_ctrl_c_ended_records_nothing():
+    with pytest.raises(KeyboardInterrupt):
+        launch._raise_failure([], Machines(2), {0: 130, 1: 130})
+
+
+def test_a_failure_is_recorded_with_hint_and_exit_code(tmp_path, monkeypatch):
+    def fail():
+        raise DataError("no clips", hint="name another folder")
+
+    with pytest.raises(DataError):
+        launch.run_recorded(fail)  # not launched by us: as it is
+    file = tmp_path / "attempt_0" / "1" / "error.json"
+    file.parent.mkdir(parents=True)
+    for key, value in {"SSL_WB_LAUNCHED": "1", "RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_ERROR_FILE": file}.items():
+        monkeypatch.setenv(key, str(value))
+    with pytest.raises(SystemExit) as caught:
+        launch.run_recorded(fail)
+    assert caught.value.code == ExitCode.USAGE
+    with pytest.raises(WorkbenchError, match="no clips") as told:
+        tell(tmp_path, Machines(2), {1: 2})
+    assert (told.value.hint, told.value.exit_code) == ("name another folder", ExitCode.USAGE)
+
+
+def test_every_process_gets_the_command_line_as_it_was_typed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(launch, "_accelerate", lambda words, machines, logs: seen.append(list(words)))
+    words = ["--debug", "train", "tiny", "--cpu", "--quiet", "--set", "seed=1", "--processes", "2", "--out", "a b"]
+    assert run(words) == 0
+    assert seen == [words]
 
 
 def test_cores_are_shared_out():

@@ -112,7 +112,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.INFO)
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
-        code = typer.main.get_command(app).main(args=words, prog_name="ssl-wb", standalone_mode=False)
+        code = typer.main.get_command(app).main(args=words, prog_name="ssl-wb", standalone_mode=False, obj=words)
         return int(code or ExitCode.DONE)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ssl_wb.cli.arguments import Recipe, Settings
-
-if TYPE_CHECKING:
-    from ssl_wb.training.launch import Machines
 
 __all__ = ["train"]
 
 
 # More than fifty lines, most of them the options and their help.
 def train(
+    context: typer.Context,
     recipe: Recipe,
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME unless given.")] = None,
@@ -41,19 +38,19 @@ def train(
     With --processes the run is launched through Accelerate. `accelerate launch -m ssl_wb train ...` and
     `torchrun -m ssl_wb train ...` work too; --processes then says how many there have to be.
     """
-    from ssl_wb.training.launch import Machines, is_launched, launch, reporting_failure
+    from ssl_wb.training.launch import Machines, is_launched, launch, run_recorded
 
     place = Machines(1 if processes is None else processes, machines, rank, main_address)
     if place.world > 1 and not is_launched():
         _check_devices(place.processes, cpu=cpu)
-        flags = {"--resume": resume, "--overwrite": overwrite, "--quiet": quiet, "--cpu": cpu}
-        launch(_words(recipe, settings or (), out, [flag for flag, on in flags.items() if on], place), place)
+        launch(context.find_root().obj, place)  # every process gets the command line as it was typed
         return
-    with reporting_failure():
+
+    def run() -> None:
         from ssl_wb.report.tables import print_table
         from ssl_wb.workflows.pretrain import pretrain
 
-        run = pretrain(
+        trained = pretrain(
             recipe,
             overrides=settings or (),
             out=out,
@@ -63,23 +60,16 @@ def train(
             cpu=cpu,
             processes=place.world if processes is not None or machines > 1 else None,
         )
-        if run.rows:
-            print_table(run.rows)
-        if run.main_process:
-            typer.echo(f"run folder: {run.folder}", err=True)
+        if trained.rows:
+            print_table(trained.rows)
+        if trained.main_process:
+            typer.echo(f"run folder: {trained.folder}", err=True)
 
-
-def _words(recipe: str, settings: Sequence[str], out: Path | None, flags: Sequence[str], place: Machines) -> list[str]:
-    """Return the command line of one of the run's processes: this one's."""
-    words = ["train", recipe, *(f"--set={setting}" for setting in settings), *flags]
-    if out is not None:
-        words.append(f"--out={out}")
-    words += [f"--processes={place.processes}", f"--machines={place.machines}", f"--rank={place.rank}"]
-    return words if place.address is None else [*words, f"--main-address={place.address}"]
+    run_recorded(run)
 
 
 def _check_devices(processes: int, *, cpu: bool) -> None:
-    """Refuse more processes than GPUs, where it is they that train; UsageError names both."""
+    """Refuse more processes than GPUs where the GPUs train; UsageError names both numbers."""
     import torch
 
     from ssl_wb.errors import UsageError

@@ -1,4 +1,4 @@
-"""Several processes for one run, started through Accelerate's launcher, and one voice for all of their failures."""
+"""Several processes for one run, started through Accelerate's launcher, and one error message for all of them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ErrorHandler, record
 
 from ssl_wb.errors import ExitCode, UsageError, WorkbenchError
-from ssl_wb.files import write_atomically
 
-__all__ = ["Machines", "check_world", "is_launched", "launch", "reporting_failure"]
+__all__ = ["Machines", "check_world", "is_launched", "launch", "run_recorded"]
 
-#: Environment variable that names the folder where a launched process leaves its failure.
-REPORTS = "SSL_WB_REPORTS"
+#: Environment variable of processes that :func:`launch` started: their failures are reported by it.
+LAUNCHED = "SSL_WB_LAUNCHED"
 #: Seconds that processes get to end their step and write a checkpoint once they are told to stop.
 GRACE = "120"
-#: Exit codes of a run that was asked to stop: they follow another failure more often than they cause one.
-_ASKED = (int(ExitCode.RESUMABLE), int(ExitCode.INTERRUPTED))
+#: Exit codes of a run that was asked to stop: more often the consequence of another process' failure than a cause.
+_STOPPED = (int(ExitCode.RESUMABLE), int(ExitCode.INTERRUPTED))
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,12 @@ class Machines:
         return host.strip("[]"), int(port)
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class _Failure:
-    """What one process said when it left: message, hint, exit code, traceback, and when (seconds)."""
+    """Why one process ended: message, hint, exit code, traceback, and when (seconds)."""
 
     rank: int
     message: str
@@ -92,7 +95,7 @@ def is_launched() -> bool:
 
 
 def check_world(got: int, asked: int | None) -> None:
-    """Insist on the number of processes that was asked for.
+    """Fail unless the run has the requested number of processes.
 
     Args:
         got: processes of the run.
@@ -116,35 +119,41 @@ def check_world(got: int, asked: int | None) -> None:
         )
 
 
-@contextmanager
-def reporting_failure() -> Iterator[None]:
-    """In a process that :func:`launch` started, leave a failure for it to tell instead of telling it here."""
-    folder = os.environ.get(REPORTS)
-    if folder is None or not is_launched():
-        yield
-        return
+class _FailureFile(ErrorHandler):
+    """Adds to torchelastic's error file what the error message of the whole run needs."""
+
+    def record_exception(self, e: BaseException) -> None:
+        """Write the file that torchelastic's agent, :func:`launch`, named for this process."""
+        message, hint, code = f"{type(e).__name__}: {' '.join(str(e).split())}", "", int(ExitCode.UNEXPECTED)
+        if isinstance(e, WorkbenchError):
+            message, hint, code = e.message, e.hint, int(e.exit_code)
+        trace = "".join(traceback.format_exception(e))
+        failure = _Failure(int(os.environ["RANK"]), message, hint, code, trace, time.time())
+        extra = {"py_callstack": trace, "timestamp": str(int(failure.when)), "failure": asdict(failure)}
+        file = Path(os.environ["TORCHELASTIC_ERROR_FILE"])
+        file.write_text(json.dumps({"message": {"message": message, "extraInfo": extra}}), encoding="utf-8")
+
+
+def run_recorded(function: Callable[[], T]) -> T | None:
+    """Call a function; in a process that :func:`launch` started, record its failure for it instead of raising it.
+
+    Raises:
+        SystemExit: the function failed in such a process, with the exit code of its failure.
+    """
+    if LAUNCHED not in os.environ or not is_launched():
+        return function()
     try:
-        yield
+        return record(function, _FailureFile())()
+    except KeyboardInterrupt:
+        raise SystemExit(int(ExitCode.INTERRUPTED)) from None
     except WorkbenchError as error:
-        _leave(Path(folder), error.message, error.hint, int(error.exit_code), error)
-    except KeyboardInterrupt as error:
-        _leave(Path(folder), "interrupted", "", int(ExitCode.INTERRUPTED), error)
+        raise SystemExit(int(error.exit_code)) from error
     except Exception as error:
-        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        _leave(Path(folder), message, "", int(ExitCode.UNEXPECTED), error)
-
-
-def _leave(folder: Path, message: str, hint: str, code: int, error: BaseException) -> NoReturn:
-    """Write the failure down and end this process."""
-    rank = int(os.environ["RANK"])
-    trace = "".join(traceback.format_exception(error))
-    failure = _Failure(rank, message, hint, code, trace, time.time())
-    write_atomically(folder / f"{rank}.json", json.dumps(asdict(failure)))
-    raise SystemExit(code)
+        raise SystemExit(int(ExitCode.UNEXPECTED)) from error
 
 
 def launch(words: Sequence[str], machines: Machines) -> None:
-    """Run ``python -m ssl_wb WORDS`` in this machine's processes and wait for them.
+    """Run ``python -m ssl_wb WORDS`` in this machine's processes of a run and wait for them.
 
     SIGTERM and Ctrl-C reach every process; each ends its step and writes a checkpoint, as on one process.
 
@@ -159,24 +168,26 @@ def launch(words: Sequence[str], machines: Machines) -> None:
     """
     import torch.distributed.run  # noqa: F401  (has every logger that is to be quiet)
     from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # The agent logs every process' exit code and a table of them; the failure is told once, below. Each of its loggers
-    # has a level of its own.
+    # The agent logs every process' exit code and a table of them; the failure is reported once, below. Each of its
+    # loggers has a level of its own.
     for name in [each for each in logging.root.manager.loggerDict if each.startswith("torch.distributed.elastic")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="ssl-wb-") as folder:
-        reports = Path(folder) / "reports"
-        reports.mkdir()
-        before = {key: os.environ.get(key) for key in (REPORTS, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT")}
-        os.environ[REPORTS] = str(reports)
-        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", GRACE)
+    settings = {
+        LAUNCHED: "1",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", GRACE),
+    }
+    before = {key: os.environ.get(key) for key in settings}
+    os.environ.update(settings)
+    with tempfile.TemporaryDirectory(prefix="ssl-wb-") as name:
+        logs = Path(name)  # the agent has an error file for each process below it
         try:
-            _accelerate(words, machines, Path(folder) / "logs")
+            _accelerate(words, machines, logs)
         except ChildFailedError as error:
-            _tell(reports, machines, {rank: failure.exitcode for rank, failure in error.failures.items()})
+            codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+            _raise_failure(_read_failures(logs), machines, codes)
         except SignalException as error:
-            _tell(reports, machines, {}, stopped_by=error.sigval)
+            _raise_failure(_read_failures(logs), machines, {}, stopped_by=error.sigval)
         except ConnectionError as error:  # of the launcher, before anything runs
             raise UsageError(f"--main-address {machines.address}: {error}", hint="take another port") from error
         except (RuntimeError, TimeoutError) as error:
@@ -196,8 +207,8 @@ def launch(words: Sequence[str], machines: Machines) -> None:
 def _accelerate(words: Sequence[str], machines: Machines, logs: Path) -> None:
     """Hand over to Accelerate's launcher of several processes.
 
-    It is called behind its own command, `accelerate launch`, for two reasons: that one starts a single process where
-    there is no GPU, and it mixes in the user's default configuration (DeepSpeed, FP8, another number of processes).
+    Its command `accelerate launch` is left out for two reasons: it starts a single process where there is no GPU, and
+    it mixes in the user's default configuration (DeepSpeed, FP8, another number of processes).
     """
     from accelerate.commands.launch import launch_command_parser, multi_gpu_launcher
 
@@ -234,16 +245,31 @@ class _TraceError(Exception):
         return f"\n{self.args[0]}"
 
 
-def _tell(reports: Path, machines: Machines, codes: Mapping[int, int], stopped_by: Any = None) -> NoReturn:
-    """Raise the failure that began it all, whichever process it was in.
+def _read_failures(logs: Path) -> list[_Failure]:
+    """Read the error files of all processes.
+
+    ``ChildFailedError`` carries those of the processes that ended first. Others may have ended later with the cause:
+    where a process is gone, its neighbours notice a broken connection, and sometimes before the agent does.
+    """
+    found = []
+    for path in logs.rglob("error.json"):
+        message = json.loads(path.read_text(encoding="utf-8"))["message"]
+        if isinstance(message, dict) and "failure" in message["extraInfo"]:
+            found.append(_Failure(**message["extraInfo"]["failure"]))
+    return found
+
+
+def _raise_failure(
+    failures: Sequence[_Failure], machines: Machines, codes: Mapping[int, int], stopped_by: Any = None
+) -> NoReturn:
+    """Raise the failure that was the cause, whichever process it was in.
 
     Args:
-        reports: what the processes left behind.
+        failures: what the processes recorded.
         machines: how many there are.
         codes: exit codes of the processes that failed, negative for signals.
         stopped_by: the signal that stopped the run.
     """
-    failures = [_Failure(**json.loads(path.read_text(encoding="utf-8"))) for path in reports.glob("*.json")]
     if failures:
         first = min(failures, key=_order)
         killed = {rank: code for rank, code in codes.items() if code < 0}
@@ -252,21 +278,22 @@ def _tell(reports: Path, machines: Machines, codes: Mapping[int, int], stopped_b
         if first.code == ExitCode.INTERRUPTED:
             raise KeyboardInterrupt
         raise _error(first, machines) from _TraceError(first.trace)
+    # A process that Ctrl-C ended records nothing: its exit code says it.
+    if stopped_by == signal.SIGINT or set(codes.values()) == {int(ExitCode.INTERRUPTED)}:
+        raise KeyboardInterrupt
     if stopped_by is not None:  # before training began: there is nothing to resume
-        if stopped_by == signal.SIGINT:
-            raise KeyboardInterrupt
         raise SystemExit(128 + int(stopped_by))
     raise _killed(codes)
 
 
 def _order(failure: _Failure) -> tuple[int, float]:
     """Sort causes before consequences: an expected failure, then an unexpected one, then a stop; the earliest first."""
-    kind = 2 if failure.code in _ASKED else int(failure.code == ExitCode.UNEXPECTED)
+    kind = 2 if failure.code in _STOPPED else int(failure.code == ExitCode.UNEXPECTED)
     return kind, failure.when
 
 
 def _error(failure: _Failure, machines: Machines) -> WorkbenchError:
-    """Turn what a process left behind into an error with its exit code."""
+    """Turn a recorded failure into an error with its exit code."""
     message, hint = failure.message, failure.hint
     if failure.code == ExitCode.UNEXPECTED:
         message = f"unexpected error in process {failure.rank}: {message}"
@@ -279,12 +306,12 @@ def _error(failure: _Failure, machines: Machines) -> WorkbenchError:
 
 
 def _killed(codes: Mapping[int, int]) -> WorkbenchError:
-    """Describe processes that left without a word."""
+    """Describe processes that ended without an error file."""
     ends = []
     for rank, code in sorted(codes.items()):
         ends.append(f"process {rank} " + (f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"))
     error = WorkbenchError(
-        f"{', '.join(ends) or 'a process'} ended without a word",
+        f"{', '.join(ends) or 'a process'} ended without an error message",
         hint="SIGKILL often means that memory ran out: lower train.batch_size, or raise train.accumulate",
     )
     error.exit_code = ExitCode.UNEXPECTED
