@@ -93,13 +93,13 @@ from ssl_wb.probing.heads import Head, LinearHead, linear_layer
 from ssl_wb.probing.inputs import Inputs, InputScaling, fit_scaler
 from ssl_wb.probing.options import Decays, HeadOptions, ProbeOptions, Rates, settings_grid, sorted_values
 from ssl_wb.probing.patchout import lines_masked
-from ssl_wb.probing.results import ProbedSplit, probe_splits
+from ssl_wb.probing.results import ProbedSplit, probe_splits, settings_of
 from ssl_wb.probing.spectrogram_augment import mixup, random_resized_crop, spec_augment
 from ssl_wb.probing.spectrograms import TaskSpectrograms, TrainableEncoder
 from ssl_wb.probing.targets import Targets
 from ssl_wb.probing.training import TrainedHeads, batches_per_epoch, train_heads
 from ssl_wb.scoring.metrics import average_precision, choose_metric, correct, kind_of, metric_of, score
-from ssl_wb.scoring.summary import bootstrap, interval_of, summarise
+from ssl_wb.scoring.summary import bootstrap, interval_of, scores_by_seed, summarise
 
 __all__ = [
     "API_VERSION",
@@ -219,7 +219,9 @@ __all__ = [
     "require_parts",
     "retire",
     "score",
+    "scores_by_seed",
     "settings_grid",
+    "settings_of",
     "sincos_2d",
     "sorted_values",
     "spec_augment",

@@ -24,6 +24,7 @@ from ssl_wb.api import (
     pad_batches,
     read_waveforms,
     require_labels,
+    settings_of,
 )
 
 Floats = NDArray[np.float64]
@@ -197,7 +198,7 @@ class Clusters(Evaluator):
             interval=(max(0.0, mean - half), min(1.0, mean + half)),
             per_fold={name: float(value) for name, value in zip(parts, values.mean(axis=1), strict=True)},
             per_seed=[float(value) for value in values.mean(axis=0)],
-            settings={**self.options.model_dump(), "seeds": list(seeds)},
+            settings=settings_of(self, seeds),
             notes=(*task.notes, *self._notes(assigned)),
             table=table,
         )

@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssl_wb.api import (
@@ -27,10 +25,11 @@ from ssl_wb.api import (
     Split,
     SplitScores,
     TrainedHeads,
-    choose_metric,
     hookimpl,
     linear_layer,
+    scores_by_seed,
     settings_grid,
+    settings_of,
     summarise,
     train_heads,
 )
@@ -135,14 +134,14 @@ class LayerProbes(Evaluator):
                 found.setdefault(name, []).append(SplitScores(split, one.scores))
             for kind, by_split in weights.items():
                 by_split[split.name] = _mean_weights(trained[COMBINED[kind]])
-        table = {name: self._score(task, parts) for name, parts in found.items()}
+        table = {name: float(scores_by_seed(task, parts).mean()) for name, parts in found.items()}
         curve = [table[f"layer {number + 1}"] for number in range(layers)]
         headline = COMBINED[self.options.report]
         return summarise(
             task,
             self.name,
             found[headline],
-            settings={**self.options.model_dump(), "seeds": list(seeds), "chosen": choices},
+            settings=settings_of(self, seeds, chosen=choices),
             resamples=self.options.resamples,
             table=table,
             detail={
@@ -174,13 +173,6 @@ class LayerProbes(Evaluator):
             task, lambda outputs: LayerAttention(layers, width, outputs, options.attention_width or width)
         )
         return trained
-
-    def _score(self, task: ProbeTask, found: Sequence[SplitScores]) -> float:
-        """Score in the task's metric, mean over splits and seeds."""
-        value: Callable[..., NDArray[np.float64]] = choose_metric(task.metric, task.labels).value
-        return float(
-            np.mean([[value(task.labels[part.split.test], one, None)[0] for one in part.scores] for part in found])
-        )
 
 
 @torch.no_grad()

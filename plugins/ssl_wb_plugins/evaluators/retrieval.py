@@ -23,6 +23,7 @@ from ssl_wb.api import (
     hookimpl,
     interval_of,
     require_labels,
+    settings_of,
     sorted_values,
 )
 
@@ -111,7 +112,7 @@ class Retrieval(Evaluator):
             interval=self._interval([part[headline] for part in found]),
             per_fold={split.name: _mean(part[headline]) for split, part in zip(task.splits, found, strict=True)},
             per_seed=[mean] * len(seeds),
-            settings={**self.options.model_dump(), "seeds": list(seeds)},
+            settings=settings_of(self, seeds),
             notes=(*task.notes, *_left_out(task.splits, [part[headline] for part in found])),
             table=table,
         )

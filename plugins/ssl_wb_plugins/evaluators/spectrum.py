@@ -23,6 +23,7 @@ from ssl_wb.api import (
     hookimpl,
     pad_batches,
     read_waveforms,
+    settings_of,
     uniformity,
 )
 
@@ -153,7 +154,7 @@ class Spectrum(Evaluator):
             interval=(float("nan"), float("nan")),
             per_fold={"all clips": mean},
             per_seed=[one.figures["effective rank"] for one in found],
-            settings={**self.options.model_dump(), "seeds": list(seeds), "width": task.embeddings.shape[1]},
+            settings=settings_of(self, seeds, width=task.embeddings.shape[1]),
             notes=(*task.notes, *notes),
             table=table,
             detail=_detail(found[0], hidden),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ssl_wb.plugin.evaluator import Evaluator, ProbeTask, Result, Split, SplitScores
 from ssl_wb.scoring.summary import summarise
 
-__all__ = ["ProbedSplit", "probe_splits"]
+__all__ = ["ProbedSplit", "probe_splits", "settings_of"]
 
 
 class _Probed(Protocol):
@@ -30,6 +30,11 @@ class ProbedSplit(NamedTuple):
 
     scores: NDArray[Any]
     chosen: dict[str, Any]
+
+
+def settings_of(evaluator: Evaluator, seeds: Sequence[int], **more: Any) -> dict[str, Any]:
+    """Return the settings to record in a result: the evaluator's options, the seeds and more, in plain values."""
+    return {**evaluator.options.model_dump(), "seeds": list(seeds), **more}
 
 
 def probe_splits(
@@ -53,11 +58,6 @@ def probe_splits(
         task,
         evaluator.name,
         [SplitScores(split, one.scores) for split, one in zip(task.splits, probed.values(), strict=True)],
-        settings={
-            **evaluator.options.model_dump(),
-            "seeds": list(seeds),
-            **settings,
-            "chosen": {name: one.chosen for name, one in probed.items()},
-        },
+        settings=settings_of(evaluator, seeds, **settings, chosen={name: one.chosen for name, one in probed.items()}),
         resamples=evaluator.options.resamples,
     )

@@ -13,7 +13,7 @@ from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import ProbeTask, Result, SplitScores
 from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, correct, metrics_for
 
-__all__ = ["bootstrap", "interval_of", "paired_draws", "summarise"]
+__all__ = ["bootstrap", "interval_of", "paired_draws", "scores_by_seed", "summarise"]
 
 Floats = NDArray[np.float64]
 
@@ -100,10 +100,17 @@ def _notes(task: ProbeTask, found: Sequence[SplitScores], metric: Metric) -> tup
     return tuple(notes)
 
 
-def _by_seed(metric: Metric, labels: NDArray[Any], found: Sequence[SplitScores]) -> Floats:
-    """Score of every split and seed, ``[splits, seeds]``."""
+def scores_by_seed(task: ProbeTask, found: Sequence[SplitScores], metric: Metric | None = None) -> Floats:
+    """Return the score of every split and seed, ``[splits, seeds]``.
+
+    Args:
+        task: what was probed.
+        found: scores of the test clips of every split.
+        metric: how to score; the task's metric unless given.
+    """
+    value = (metric or choose_metric(task.metric, task.labels)).value
     return np.array(
-        [[float(metric.value(labels[part.split.test], one, None)[0]) for one in part.scores] for part in found]
+        [[float(value(task.labels[part.split.test], one, None)[0]) for one in part.scores] for part in found]
     )
 
 
@@ -136,9 +143,9 @@ def summarise(
         DataError: the task's metric does not fit its labels.
     """
     metric = choose_metric(task.metric, task.labels)
-    values = _by_seed(metric, task.labels, found)  # [splits, seeds]
+    values = scores_by_seed(task, found)  # [splits, seeds]
     others = {
-        one.name: float(_by_seed(one, task.labels, found).mean()) for one in metrics_for(task.labels) if one != metric
+        one.name: float(scores_by_seed(task, found, one).mean()) for one in metrics_for(task.labels) if one != metric
     }
     return Result(
         task=task.name,
