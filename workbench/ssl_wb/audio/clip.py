@@ -1,4 +1,4 @@
-"""Clips: audio files or stretches of them, with what is known of each."""
+"""Clips: audio files or stretches of them, with their labels, splits and captions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Clip:
     """A file, or a stretch of one.
 
     Attributes:
-        path: the audio file, or audio stored within something larger.
-        start: seconds into the file.
-        duration: seconds, or None up to the file's end.
-        labels: what the manifest says is heard.
-        split: part of a fixed split ("train", "val", "test"), where given.
-        fold: cross-validation fold, where given.
+        path: the audio file, or audio stored within a larger file.
+        start: seconds from the beginning of the file.
+        duration: seconds, or None up to the end of the file.
+        labels: its classes; none, one or several.
+        split: part of a fixed split ("train", "val", "test"), if there is one.
+        fold: cross-validation fold, if there is one.
         id: index within its set.
-        captions: sentences that say what is heard, each of them enough.
+        captions: sentences, each of which describes the clip.
         caption_embedding: file with embeddings of such sentences, float ``[C]`` or ``[k, C]``.
     """
 
@@ -48,9 +48,9 @@ class ClipSet:
 
     Attributes:
         clips: ``clips[i].id == i``.
-        source: the folder, manifest or file they come from.
-        digest: changes whenever the manifest's content does or, for a folder or a saved data set, any file's name,
-            size or time.
+        source: the folder, manifest or file they come from; caches are kept beside it.
+        digest: changes whenever the content of the manifest changes or, for a folder or a saved data set, the name,
+            size or time of any file.
     """
 
     clips: tuple[Clip, ...]
@@ -78,7 +78,7 @@ class ClipSet:
         return total
 
     def seconds(self) -> float:
-        """Length of all clips in seconds; opens every file once, and leaves unreadable ones out."""
+        """Return the total length in seconds; opens every file once, and leaves unreadable ones out."""
         return self._seconds
 
 

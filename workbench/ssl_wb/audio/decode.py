@@ -1,8 +1,8 @@
-"""Decoding: a slice of a file as mono float32 at the rate asked for.
+"""Decoding: a slice of a file as mono float32 at the requested sample rate.
 
-soundfile (libsndfile) reads wav, flac, ogg, mp3, aiff and more, and seeks, so that a crop of an hour-long
-file costs a crop. Resampling is torchaudio's Kaiser-windowed sinc with MATPAC's settings;
-torchaudio is imported when a file first needs it, because the import takes seconds.
+soundfile (libsndfile) reads wav, flac, ogg, mp3, aiff and more, and seeks, so that a crop of an hour-long file costs no
+more than one of a short file. Resampling is torchaudio's Kaiser-windowed sinc with the settings of MATPAC's released
+code. torchaudio is imported when a file first needs it, because the import takes seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ssl_wb.errors import AudioError
 
 __all__ = ["EXTENSIONS", "AudioInfo", "AudioSource", "StoredAudio", "info", "read", "read_samples"]
 
-#: Endings (lower case) that a folder is searched for; soundfile decodes all of them.
+#: Endings, in lower case, of the files that a folder is searched for; soundfile decodes all of them.
 EXTENSIONS = frozenset(
     {
         ".wav",
@@ -44,19 +44,20 @@ EXTENSIONS = frozenset(
     }
 )
 
-#: MATPAC's settings of the sinc interpolation.
+#: MATPAC's settings of the sinc interpolation: those that torchaudio's tutorial gives for librosa's "kaiser_best".
 LOWPASS_FILTER_WIDTH = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
 
-#: Polyphase kernels have one row per output phase. Rates such as 44,101 Hz would need 16,000 rows; their
-#: ratio is rounded to a denominator of at most this (relative error about 1e-6, far below what anyone hears).
+#: A polyphase kernel has one row per output phase, that is per unit of the ratio's denominator. 44,100 Hz to 16,000 Hz
+#: needs 160 rows, but 44,101 Hz would need 16,000. So the denominator is limited; the relative error of the rate is
+#: about 1e-6, and nobody hears it.
 LARGEST_DENOMINATOR = 1000
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says.
+    """The header of an audio file.
 
     Attributes:
         frames: samples per channel at the file's own rate.
@@ -74,28 +75,28 @@ class AudioInfo:
         return self.frames / self.sample_rate
 
     def samples_at(self, sample_rate: int) -> int:
-        """Samples per channel once resampled to ``sample_rate``."""
+        """Return the samples per channel after resampling to ``sample_rate``."""
         ratio = _ratio(self.sample_rate, sample_rate)
         return math.ceil(self.frames * ratio.denominator / ratio.numerator)
 
 
 class StoredAudio(Protocol):
-    """Encoded audio that is no file of its own but lies within something larger; ``str()`` names it in messages."""
+    """Encoded audio inside a larger file, such as a row of an Arrow file; ``str()`` names it in messages."""
 
     @property
     def name(self) -> str:
-        """What it is called within the whole, as a file's name is within its folder."""
+        """Name within the larger file, as a file has a name within its folder."""
 
     @property
     def stamp(self) -> str:
-        """Which audio it is; changes whenever the audio may have."""
+        """Identity of the audio for caches; changes whenever the audio may have changed."""
 
     def open(self) -> BinaryIO:
-        """Open its bytes to read and to seek in.
+        """Open the encoded bytes for reading and seeking.
 
         Raises:
             AudioError: there are none.
-            DataError: the whole is gone.
+            DataError: the larger file is gone or has changed.
         """
 
 
@@ -118,13 +119,13 @@ def read(
 ) -> NDArray[np.float32]:
     """Decode a slice as mono.
 
-    A slice holds the very samples that the whole file, resampled, has there.
+    A slice has exactly the samples that the whole file, resampled, has there.
 
     Args:
         path: an audio file, or audio stored otherwise.
-        sample_rate: samples per second wanted.
-        start: seconds into the file.
-        duration: seconds wanted, or None for all that follows; what lies past the file's end is left out.
+        sample_rate: samples per second of the result.
+        start: seconds from the beginning of the file.
+        duration: seconds, or None up to the end; what lies past the end of the file is left out.
 
     Returns:
         float32 ``[S]``, the mean of the channels.
@@ -138,7 +139,7 @@ def read(
 
 
 def read_samples(path: AudioSource, sample_rate: int, first: int = 0, count: int | None = None) -> NDArray[np.float32]:
-    """Decode ``count`` samples from sample ``first`` on, counted at ``sample_rate``; see :func:`read`."""
+    """Decode ``count`` samples from sample ``first`` on, both at ``sample_rate``; see :func:`read`."""
     path = _place(path)
     with _opened(path) as file:
         header = _describe(file)
@@ -169,9 +170,9 @@ def _place(path: AudioSource) -> Path | StoredAudio:
 
 @contextmanager
 def _opened(path: Path | StoredAudio) -> Iterator[soundfile.SoundFile]:
-    """Open for reading; whatever libsndfile says becomes an AudioError with the file's name."""
+    """Open for reading; any error of libsndfile becomes an AudioError with the file's name."""
     try:
-        # libsndfile seeks in what is open already, so that of stored audio, too, no more is read than is needed.
+        # Of an open binary file libsndfile reads only what it needs, so that stored audio is not read whole, either.
         with nullcontext(path) if isinstance(path, Path) else path.open() as place, soundfile.SoundFile(place) as file:
             if file.frames <= 0:
                 raise AudioError(f"{path}: holds no samples", hint="Leave the file out or record it again.")
@@ -195,7 +196,7 @@ def _describe(file: soundfile.SoundFile) -> AudioInfo:
 
 
 def _mono(file: soundfile.SoundFile, first: int, stop: int) -> NDArray[np.float32]:
-    """Channel mean of the file's own samples ``first..stop`` as float32 ``[S]``."""
+    """Read samples ``first..stop`` at the file's own rate, mean of the channels, float32 ``[S]``."""
     if first:
         file.seek(first)
     samples = file.read(stop - first, dtype="float32", always_2d=True)  # [S, C]
@@ -206,13 +207,13 @@ def _mono(file: soundfile.SoundFile, first: int, stop: int) -> NDArray[np.float3
 
 @lru_cache(maxsize=64)
 def _ratio(source_rate: int, target_rate: int) -> Fraction:
-    """Input samples per output sample, in lowest terms."""
+    """Return input samples per output sample, in lowest terms."""
     return Fraction(source_rate, target_rate).limit_denominator(LARGEST_DENOMINATOR)
 
 
 @lru_cache(maxsize=8)
 def _resampler(numerator: int, denominator: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Resample by a ratio; the kernel is computed once per ratio and process."""
+    """Return a resampler by a ratio; its kernel is computed once per ratio and process."""
     from torchaudio.transforms import Resample
 
     resampler: Callable[[torch.Tensor], torch.Tensor] = Resample(
@@ -227,17 +228,17 @@ def _resampler(numerator: int, denominator: int) -> Callable[[torch.Tensor], tor
 
 
 def _resampled(file: soundfile.SoundFile, ratio: Fraction, first: int, stop: int, frames: int) -> NDArray[np.float32]:
-    """Output samples ``first..stop`` of the resampled file, from the input they depend on and no more.
+    """Return output samples ``first..stop`` of the resampled file, reading only the input that they depend on.
 
-    The slice read starts at a multiple of ``ratio.numerator`` input samples: there an output sample falls
-    exactly on an input sample, as at the file's beginning, so that the filter's phases are the same as in the
-    whole file.
+    The input slice begins at a multiple of ``ratio.numerator`` samples. There, as at the beginning of the file, an
+    output sample coincides with an input sample, so that each output sample is computed by the same phase of the filter
+    as in the whole file. A slice that began elsewhere would be shifted by a fraction of a sample.
     """
     if ratio == 1:
         return _mono(file, first, stop)
-    into, out = ratio.numerator, ratio.denominator
+    into, out = ratio.numerator, ratio.denominator  # of every ``into`` input samples come ``out`` output samples
     reach = math.ceil(LOWPASS_FILTER_WIDTH * into / (min(into, out) * ROLLOFF)) + 1  # filter half-width, input samples
-    block = max(0, first // out - math.ceil(reach / into))
+    block = max(0, first // out - math.ceil(reach / into))  # periods of the phases to leave out at the beginning
     begin = block * into
     end = min(frames, math.ceil(stop * into / out) + reach + into)
     source = torch.from_numpy(_mono(file, begin, end))  # [S_in]

@@ -1,4 +1,9 @@
-"""Packing: a source of clips written as one saved data set, every clip encoded anew as 16-bit mono."""
+"""Packing: the clips of a place written as one saved data set, each encoded anew as 16-bit mono.
+
+Millions of small files are slow to list, to copy and to open; the same clips in a few large Arrow files, mapped into
+memory, are not. The files are what ``datasets.Dataset.save_to_disk`` writes. They are written here stream by stream,
+because the library would first copy all clips into its own cache.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +30,26 @@ from ssl_wb.files import written_aside
 
 __all__ = ["FORMATS", "Packed", "pack_clips"]
 
-#: Encodings on offer, as libsndfile calls them, both without loss beyond the 16 bits.
+#: Encodings, as libsndfile calls them; both are lossless beyond the rounding to 16 bits.
 FORMATS = {"flac": "FLAC", "wav": "WAV"}
-#: Encoded bytes in a file of the data set, about; 2 million clips of 10 s are some hundred files.
+#: Encoded bytes of one file, about: large enough that there are few, small enough to copy again when one is damaged.
 SHARD_BYTES = 500_000_000
-#: Encoded bytes in a record batch, about. Arrow's 32-bit offsets would allow two thousand million.
+#: Encoded bytes of one record batch, about: what is held in memory. Arrow's 32-bit offsets limit it to 2^31.
 BATCH_BYTES = 32_000_000
 #: The file by which ``datasets.load_from_disk`` knows a data set.
 STATE = "state.json"
-#: Clips waiting for each thread, at most.
+#: Clips that wait for each thread, at most.
 AHEAD = 4
 
 
 @dataclass
 class Packed:
-    """What became of the clips.
+    """What was written.
 
     Attributes:
         clips: rows written.
-        seconds: their length together.
-        bytes: their encoded size together.
+        seconds: their total length.
+        bytes: their total encoded size.
         clipped: clips with samples beyond full scale, which 16 bits cannot hold.
         skipped: one message for each clip that could not be read.
     """
@@ -57,7 +62,7 @@ class Packed:
 
 
 class _Encoded(NamedTuple):
-    """One clip: encoded bytes, seconds, whether samples had to be clipped."""
+    """One clip: encoded bytes, length in seconds, whether samples had to be clipped."""
 
     content: bytes
     seconds: float
@@ -77,21 +82,21 @@ def pack_clips(
 
     Each row has ``audio`` (``{"bytes", "path"}``: the clip, mean of its channels, 16 bit) and, where any clip has them,
     ``label`` (text, or a list where any clip has several), ``split``, ``fold``, ``caption`` (a list) and
-    ``caption_embedding`` (absolute path). A clip that cannot be read is left out and told. The folder appears when it
-    is complete: until then all is written into a hidden folder beside it, removed when anything goes wrong.
+    ``caption_embedding`` (absolute path). A clip that cannot be read is left out and reported. The folder appears when
+    it is complete.
 
     Args:
-        clips: what to pack; stretches of files are cut out.
-        out: folder to write, which must not be there.
-        sample_rate: samples per second of all rows, resampled as for training; each file's own when None.
+        clips: what to pack; of a stretch of a file, only the stretch.
+        out: folder to write, which must not exist.
+        sample_rate: samples per second of all rows, resampled as for training; None keeps each file's own rate.
         encoding: one of ``FORMATS``.
-        threads: threads that decode and encode.
+        threads: number of threads that decode and encode; soundfile's calls release the interpreter's lock.
         progress: called with the number of clips done.
 
     Raises:
-        UsageError: ``out`` is there already, or no such encoding.
+        UsageError: ``out`` exists already, or the encoding is unknown.
         AudioError: no clip could be read.
-        DataError: the disk refuses, or a package is missing.
+        DataError: the folder cannot be written, or a package is missing.
     """
     if os.path.lexists(out):
         raise UsageError(f"{out}: is already there", hint="Give a folder that is not there yet, or remove it first.")
@@ -137,7 +142,7 @@ def pack_clips(
 def _encoded(
     clips: Sequence[Clip] | ClipSet, sample_rate: int | None, encoding: str, threads: int
 ) -> Iterator[tuple[Clip, _Encoded | AudioError]]:
-    """Decode and encode in threads, in the order of the clips."""
+    """Decode and encode in threads; results come in the order of the clips, a bounded number ahead of the writer."""
 
     def encode(clip: Clip) -> _Encoded | AudioError:
         try:
@@ -157,11 +162,11 @@ def _encoded(
             first, future = waiting.popleft()
             yield first, future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # also when the writer failed: nobody wants the rest
 
 
 def _encode(clip: Clip, sample_rate: int | None, encoding: str) -> _Encoded:
-    """Encode one clip as 16-bit mono; AudioError where it cannot be read."""
+    """Encode one clip as 16-bit mono; AudioError if it cannot be read."""
     rate = sample_rate or info(clip.path).sample_rate
     waveform = read(clip.path, rate, start=clip.start, duration=clip.duration)  # [S]
     samples, clipped = _as_int16(waveform)  # [S]
@@ -174,27 +179,31 @@ def _encode(clip: Clip, sample_rate: int | None, encoding: str) -> _Encoded:
 
 
 def _as_int16(waveform: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:
-    """Round ``[S]`` to 16 bits, and say whether samples had to be clipped.
+    """Round ``[S]`` to 16 bits, and return whether samples had to be clipped.
 
-    libsndfile reads ``i`` as ``i / 32768`` but writes ``x`` as ``32767 x``: by itself it would change 16-bit audio.
+    libsndfile reads ``i`` as ``i / 32768`` but writes ``x`` as ``32767 x``, which would change 16-bit audio. Scaled
+    here, 16-bit audio comes back bit for bit.
     """
-    scaled = np.rint(waveform * np.float32(32768))
+    scaled = np.rint(waveform * np.float32(32768))  # [S]
     # Full scale itself, +1, is one step beyond 16 bits; nobody hears that.
     clipped = bool((scaled > 32768).any() or (scaled < -32768).any())
     return np.clip(scaled, -32768, 32767).astype(np.int16), clipped
 
 
 class _Writer:
-    """Writes rows as Arrow streams of bounded size, and what ``datasets.load_from_disk`` wants beside them."""
+    """Writes rows as Arrow streams of bounded size, and the JSON files that ``datasets.load_from_disk`` needs.
+
+    Rows are collected into record batches of ``BATCH_BYTES``, these into files of ``SHARD_BYTES``.
+    """
 
     def __init__(self, folder: Path, clips: ClipSet, encoding: str) -> None:
         from datasets import Audio, Features, List, Value
 
         self.folder = folder
         self.encoding = encoding
-        columns: dict[str, Any] = {"audio": Audio(decode=False)}  # True would want torchcodec from every reader
+        columns: dict[str, Any] = {"audio": Audio(decode=False)}  # decode=True would need torchcodec to read
         text = Value("string")
-        # A ";" in a label (of a data set's list) would be taken for two labels if it were not in a list.
+        # A label with ";" (from a data set's list) must stay in a list: as text it would be read as two labels.
         self.one_label = all(len(clip.labels) <= 1 and ";" not in "".join(clip.labels) for clip in clips)
         if any(clip.labels for clip in clips):
             columns["label"] = text if self.one_label else List(text)
@@ -226,12 +235,12 @@ class _Writer:
     def add(self, clip: Clip, content: bytes) -> None:
         """Append a clip with its encoded bytes."""
         values: dict[str, Any] = {
-            "audio": {"bytes": content, "path": _text(f"{Path(_file_name(clip)).stem}.{self.encoding}")},
+            "audio": {"bytes": content, "path": _utf8(f"{Path(_file_name(clip)).stem}.{self.encoding}")},
             "label": next(iter(clip.labels), None) if self.one_label else list(clip.labels),
             "split": clip.split,
             "fold": clip.fold,
             "caption": list(clip.captions),
-            "caption_embedding": _text(str(clip.caption_embedding.absolute())) if clip.caption_embedding else None,
+            "caption_embedding": _utf8(str(clip.caption_embedding.absolute())) if clip.caption_embedding else None,
         }
         row = {name: values[name] for name in self.features}
         self._rows.append(row)
@@ -242,7 +251,7 @@ class _Writer:
             self._flush()
 
     def finish(self) -> None:
-        """Write what makes the streams one data set: the files that ``save_to_disk`` writes beside them."""
+        """Give the files their final names and write the two JSON files that make them one data set."""
         from datasets import DatasetInfo
 
         DatasetInfo(features=self.features).write_to_directory(str(self.folder))
@@ -286,17 +295,17 @@ class _Writer:
 
 
 def _shard(index: int) -> str:
-    """Name of a file while it is not known how many there will be."""
+    """Name of a file while the number of files is unknown: the final names contain it."""
     return f"{index:05d}.part"
 
 
-def _text(name: str) -> str:
-    """Return a file's name as Arrow can hold it: bytes that are no UTF-8 become question marks."""
+def _utf8(name: str) -> str:
+    """Return a file's name as Arrow can hold it: bytes that are not UTF-8 are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _file_name(clip: Clip) -> str:
-    """Name of the file that a clip is from; of a row of a data set, the one it tells."""
+    """Return the name of a clip's file; for a row of a data set, the name stored with it."""
     if isinstance(clip.path, Path):
         return clip.path.name
     return getattr(clip.path, "file", None) or clip.path.name
