@@ -55,3 +55,12 @@ def test_functions_of_the_walks_exist(file, name):
 def test_the_tutorial_names_what_an_objective_may_need():
     table = (DOCS / "plugins.md").read_text(encoding="utf-8").split("| `needs` |")[1].split("\n\n")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(get_args(Need)) - {"branches"}
+
+
+def test_the_api_page_has_every_public_call():
+    import ssl_wb
+
+    page = (DOCS / "python-api.md").read_text(encoding="utf-8")
+    for name in set(ssl_wb.__all__) - {"__version__"}:
+        assert f".{name}\n" in page, name
+        assert f"::: ssl_wb.{name}\n" not in page  # a lazy name, which the page's builder cannot read
