@@ -14,6 +14,7 @@ import tomli
 import torch
 from pages import DOCS, PAGES, ROOT, blocks, named
 
+from probe_tasks import blobs
 from ssl_wb.api import Grid, Mask, MaskRequest, ModelShapes, StepState, View
 from ssl_wb.recipe.load import load_recipe
 
@@ -45,7 +46,7 @@ def python_of(page, first_words: str = "") -> str:
 
 def mask_of(source: str, **options) -> list[int]:
     names: dict = {}
-    exec(compile(source, "page", "exec"), names)
+    exec(compile(source, "page", "exec", dont_inherit=True), names)
     (plugin,) = names["ssl_wb_maskers"]()
     (mask,) = plugin(plugin.Options(**options))(MaskRequest(torch.zeros(2, 12, 4), Grid(3, 4), 0.0, torch.Generator()))
     return mask.masked[1].tolist()
@@ -59,12 +60,12 @@ def test_the_masker_of_the_readme_and_of_the_tutorial():
 
 def test_the_tutorials_test_of_its_masker():
     masker, test = python_of(DOCS / "plugins.md", "# checkerboard.py"), python_of(DOCS / "plugins.md", "import torch\n")
-    exec(compile(f"{masker}\n{test}", "page", "exec"), {})
+    exec(compile(f"{masker}\n{test}", "page", "exec", dont_inherit=True), {})
 
 
 def test_the_objective_of_the_tutorial():
     names: dict = {}
-    exec(compile(python_of(DOCS / "plugins.md", "# smooth.py"), "page", "exec"), names)
+    exec(compile(python_of(DOCS / "plugins.md", "# smooth.py"), "page", "exec", dont_inherit=True), names)
     (plugin,) = names["ssl_wb_objectives"]()
     shapes = ModelShapes(latent_dim=6, feature_dim=4, patch_pixels=4, grid=Grid(3, 4), views=1, total_steps=10)
     objective = plugin(plugin.Options(), shapes)
@@ -78,6 +79,14 @@ def test_the_objective_of_the_tutorial():
     assert objective.head.weight.grad is not None
 
 
+def test_the_evaluator_of_the_tutorial():
+    names: dict = {}
+    exec(compile(python_of(DOCS / "plugins.md", "# cosine.py"), "page", "exec", dont_inherit=True), names)
+    (plugin,) = names["ssl_wb_evaluators"]()
+    result = plugin(plugin.Options(epochs=20))(blobs(spread=0.5, held_out=True), (0, 1))
+    assert result.mean > 0.95
+
+
 @pytest.mark.parametrize("page", ["README.md", "workbench/docs/first-hour.md", "workbench/docs/python-api.md"])
 def test_the_embedding_examples(page):
     (source,) = [text for language, text in blocks(ROOT / page) if language == "python" and "load_encoder" in text]
@@ -86,7 +95,7 @@ def test_the_embedding_examples(page):
         r"load_encoder\((run|\"[^\"]+\")\)", f"load_encoder({str(ROOT / 'tests/fixtures/run-0.1')!r})", source
     )
     names: dict = {"waveform": torch.randn(2, 16000), "lengths": torch.tensor([16000, 12000])}
-    exec(compile(source, page, "exec"), names)
+    exec(compile(source, page, "exec", dont_inherit=True), names)
     assert names["clips"].shape == (2, names["encoder"].dim)
 
 
