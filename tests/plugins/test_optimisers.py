@@ -6,8 +6,11 @@ import copy
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
+from ssl_wb.api import build_optimiser
+from ssl_wb.errors import PluginError
 from ssl_wb_plugins.optimisers.adamw import AdamW
 from ssl_wb_plugins.optimisers.lars import Lars
 from ssl_wb_plugins.optimisers.muon import Muon
@@ -122,3 +125,14 @@ def test_muon_updates_matrices_by_torchs_muon_and_the_rest_by_adamw():
             part.step()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_an_evaluator_builds_one_by_name():
+    model = small_model()
+    optimizer = build_optimiser("sgd", groups_of(model), lr=0.5, momentum=0.0)
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
+    with pytest.raises(PluginError, match="did you mean 'adamw'"):
+        build_optimiser("adamv", groups_of(model))
+    with pytest.raises(ValidationError):
+        build_optimiser("sgd", groups_of(model), lr=-1.0)

@@ -91,6 +91,7 @@ from ssl_wb.probing.clips import pad_batches, read_waveforms
 from ssl_wb.probing.encoder_with_head import EncoderWithHead
 from ssl_wb.probing.heads import Head, LinearHead, linear_layer
 from ssl_wb.probing.inputs import Inputs, InputScaling, fit_scaler
+from ssl_wb.probing.optimiser import build_optimiser
 from ssl_wb.probing.options import Decays, HeadOptions, ProbeOptions, Rates, settings_grid, sorted_values
 from ssl_wb.probing.patchout import lines_masked
 from ssl_wb.probing.results import ProbedSplit, probe_splits, settings_of
@@ -173,6 +174,7 @@ __all__ = [
     "average_precision",
     "batches_per_epoch",
     "bootstrap",
+    "build_optimiser",
     "check_cell",
     "choose_metric",
     "correct",
