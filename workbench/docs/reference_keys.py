@@ -98,7 +98,7 @@ def resolve(value: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def alternatives(value: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(value.get("anyOf", value.get("oneOf", [value])))
+    return [part for part in value.get("anyOf", value.get("oneOf", [value])) if "not" not in part]
 
 
 def kind_of(value: dict[str, Any], definitions: dict[str, Any]) -> str:
@@ -111,7 +111,8 @@ def kind_of(value: dict[str, Any], definitions: dict[str, Any]) -> str:
         elif found.get("type") == "array":
             words.append(f"list of {kind_of(found.get('items', {}), definitions)}")
         else:
-            words.append({"object": "table"}.get(found.get("type", "any"), found.get("type", "any")))
+            kind = found.get("type", "object" if "oneOf" in found else "any")  # a section is one of several tables
+            words.append("table" if kind == "object" else kind)
     return " or ".join(dict.fromkeys(words))
 
 

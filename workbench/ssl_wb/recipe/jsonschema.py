@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["recipe_schema"]
 
-_INHERITED_TITLE = "options of the plugin that the extended recipe names"
-
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
     """Describe a recipe as JSON Schema, draft 2020-12.
@@ -61,25 +59,36 @@ def _plugin_section(spec: KindSpec, registry: Registry, definitions: dict[str, A
     own = spec.section_model.model_json_schema()
     names = registry.names(spec.kind)
     branches = [_branch(registry.record(spec.kind, name), name, own, definitions) for name in names]
-    if not spec.listed:
-        # A child recipe may change an option without naming the plugin again; lists it replaces whole.
-        branches.append(_unnamed(spec, registry, branches))
     libraries = [record.name for record in registry.libraries(spec.kind)]
+    if not spec.listed and branches:
+        # A child recipe may change an option without naming the plugin again; lists it replaces whole.
+        branches.append(_unnamed(spec, branches, library=bool(libraries)))
     if libraries:
         branches.append(_from_library(libraries, names))
-    return {"type": "object", "description": own["description"], "oneOf": branches}
+    # No "type" here, only in the branches: tombi would complain that this table has no keys of its own.
+    return {"description": own["description"], "oneOf": branches}
 
 
-def _unnamed(spec: KindSpec, registry: Registry, branches: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the table without a name: the default plugin's where the kind has one, else any options."""
-    if spec.default is None or spec.default not in registry.names(spec.kind):
-        return {"title": _INHERITED_TITLE, "not": {"required": ["name"]}}
-    default = next(branch for branch in branches if branch["title"] == spec.default)
-    properties = {key: value for key, value in default["properties"].items() if key != "name"}
+def _unnamed(spec: KindSpec, branches: list[dict[str, Any]], *, library: bool) -> dict[str, Any]:
+    """Return the table without a name: options of the default plugin, or of the one that an extended recipe names.
+
+    Args:
+        spec: the kind.
+        branches: the tables of its plugins.
+        library: whether a library has more plugins, whose options are not known here.
+    """
+    found: dict[str, list[Any]] = {}
+    # The default's come first, because editors show the first description.
+    for branch in sorted(branches, key=lambda branch: branch["title"] != spec.default):
+        for key, value in branch["properties"].items():
+            if value not in found.setdefault(key, []):
+                found[key].append(value)
+    del found["name"]
     return {
-        "title": f"options of {spec.default}",
+        "title": "options of the plugin that the extended recipe names" if spec.default is None else spec.default,
         "type": "object",
-        "properties": properties,
+        "properties": {key: values[0] if len(values) == 1 else {"anyOf": values} for key, values in found.items()},
+        "additionalProperties": library,
         "not": {"required": ["name"]},
     }
 
@@ -92,6 +101,7 @@ def _from_library(libraries: list[str], names: list[str]) -> dict[str, Any]:
         "type": "object",
         "properties": {"name": {"type": "string", "description": described, "not": {"enum": names}}},
         "required": ["name"],
+        "additionalProperties": True,
     }
 
 

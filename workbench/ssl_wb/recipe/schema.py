@@ -133,6 +133,13 @@ class TeacherSection(Section):
 Count = Annotated[int, Field(ge=1)]
 
 
+def _may_be_infinite(schema: dict[str, Any]) -> None:
+    """Let editors accept ``inf``: taplo gives it to its validator as the JSON value without a type."""
+    number = {key: schema.pop(key) for key in ("type", "exclusiveMinimum")}
+    others = [{"type": kind} for kind in ("string", "boolean", "integer", "array", "object")]
+    schema["anyOf"] = [number, {"not": {"anyOf": [{"type": "number"}, *others]}}]
+
+
 class TrainSection(Section):
     """How long, how large, how precise."""
 
@@ -152,7 +159,9 @@ class TrainSection(Section):
         "each micro-batch is encoded twice (gradient caching).",
     )
     warmup: Duration = Field(0.0667, description="Linear warm-up of the learning rate.")
-    grad_clip: float = Field(3.0, gt=0.0, description="Largest gradient norm; inf for any.")
+    grad_clip: float = Field(
+        3.0, gt=0.0, description="Largest gradient norm; inf for any.", json_schema_extra=_may_be_infinite
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Autocast of the forward pass; 'auto' is bf16 where the device computes it natively.",
