@@ -63,8 +63,8 @@ def contingency(labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> Float
 
 def _entropy(counts: Floats) -> float:
     """Entropy in nats of counts of any shape."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    probabilities = counts[counts > 0] / counts.sum()
+    return float(-(probabilities * np.log(probabilities)).sum())
 
 
 def normalised_mutual_information(counts: Floats) -> float:

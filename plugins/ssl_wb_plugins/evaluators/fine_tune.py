@@ -209,7 +209,7 @@ class FineTune(Evaluator):
             torch.manual_seed(int(seed))
             model = EncoderWithHead(job.encoder, job.targets.outputs, options.pool, options.patchout).to(device)
             optimiser = self._optimiser(model, rate)
-            largest = [group["lr"] for group in optimiser.param_groups]
+            peaks = [group["lr"] for group in optimiser.param_groups]  # layer by layer
             targets = job.targets.of(job.task.labels[job.train])  # [n, C]
             batches = batches_per_epoch(min(options.epoch_clips or len(targets), len(targets)), options.batch_size)
             steps, step = options.epochs * batches, 0
@@ -218,13 +218,13 @@ class FineTune(Evaluator):
             for epoch in range(1, options.epochs + 1):
                 model.train()
                 for rows in torch.tensor_split(self._order(targets), batches):
-                    share = warmup_cosine(step, steps, warmup, peak=1.0, last=options.min_lr / rate)
+                    factor = warmup_cosine(step, steps, warmup, peak=1.0, last=options.min_lr / rate)
                     step += 1
-                    for group, base in zip(optimiser.param_groups, largest, strict=True):
-                        group["lr"] = base * share
+                    for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                        group["lr"] = peak * factor
                     batch, columns = job.spectrograms.batch(job.train[rows.numpy()], random=True)  # [B, F, T], [B]
-                    batch, columns, own = batch.to(device), columns.to(device), targets[rows].to(device)
-                    loss = self._loss(model, batch, columns, own, job.targets)
+                    truth = targets[rows].to(device)  # [B, C]
+                    loss = self._loss(model, batch.to(device), columns.to(device), truth, job.targets)
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
@@ -232,9 +232,10 @@ class FineTune(Evaluator):
                     continue
                 labels = job.task.labels[job.validation]
                 logits = self._logits(model, job, job.validation)
-                score, loss_there = job.targets.validate(logits, job.targets.of(labels), labels)
-                if (score, -loss_there) > (best.score, -best.loss):
-                    best = _Fit(model if last else copy.deepcopy(model), score, loss_there, epoch)
+                score, validation_loss = job.targets.validate(logits, job.targets.of(labels), labels)
+                if (score, -validation_loss) > (best.score, -best.loss):
+                    # The last epoch's model does not change any more; others need a copy.
+                    best = _Fit(model if last else copy.deepcopy(model), score, validation_loss, epoch)
             return best
 
     def _optimiser(self, model: EncoderWithHead, rate: float) -> torch.optim.Optimizer:
@@ -257,16 +258,16 @@ class FineTune(Evaluator):
         drawn = torch.multinomial(each, count, replacement=count == len(targets))
         return drawn[torch.randperm(count)]  # without replacement, the heaviest come first
 
-    def _loss(self, model: EncoderWithHead, batch: Tensor, columns: Tensor, own: Tensor, targets: Targets) -> Tensor:
-        """Augment a batch ``[B, F, T]`` and return its loss."""
+    def _loss(self, model: EncoderWithHead, batch: Tensor, columns: Tensor, truth: Tensor, targets: Targets) -> Tensor:
+        """Augment a batch ``[B, F, T]`` with targets ``truth [B, C]`` and return its loss."""
         options = self.options
-        batch, columns, own = mixup(batch, columns, own, options.mixup)
+        batch, columns, truth = mixup(batch, columns, truth, options.mixup)
         batch = spec_augment(batch, options.freq_mask, options.time_mask)
         if options.resized_crop:
             batch = random_resized_crop(batch, columns * model.backbone.patch[1])
         with self._autocast(batch):
             logits = model(batch, columns)
-        return targets.loss(logits.float(), own)
+        return targets.loss(logits.float(), truth)
 
     def _autocast(self, batch: Tensor) -> Any:
         if self.options.precision == "fp32":

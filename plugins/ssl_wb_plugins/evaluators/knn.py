@@ -79,8 +79,8 @@ class KnnProbe(Evaluator):
         refit = self.options.refits(split)
         voters = np.concatenate([split.train, split.validation]) if refit else split.train
         chosen = {"k": grid[best], "validation": float(scores[best]), "refit": refit}
-        shares = self._votes(task, voters, split.test, [grid[best]])[grid[best]]  # [n, C]
-        return ProbedSplit(np.repeat(shares[None], repeats, axis=0), chosen)
+        test = self._votes(task, voters, split.test, [grid[best]])[grid[best]]  # [n, C]
+        return ProbedSplit(np.repeat(test[None], repeats, axis=0), chosen)
 
     def _votes(
         self, task: ProbeTask, voters: NDArray[np.int64], rows: NDArray[np.int64], grid: Sequence[int]

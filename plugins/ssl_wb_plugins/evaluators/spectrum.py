@@ -59,9 +59,9 @@ def entropy_rank(values: NDArray[np.float64], eps: float = 0.0) -> float:
     total = values.sum()
     if total <= 0:
         return 0.0
-    shares = values / total + eps
-    shares = shares[shares > 0]
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    p = values / total + eps  # [k]
+    p = p[p > 0]
+    return float(np.exp(-(p * np.log(p)).sum()))
 
 
 def singular_values(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,8 +177,8 @@ class Spectrum(Evaluator):
         seeds = (first + rows).tolist()
         parts, done = [], 0
         for waveform, lengths in pad_batches(read_waveforms(task, rows)):
-            own = seeds[done : done + len(lengths)]
-            parts.append(encoder.embed_masked(waveform, lengths, ratios=ratios, seeds=own).double().cpu())
+            batch = seeds[done : done + len(lengths)]
+            parts.append(encoder.embed_masked(waveform, lengths, ratios=ratios, seeds=batch).double().cpu())
             done += len(lengths)
         whole = torch.cat(parts, dim=1)  # [R, n, D]
 

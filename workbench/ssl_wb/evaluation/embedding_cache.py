@@ -138,7 +138,7 @@ def _code(kind: type) -> str:
     root = Path(__file__).parents[1]
     files = [path for pattern in CODE for path in sorted(root.glob(pattern))]
     files += _package(kind)
-    files += [Path(own) for base in kind.__mro__ if (own := _source(base)) is not None]
+    files += [Path(source) for base in kind.__mro__ if (source := _source(base)) is not None]
     digest = hashlib.sha256()
     for path in dict.fromkeys(files):
         digest.update(f"{path.name}\0".encode())

@@ -74,8 +74,7 @@ def embed_task(
         if result is None:
             result = np.zeros((len(clips), *embedded.shape[1:]), dtype=np.float32)
         elif level == "frames" and embedded.shape[1] > result.shape[1]:  # clips come in order of their length
-            more = embedded.shape[1] - result.shape[1]
-            result = np.pad(result, ((0, 0), (0, more), (0, 0)))
+            result = np.pad(result, ((0, 0), (0, embedded.shape[1] - result.shape[1]), (0, 0)))
         if level == "frames":
             result[rows, : embedded.shape[1]] = embedded
         else:

@@ -33,7 +33,7 @@ class EncoderWithHead(nn.Module):
         encoder: the encoder; it is copied, not changed.
         outputs: C.
         pool: ``rows`` or ``mean``.
-        patchout: share of patches left out in training: structured for ``mean``, whole columns for ``rows``, where
+        patchout: fraction of patches left out in training: structured for ``mean``, whole columns for ``rows``, where
             each row has to keep as many patches as the others.
     """
 

@@ -34,7 +34,7 @@ class InputScaling:
     (:meth:`inputs`).
 
     Args:
-        task: whose embeddings.
+        task: gives the embeddings.
         train: int64 indices of the clips to average over.
         standardise: False leaves the embeddings as they are.
 

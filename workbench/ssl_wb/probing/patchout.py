@@ -36,7 +36,7 @@ def structured_patchout(grid: Grid, sound: Tensor, ratio: float, generator: torc
         grid: the patch grid, F x T.
         sound: float ``[B, T]``, 1 for columns with sound; columns of padding (0) are left out first, so that a clip
             shorter than the others keeps some of its sound.
-        ratio: share of rows plus share of columns left out.
+        ratio: fraction of rows plus fraction of columns left out.
         generator: on the device of ``sound``.
 
     Returns:

@@ -27,7 +27,7 @@ def spec_augment(spectrogram: Tensor, freq: int, time: int) -> Tensor:
 
 
 def mixup(spectrogram: Tensor, columns: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Mix each clip with another of the batch; its own share is drawn from Beta(alpha, alpha). Targets likewise.
+    """Mix each clip with another of the batch by a weight drawn from Beta(alpha, alpha); targets by the same weight.
 
     Args:
         spectrogram: ``[B, F, T]``.
@@ -41,11 +41,11 @@ def mixup(spectrogram: Tensor, columns: Tensor, targets: Tensor, alpha: float) -
     if alpha <= 0:
         return spectrogram, columns, targets
     # NumPy's generator is seeded from torch's, so that the draw follows from the evaluator's seed.
-    share = torch.from_numpy(np.random.default_rng(int(torch.randint(2**62, ()))).beta(alpha, alpha, len(targets)))
-    share = share.to(spectrogram)  # [B]
+    weight = torch.from_numpy(np.random.default_rng(int(torch.randint(2**62, ()))).beta(alpha, alpha, len(targets)))
+    weight = weight.to(spectrogram)  # [B]
     other = torch.randperm(len(targets)).to(spectrogram.device)  # [B]
-    mixed = torch.lerp(spectrogram[other], spectrogram, share[:, None, None])
-    return mixed, columns.maximum(columns[other]), torch.lerp(targets[other], targets, share[:, None])
+    mixed = torch.lerp(spectrogram[other], spectrogram, weight[:, None, None])
+    return mixed, columns.maximum(columns[other]), torch.lerp(targets[other], targets, weight[:, None])
 
 
 def random_resized_crop(spectrogram: Tensor, widths: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Targets:
     summed over classes. A number: its z-score among the training clips, and half the squared error.
 
     Args:
-        task: whose labels.
+        task: gives the labels.
         train: int64 indices of the training clips, which give a number's mean and standard deviation.
 
     Attributes:
@@ -67,7 +67,7 @@ class Targets:
         return logits.softmax(dim=-1) if self.kind == "single" else logits
 
     def scores(self, logits: Tensor) -> NDArray[np.float32]:
-        """Turn logits ``[n, C]`` into scores for :func:`ssl_wb.api.summarise`: numbers in the labels' own unit."""
+        """Turn logits ``[n, C]`` into scores for :func:`ssl_wb.api.summarise`: numbers in the unit of the labels."""
         values: NDArray[np.float32] = logits.numpy()
         return values * np.float32(self._std) + np.float32(self._mean) if self.kind == "number" else values
 

@@ -153,8 +153,8 @@ def _fit(
                     best[member] = _Fit(ensemble.head(member), epoch=epoch)
             elif options.patience is not None or ended:
                 logits = ensemble.logits(active, validation.inputs, data.scaling.at_once)  # [r, n, C]
-                for member, own in zip(active, logits, strict=True):
-                    score, loss = data.targets.validate(own, validation.targets, validation.labels)
+                for member, its_logits in zip(active, logits, strict=True):
+                    score, loss = data.targets.validate(its_logits, validation.targets, validation.labels)
                     if (score, -loss) > (best[member].score, -best[member].loss):
                         best[member] = _Fit(ensemble.head(member), score, loss, epoch)
                     elif options.patience is not None and epoch - best[member].epoch >= options.patience:
@@ -167,6 +167,7 @@ def _fit(
         return best
 
 
+# Long, as it documents the API: the body is search, choice, refit and scores, one after the other.
 def train_heads(
     task: ProbeTask,
     split: Split,

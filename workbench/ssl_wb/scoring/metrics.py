@@ -65,15 +65,15 @@ def _counts(weights: Floats | None, clips: int) -> Floats:
 
 
 def _thresholds(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None) -> tuple[Floats, Floats, Floats]:
-    """Go through thresholds from the highest score down; clips of equal score enter together.
+    """Lower a threshold through the scores ``[n]`` of one class; clips of equal score pass it together.
 
     Returns:
-        For each clip in that order, ``[r, n]`` each: positives of the clip's own, positives and clips let in at its
-        threshold.
+        In the order of falling scores, ``[r, n]`` each: each clip's positives (0, or its weight), and the positives and
+        the clips that have passed the threshold at its score.
     """
     order = np.argsort(-scores, kind="stable")
     falling = scores[order]  # [n]
-    last = np.searchsorted(-falling, -falling, side="right") - 1  # [n], last clip of each clip's threshold
+    last = np.searchsorted(-falling, -falling, side="right") - 1  # [n], the last clip of the same score
     counts = _counts(weights, len(order))[:, order]  # [r, n]
     positives = counts * labels[order]  # [r, n]
     return positives, positives.cumsum(axis=1)[:, last], counts.cumsum(axis=1)[:, last]
@@ -84,44 +84,44 @@ def average_precision(labels: NDArray[Any], scores: NDArray[Any], weights: Float
 
     Args:
         labels: 0 or 1, ``[n]``.
-        scores: ``[n]``; clips of equal score enter together, at the same threshold.
+        scores: ``[n]``; clips of equal score pass the threshold together.
         weights: how often each clip counts, ``[resamples, n]``; once when None.
 
     Returns:
         ``[resamples]`` (one without weights); NaN where no positive clip counts.
     """
-    positives, found, taken = _thresholds(labels, scores, weights)
-    precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
+    positives, hits, passed = _thresholds(labels, scores, weights)
+    precision = np.divide(hits, passed, out=np.zeros_like(hits), where=passed > 0)
     return _ratio((positives * precision).sum(axis=1), positives.sum(axis=1))
 
 
 def _area(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
     """Area under the ROC curve of one class ``[n]``: how often a positive is above a negative, ties half."""
     order = np.argsort(-scores, kind="stable")
-    falling, ours = scores[order], labels[order]  # [n]
+    falling, positive = scores[order], labels[order]  # [n]
     counts = _counts(weights, len(order))[:, order]  # [r, n]
-    own, others = counts * ours, counts * (1 - ours)
-    found = np.concatenate([np.zeros((len(own), 1)), own.cumsum(axis=1)], axis=1)  # [r, n + 1]
-    above = found[:, np.searchsorted(-falling, -falling, side="left")]  # positives of higher score than each clip
-    level = found[:, np.searchsorted(-falling, -falling, side="right")] - above
-    wins = (others * (above + 0.5 * level)).sum(axis=1)
-    return _ratio(wins, own.sum(axis=1) * others.sum(axis=1))
+    positives, negatives = counts * positive, counts * (1 - positive)  # [r, n]
+    passed = np.concatenate([np.zeros((len(positives), 1)), positives.cumsum(axis=1)], axis=1)  # [r, n + 1]
+    above = passed[:, np.searchsorted(-falling, -falling, side="left")]  # positives of higher score than each clip
+    level = passed[:, np.searchsorted(-falling, -falling, side="right")] - above  # positives of the same score
+    wins = (negatives * (above + 0.5 * level)).sum(axis=1)
+    return _ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
 
 
 def _equal_error(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
     """Equal error rate of one class ``[n]``: mean of misses and false alarms where they differ least."""
-    own, found, taken = _thresholds(labels, scores, weights)
-    total = own.sum(axis=1, keepdims=True)  # [r, 1]
-    others = taken[:, -1:] - total
-    # The threshold above all clips misses every positive and lets no negative in.
-    misses = np.concatenate([np.ones_like(total), 1.0 - _ratio(found, np.broadcast_to(total, found.shape))], axis=1)
+    positives, hits, passed = _thresholds(labels, scores, weights)
+    total = positives.sum(axis=1, keepdims=True)  # [r, 1]
+    negatives = passed[:, -1:] - total
+    # The first column is a threshold above all clips: it misses every positive and has no false alarm.
+    misses = np.concatenate([np.ones_like(total), 1.0 - _ratio(hits, np.broadcast_to(total, hits.shape))], axis=1)
     alarms = np.concatenate(
-        [np.zeros_like(total), _ratio(taken - found, np.broadcast_to(others, found.shape))], axis=1
+        [np.zeros_like(total), _ratio(passed - hits, np.broadcast_to(negatives, hits.shape))], axis=1
     )  # [r, n + 1]
     gaps = np.where(np.isnan(misses + alarms), np.inf, np.abs(misses - alarms))
     at = gaps.argmin(axis=1)[:, None]  # [r, 1]
     values = 0.5 * (np.take_along_axis(misses, at, 1) + np.take_along_axis(alarms, at, 1))[:, 0]
-    return np.where((total > 0) & (others > 0), values[:, None], np.nan)[:, 0]
+    return np.where((total > 0) & (negatives > 0), values[:, None], np.nan)[:, 0]
 
 
 Curve = Callable[[NDArray[Any], NDArray[Any], Floats | None], Floats]
@@ -130,7 +130,7 @@ Curve = Callable[[NDArray[Any], NDArray[Any], Floats | None], Floats]
 def _macro(curve: Curve, labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
     """Mean over classes of ``[n, classes]`` (or one versus the rest of labels ``[n]``); ``[resamples]``.
 
-    A class whose value is not known (no positive clip) is left out, in each resample of its own.
+    A class without positive clips has no value and is left out, in each resample separately.
     """
     if labels.ndim == 1:
         labels = np.eye(scores.shape[1])[labels]  # [n, classes]
@@ -144,7 +144,10 @@ def _macro(curve: Curve, labels: NDArray[Any], scores: NDArray[Any], weights: Fl
 
 
 def _comparable(scores: NDArray[Any]) -> Floats:
-    """Make one clip's scores ``[n, classes]`` comparable with another's: log-softmax of logits; shares stay."""
+    """Make scores ``[n, classes]`` comparable between clips, as one-versus-rest curves need.
+
+    Logits become log-probabilities. Scores that are none (not negative, of one sum, as votes) stay as they are.
+    """
     exact = scores.astype(np.float64)
     totals = exact.sum(axis=1)
     if exact.min(initial=0.0) >= 0 and np.allclose(totals, totals.mean(), rtol=1e-2):

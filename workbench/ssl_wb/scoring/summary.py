@@ -144,9 +144,8 @@ def summarise(
     """
     metric = choose_metric(task.metric, task.labels)
     values = scores_by_seed(task, found)  # [splits, seeds]
-    others = {
-        one.name: float(scores_by_seed(task, found, one).mean()) for one in metrics_for(task.labels) if one != metric
-    }
+    unreported = [other for other in metrics_for(task.labels) if other != metric]
+    others = {other.name: float(scores_by_seed(task, found, other).mean()) for other in unreported}
     return Result(
         task=task.name,
         evaluator=evaluator,
