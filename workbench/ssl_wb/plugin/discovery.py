@@ -1,6 +1,6 @@
-"""Plugins from entry points: each module imported alone, each hook called alone, each class checked alone.
+"""Plugins from entry points: each module is imported alone, each hook called alone, each class checked alone.
 
-So a fault stays where it is: it becomes a :class:`PluginRecord` with status and error, and the rest works.
+A broken plugin therefore affects nothing else: it becomes a :class:`PluginRecord` with a status and an error.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Discovery:
 
 
 class _FaultError(Exception):
-    """A broken contract, in words for the plugin's author."""
+    """A plugin that breaks its contract; the message is for its author."""
 
 
 class _TooNewError(Exception):
@@ -134,7 +134,7 @@ def canonical(name: str) -> str:
 
 
 def discover(entry_points: Iterable[EntryPoint], *, blocked: Iterable[str] = (), strict: bool = False) -> Discovery:
-    """Load plugins and say of each what it is or why it is not.
+    """Load plugins and record each one, working or not.
 
     Args:
         entry_points: those of group ``ssl_wb``; each value names a module.
@@ -144,11 +144,11 @@ def discover(entry_points: Iterable[EntryPoint], *, blocked: Iterable[str] = (),
     Raises:
         PluginError: in strict mode, with the plugin's own exception as its cause.
     """
-    shut = {canonical(name) for name in blocked}
+    blocked_names = {canonical(name) for name in blocked}
     sources = [(_Source.of(entry_point), entry_point) for entry_point in entry_points]
     reader = _Reader(strict=strict)
     for source, entry_point in sorted(sources, key=lambda pair: (pair[0].distribution, pair[0].entry_point)):
-        if source.aliases & shut:
+        if source.aliases & blocked_names:
             reader.found.records.append(source.record("blocked", error=f"blocked by {BLOCK_VARIABLE}"))
             continue
         # stdout is the command line's data; a plugin that prints must not spoil it.
@@ -282,7 +282,11 @@ def _manager_of(module: ModuleType) -> pluggy.PluginManager:
 
 
 def _checked_class(offer: object, spec: KindSpec) -> type[Plugin]:
-    """Return ``offer`` if it is a plugin of the kind, whole enough to be selected."""
+    """Return ``offer`` if it is a complete plugin of the kind.
+
+    Raises:
+        _FaultError: what is wrong with it.
+    """
     if not isinstance(offer, type):
         raise _FaultError(f"{spec.hook} returned {offer!r}, which is not a class")
     where = offer.__qualname__
@@ -319,12 +323,12 @@ def _checked_recipe(offer: object) -> Path:
 
 
 def _one_line(failure: BaseException) -> str:
-    """Say what went wrong in one line, and where when the plugin's own code raised."""
+    """Describe an exception in one line, with file and line where the plugin's own code raised it."""
     text = " ".join(str(failure).split())
     if isinstance(failure, _FaultError | _TooNewError | pluggy.PluginValidationError):
         return text
     frames = traceback.extract_tb(failure.__traceback__)
-    # The frames before the plugin's say nothing: this module's and the import machinery's.
+    # Frames of this module and of the import machinery do not help the plugin's author.
     hosts = (__file__, importlib.__file__, importlib.metadata.__file__)
     own = [frame for frame in frames if not frame.filename.startswith("<") and frame.filename not in hosts]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""

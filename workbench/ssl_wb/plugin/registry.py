@@ -1,4 +1,4 @@
-"""The plugins at hand: select one by name, list them, say what is wrong with those that do not work."""
+"""The installed plugins: select one by name, list them, report the ones that do not work."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Registry:
         return found
 
     def _absent(self, kind: Kind, name: str) -> PluginError:
-        """Say why ``name`` cannot be had."""
+        """Return the error for a name that selects nothing: what is wrong, the nearest names, plugins that failed."""
         inactive = [one for one in self.records if one.status != "active" and one.kind in (kind, None)]
         for record in inactive:
             if _answers_to(record, name):
@@ -131,16 +131,13 @@ class Registry:
             hint = f"`ssl-wb list-plugins --kind {kind}` says what each does"
         others = [record.kind for record in self.records if record.status == "active" and record.name == name]
         if others:
-            message += f"; {name!r} is {_article(str(others[0]))}"
+            other = str(others[0])
+            message += f"; {name!r} is {'an' if other[0] in 'aeiou' else 'a'} {other}"
         for status, failed in _FAILURES.items():
             suspects = ", ".join(dict.fromkeys(one.provider for one in inactive if one.status == status))
             if suspects:
                 message += f"; plugin {suspects} {failed} and may provide it"
         return PluginError(message, hint=hint)
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _answers_to(record: PluginRecord, name: str) -> bool:
@@ -160,7 +157,7 @@ def remedy(record: PluginRecord) -> str:
 
 
 def _warn(records: Sequence[PluginRecord], blocked: Sequence[str]) -> None:
-    """Log a line for each plugin left out, and for each name in the block list that blocks nothing."""
+    """Log one line for each plugin that is left out, and for each blocked name that matches no plugin."""
     for record in records:
         if record.status in ("broken", "incompatible"):
             what = f"{record.kind} {record.name!r} of plugin" if record.kind else "plugin"
@@ -169,9 +166,9 @@ def _warn(records: Sequence[PluginRecord], blocked: Sequence[str]) -> None:
                 *(what, record.provider, record.status, record.error, remedy(record)),
             )
     known = {alias for record in records for alias in _aliases(record)}
-    shut = {canonical(alias) for one in records if one.status == "blocked" for alias in _aliases(one)}
+    matched = {canonical(alias) for one in records if one.status == "blocked" for alias in _aliases(one)}
     for name in blocked:
-        if canonical(name) not in shut:
+        if canonical(name) not in matched:
             guess = did_you_mean(name, known)
             _log.warning("%s names %r, which is no plugin here%s", BLOCK_VARIABLE, name, guess)
 
@@ -191,11 +188,11 @@ def load_registry(
 ) -> Registry:
     """Return the installed plugins, loaded once per process.
 
-    Every plugin that is left out costs one warning line on the logger ``ssl_wb``.
+    Every plugin that is left out is reported by one warning on the logger ``ssl_wb``.
 
     Args:
-        entry_points: load these instead of the installed ones; the answer is not kept.
-        refresh: look again, for plugins installed since.
+        entry_points: load these instead of the installed ones; the result is not cached.
+        refresh: read the entry points again, for plugins installed since.
         environment: holds ``SSL_WB_BLOCK_PLUGINS`` (entry points or distributions, comma-separated) and
             ``SSL_WB_STRICT_PLUGINS`` (1: a broken plugin is an error).
 
@@ -219,7 +216,7 @@ def load_registry(
 
 
 def _require_torch() -> None:
-    """Import what every contract needs, so that its failure is reported once and not for each plugin."""
+    """Import torch through the contracts, so that its failure is reported once and not for each plugin."""
     try:
         import ssl_wb.plugin.hooks  # noqa: F401
     except (ImportError, OSError, RuntimeError) as failure:

@@ -41,7 +41,7 @@ class Override:
 
 
 class _AddressError(Exception):
-    """A key path leads nowhere."""
+    """A key path that does not exist in the recipe."""
 
 
 def parse_value(text: str) -> Any:
@@ -125,7 +125,7 @@ def _item(items: list[Any], key: str, shown: str) -> int:
         raise _AddressError(f"no item {key}; {shown} has {len(items)} ({last})")
     names = item_names(items)
     # "malap" also addresses the item named "distribution/malap".
-    hits = [index for index, name in enumerate(names) if name is not None and _same(name, key)]
+    hits = [index for index, name in enumerate(names) if name is not None and key in (name, name.rpartition("/")[2])]
     if len(hits) == 1:
         return hits[0]
     if hits:
@@ -134,10 +134,6 @@ def _item(items: list[Any], key: str, shown: str) -> int:
     known = [name for name in names if name is not None]
     guess = did_you_mean(key, known)
     raise _AddressError(f"no item is named {key!r}{guess} ({shown} has: {', '.join(known) or 'none'})")
-
-
-def _same(name: str, key: str) -> bool:
-    return key in (name, name.rpartition("/")[2])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Mistakes in a recipe, in words: where, what was expected, what was found, what was probably meant."""
+"""Mistakes in a recipe as messages: where, what was expected, what was found, what was probably meant."""
 
 from __future__ import annotations
 
@@ -179,20 +179,15 @@ def _mismatch(errors: Sequence[ErrorDetails], value: Any, at: Location) -> str:
     return text
 
 
-def _header(section: str | int) -> str:
-    """Write the TOML header of a section."""
-    return f"[[{section}]]" if section in LIST_SECTIONS else f"[{section}]"
-
-
 def _own_words(error: ErrorDetails) -> str | None:
-    """Return what a model's own validator said, or None."""
+    """Return the message of a model's own validator; None for pydantic's errors."""
     if error["type"] in ("value_error", "assertion_error"):
         return str(error.get("ctx", {}).get("error", error["msg"]))
     return None
 
 
 def _blamed(at: Location, text: str, tree: Tree) -> Location:
-    """Return the key that a statement about the table at ``at`` speaks of; one given by an override first."""
+    """Return the key that a message about the table at ``at`` names; a key given by an override first."""
     table = tree.value(at)
     if not isinstance(table, dict):
         return at
@@ -239,7 +234,8 @@ def check_model(
             text = words
             origin = tree.origin(_blamed(here, words, tree))
         elif kind == "missing":
-            text = "required and missing" if len(here) > 1 else f"the recipe needs a section {_header(here[0])}"
+            header = f"[[{here[0]}]]" if here[0] in LIST_SECTIONS else f"[{here[0]}]"
+            text = "required and missing" if len(here) > 1 else f"the recipe needs a section {header}"
         elif kind == "extra_forbidden":
             choices = _keys_at(model, inner[:-1])
             top = len(inner) == 1
