@@ -66,8 +66,13 @@ def _assigner(
     return load
 
 
-def build_pretext(folder: RunFolder, loaded: LoadedRecipe, weights: dict[str, Tensor] | None) -> PretextModel:
-    """Build a run's whole pretext model and load weights into it; None keeps those the run started from.
+def build_pretext(folder: RunFolder | None, loaded: LoadedRecipe, weights: dict[str, Tensor] | None) -> PretextModel:
+    """Build a whole pretext model and load weights into it.
+
+    Args:
+        folder: of the run that the weights are from; None without weights.
+        loaded: the recipe.
+        weights: of every part; None keeps the initial ones, which follow from the recipe's seed.
 
     Raises:
         RunFolderError: the weights do not fit the recipe's model.
@@ -79,7 +84,8 @@ def build_pretext(folder: RunFolder, loaded: LoadedRecipe, weights: dict[str, Te
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise RunFolderError(
-                f"{folder.path}: the weights do not fit the recipe's model ({error})", hint="the run folder was changed"
+                f"{folder.path if folder else loaded.path}: the weights do not fit the recipe's model ({error})",
+                hint="the run folder was changed",
             ) from error
     return model
 
