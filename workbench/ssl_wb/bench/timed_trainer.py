@@ -14,6 +14,7 @@ import torch
 from ssl_wb.bench.clock import REST, PartsClock, TimedMasker, wait_for_device
 from ssl_wb.bench.inputs import build_inputs
 from ssl_wb.bench.matmul_peak import MatrixRate
+from ssl_wb.bench.peak_memory import PeakMemory
 from ssl_wb.data.dataset import CropDataset
 from ssl_wb.plugin.masker import Masker
 from ssl_wb.pretext.build import build_model
@@ -24,7 +25,6 @@ from ssl_wb.runs.device import mixed_precision
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.training.engine import build_accelerator
 from ssl_wb.training.loop import Trainer
-from ssl_wb.training.memory import PeakMemory
 from ssl_wb.training.reporting import SilentReporter
 
 __all__ = ["PROGRESS", "Contestant", "Entry"]

@@ -64,7 +64,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
         "masked": plan.masked,
         "gflop_per_clip": plan.gflop_per_clip,
         "memory_bytes": plan.memory_bytes(
-            micro_batch, half=precision != "no", judged=train.batch_size if train.micro_batch else None
+            micro_batch, half=precision != "no", loss_clips=train.batch_size if train.micro_batch else None
         ),
         "micro_batch": "auto" if train.searched else micro_batch,
         "precision": "fp32" if precision == "no" else precision,

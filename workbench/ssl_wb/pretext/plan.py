@@ -37,7 +37,7 @@ class Plan:
         state_bytes: weights, gradients and both AdamW moments in float32, and the teacher.
         activation_bytes_per_clip: kept for the backward pass in float32; about half of it in bf16.
         objective_bytes_per_clip: the objectives' part of it, which micro-batches of one loss do not make smaller.
-        read_bytes_per_clip: what objectives read of a clip, kept of the whole batch where its loss is one.
+        output_bytes_per_clip: what objectives read of a clip, kept of the whole batch where its loss is one.
     """
 
     parameters: dict[str, int]
@@ -49,22 +49,22 @@ class Plan:
     state_bytes: int
     activation_bytes_per_clip: int
     objective_bytes_per_clip: int = 0
-    read_bytes_per_clip: int = 0
+    output_bytes_per_clip: int = 0
 
-    def memory_bytes(self, clips: int, *, half: bool, judged: int | None = None) -> int:
+    def memory_bytes(self, clips: int, *, half: bool, loss_clips: int | None = None) -> int:
         """Estimate the memory of a step on one device.
 
         Args:
             clips: clips of one pass.
             half: bf16 or fp16.
-            judged: clips of one loss, where they are more: with ``train.micro_batch``.
+            loss_clips: clips of one loss, where they are more: with ``train.micro_batch``.
         """
         kept = Kept(
             clips * (self.activation_bytes_per_clip - self.objective_bytes_per_clip),
-            max(clips, judged or clips) * self.objective_bytes_per_clip,
-            (judged or clips) * self.read_bytes_per_clip,
+            max(clips, loss_clips or clips) * self.objective_bytes_per_clip,
+            (loss_clips or clips) * self.output_bytes_per_clip,
         )
-        total = kept.together if judged is None or judged <= clips else kept.cached
+        total = kept.together if loss_clips is None or loss_clips <= clips else kept.cached
         return self.state_bytes + total // (2 if half else 1)
 
 
@@ -75,12 +75,12 @@ class Kept:
     Attributes:
         encoder: for the backward pass through encoder, predictor and teacher, of the clips of one pass.
         objectives: for that through the objectives, of the clips of one loss.
-        read: what the objectives read of those clips.
+        outputs: what the encoder hands to the objectives, of those clips.
     """
 
     encoder: int
     objectives: int
-    read: int
+    outputs: int
 
     @property
     def together(self) -> int:
@@ -91,10 +91,10 @@ class Kept:
     def cached(self) -> int:
         """At most at a time with gradient caching.
 
-        First what was read of all clips is joined, which has it twice, and judged, with gradients in the place of the
-        parts; then clips are encoded again, some at a time, beside those gradients.
+        At first the outputs of all clips are joined, so that they are there twice; during the loss, gradients take the
+        place of the parts. Then clips are encoded again, some at a time, while those gradients are kept.
         """
-        return max(2 * self.read + self.objectives, self.read + self.encoder)
+        return max(2 * self.outputs + self.objectives, self.outputs + self.encoder)
 
 
 def _count(module: nn.Module, *, trained: bool) -> int:
@@ -178,7 +178,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         state_bytes=16 * sum(parameters.values()) + 4 * frozen,
         activation_bytes_per_clip=kept.together,
         objective_bytes_per_clip=kept.objectives,
-        read_bytes_per_clip=kept.read,
+        output_bytes_per_clip=kept.outputs,
     )
 
 

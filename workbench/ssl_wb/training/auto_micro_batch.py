@@ -1,44 +1,42 @@
 """How many clips fit into memory at once: ``train.micro_batch = "auto"`` and ``train.accumulate = "auto"``.
 
-The batch of an optimiser step stays as the recipe has it; what is found is in how many passes it goes through the
-encoder. On CUDA a whole step is rehearsed for one number of clips after the other, and the device says what fits. A
-CPU's memory has no such answer (the system ends the process), so two small steps are rehearsed there, and what they
-took beyond the plan is added to the plan of larger ones.
+The batch of an optimiser step stays as the recipe has it; what is found is the number of passes that it takes. On a
+GPU a whole step is tried, for fewer and fewer clips at a time, until it fits. On a CPU a step is too slow to measure,
+and a system without memory ends the process instead of raising an error: memory is estimated from the plan instead.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.utils import find_executable_batch_size
 
 from ssl_wb.errors import UsageError
 from ssl_wb.pretext.plan import Kept, Plan, kept_bytes
 from ssl_wb.recipe.load import LoadedRecipe
-from ssl_wb.recipe.schema import TrainSection
-from ssl_wb.training.dry_run import rehearse
-from ssl_wb.training.memory import PeakMemory, free_bytes
+from ssl_wb.training.dry_run import dry_run
+from ssl_wb.training.memory import free_bytes
 
-__all__ = ["dividing", "find_passes", "largest_that_fits"]
+__all__ = ["dividing", "find_passes"]
 
 log = logging.getLogger("ssl_wb")
 
-#: Share of the free memory that is taken: allocators leave gaps, and other programs may want some.
-TAKEN = 0.9
-#: Most clips of the two small steps that a CPU's need is told from.
-SMALL = (4, 16)
-#: A small step is tried where so many times its activations fit.
-MARGIN = 2.5
-#: How many times the plan is reckoned with where there is no room to find out.
-UNKNOWN = 1.5
-#: What GPU libraries say when memory runs out.
-_NO_MEMORY = ("out of memory", "alloc_failed", "cuda_error_out_of_memory", "cannot allocate memory")
+#: Share of the free memory that is used: allocators leave gaps, and other programs may need some.
+USED = 0.9
+#: An estimate's activations are multiplied by this: the plan counts what autograd keeps, and temporary tensors and the
+#: front end's come on top.
+MARGIN = 1.5
 _GIBIBYTE = 2**30
+
+
+class _NothingFitsError(Exception):
+    """Not even the smallest number of clips fits."""
 
 
 def dividing(clips: int) -> list[int]:
@@ -46,27 +44,10 @@ def dividing(clips: int) -> list[int]:
     return [rows for rows in range(1, clips + 1) if clips % rows == 0]
 
 
-def largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int | None:
-    """Return the largest of rising sizes that fits, asking about few of them; None where the smallest does not.
-
-    Args:
-        sizes: rising.
-        fits: whether a size does; if one does, all smaller ones do.
-    """
-    low, high = -1, len(sizes) - 1  # sizes up to low fit, beyond high they do not
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(sizes[middle]):
-            low = middle
-        else:
-            high = middle - 1
-    return sizes[low] if low >= 0 else None
-
-
 def find_passes(loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator) -> LoadedRecipe:
-    """Return the recipe with the number that ``train`` leaves to be found; as it is where there is none.
+    """Return the recipe with the number that ``train`` has as 'auto'; unchanged where it has none.
 
-    All processes come to the same number: that of the one with the least room.
+    All processes get the same number: that of the process with the least memory.
 
     Args:
         loaded: the recipe.
@@ -76,7 +57,7 @@ def find_passes(loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator) -> L
     Raises:
         UsageError: not even one clip fits, the free memory cannot be told, or the model is sharded.
     """
-    train, processes = loaded.recipe.train, accelerator.num_processes
+    train, processes, device = loaded.recipe.train, accelerator.num_processes, accelerator.device
     key = train.searched
     if key is None:
         return loaded
@@ -85,17 +66,22 @@ def find_passes(loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator) -> L
             f"train.{key} = 'auto' tries a whole model on each process, and FSDP shards it",
             hint=f"--set train.{key}=NUMBER, or train.strategy = 'ddp'",
         )
-    sizes = dividing(train.batch_size // processes)
-    free = _free(accelerator, key)
-    if accelerator.device.type == "cuda":
-        rows = largest_that_fits(sizes, lambda rows: _fits(loaded, accelerator, rows, free))
-    else:
-        need = _Need(loaded, plan, accelerator)
-        need.rehearse(sizes, TAKEN * free)
-        rows = largest_that_fits(sizes, lambda rows: _everywhere(accelerator, need(rows) <= TAKEN * free))
-    if rows is None:
+    free = free_bytes(device)
+    if free is None:
         raise UsageError(
-            f"train.{key} = 'auto': not even {sizes[0]} clip at a time fits into {free / _GIBIBYTE:.1f} GiB",
+            f"train.{key} = 'auto': this system does not tell how much memory is free",
+            hint=f"--set train.{key}=NUMBER",
+        )
+    if device.type == "cuda":
+        rows = _measured(loaded, accelerator, USED * free)
+    else:
+        free = free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of one machine share its memory
+        rows = _estimated(loaded, plan, accelerator, USED * free)
+    # Each process has searched by itself, so that none waits for another that ran out of memory.
+    rows = _least(accelerator, rows)
+    if rows == 0:
+        raise UsageError(
+            f"train.{key} = 'auto': not even 1 clip at a time fits into {free / _GIBIBYTE:.1f} GiB",
             hint="take a smaller backbone, shorter clips, train.checkpoint_blocks = 1, or fewer processes per machine",
         )
     passes = train.batch_size // processes // rows
@@ -113,118 +99,62 @@ def find_passes(loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator) -> L
     return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": found}))
 
 
-def _free(accelerator: Accelerator, key: str) -> float:
-    """Return the bytes that this process may have; processes of one machine share its memory, not its GPUs."""
-    free = free_bytes(accelerator.device)
-    if free is None:
-        raise UsageError(
-            f"train.{key} = 'auto': this system does not tell how much memory is free",
-            hint=f"--set train.{key}=NUMBER",
-        )
-    beside = 1 if accelerator.device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return free / beside
+def _least(accelerator: Accelerator, rows: int) -> int:
+    """Return the smallest of all processes' numbers."""
+    return int(accelerator.gather(torch.tensor([rows], device=accelerator.device)).min())
 
 
-def _everywhere(accelerator: Accelerator, here: bool) -> bool:
-    """Whether something holds on every process."""
-    answer = torch.tensor([int(here)], device=accelerator.device)
-    return bool(accelerator.gather(answer).min())
+def _measured(loaded: LoadedRecipe, accelerator: Accelerator, usable: float) -> int:
+    """Return the most clips at a time whose step fits on this GPU; 0 where none do."""
+    train, processes = loaded.recipe.train, accelerator.num_processes
+    here = train.batch_size // processes
+    smaller = iter(dividing(here)[-2::-1])
+
+    def shrink() -> int:
+        try:
+            return next(smaller)
+        except StopIteration:
+            raise _NothingFitsError from None
+
+    def attempt(rows: int) -> int:
+        dry_run(loaded, accelerator, train.found(here // rows, processes), processes)
+        return rows
+
+    search = find_executable_batch_size(attempt, starting_batch_size=here, reduce_batch_size_fn=shrink)
+    with _memory_limit(accelerator.device, usable):
+        try:
+            return int(search())
+        except _NothingFitsError:
+            return 0
 
 
-def _tried(loaded: LoadedRecipe, rows: int, processes: int) -> TrainSection:
-    train = loaded.recipe.train
-    return train.found(train.batch_size // processes // rows, processes)
-
-
-def _fits(loaded: LoadedRecipe, accelerator: Accelerator, rows: int, free: float) -> bool:
-    """Rehearse a step of so many clips at a time on a GPU."""
-    processes, peak = accelerator.num_processes, PeakMemory(accelerator.device)
+@contextmanager
+def _memory_limit(device: torch.device, usable: float) -> Iterator[None]:
+    """Let torch run out of a GPU's memory after so many more bytes than it has now."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    share = (torch.cuda.memory_reserved(device) + usable) / total
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
     try:
-        rehearse(loaded, accelerator, _tried(loaded, rows, processes), processes)
-        here = (peak.read() or 0) <= TAKEN * free
-    except RuntimeError as error:
-        if not _out_of_memory(error):
-            raise
-        here = False
-    # Outside of the handler, whose traceback holds the step's tensors.
-    gc.collect()
-    torch.cuda.empty_cache()
-    return _everywhere(accelerator, here)
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether a GPU or one of its libraries said that memory ran out; not all of them by torch's own error."""
-    words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(each in words for each in _NO_MEMORY)
-
-
-class _Need:
-    """Bytes of a step on the CPU: as the plan counts them, corrected by what small steps took.
-
-    Args:
-        loaded: the recipe.
-        plan: its plan.
-        accelerator: the run's engine.
-    """
-
-    def __init__(self, loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator) -> None:
-        self._loaded, self._accelerator = loaded, accelerator
-        train, processes = loaded.recipe.train, accelerator.num_processes
-        self._traced: dict[int, Kept] = {}
-        parameters = sum(plan.parameters.values())
-        # Several processes send gradients from buckets that hold them a second time.
-        self._state = plan.state_bytes + (4 * parameters if processes > 1 else 0)
-        self._judged = train.batch_size // processes if train.searched == "micro_batch" else None
-        self._base, self._slope = 0.0, UNKNOWN
-
-    def __call__(self, rows: int) -> float:
-        """Return the bytes of a step of so many clips at a time."""
-        if self._judged is None or rows >= self._judged:
-            kept = self._kept(rows).together
+def _estimated(loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator, usable: float) -> int:
+    """Return the most clips at a time that should fit by the plan; 0 where none do."""
+    train, processes = loaded.recipe.train, accelerator.num_processes
+    here = train.batch_size // processes
+    # DDP sends gradients from buckets that hold them a second time.
+    state = plan.state_bytes + (4 * sum(plan.parameters.values()) if processes > 1 else 0)
+    bytes_per_float = 2 if accelerator.mixed_precision != "no" else 4
+    whole = kept_bytes(loaded, here)
+    for rows in reversed(dividing(here)):
+        # Traced for each size: a loss over pairs of clips grows with their square.
+        kept = whole if rows == here else kept_bytes(loaded, rows)
+        if train.searched == "micro_batch" and rows < here:  # one loss over all clips, with gradient caching
+            activations = Kept(kept.encoder, whole.objectives, whole.outputs).cached
         else:
-            whole = self._kept(self._judged)
-            kept = Kept(self._kept(rows).encoder, whole.objectives, whole.read).cached
-        return self._state + self._base + self._slope * self._half(kept)
-
-    def _kept(self, rows: int) -> Kept:
-        """Trace so many clips, once: it builds the model anew."""
-        if rows not in self._traced:
-            self._traced[rows] = kept_bytes(self._loaded, rows)
-        return self._traced[rows]
-
-    def _planned(self, rows: int) -> float:
-        """Return the bytes that a rehearsal of so many clips will hardly reach."""
-        return self._state + MARGIN * self._half(self._kept(rows).together)
-
-    def _half(self, kept: int) -> int:
-        return kept // 2 if self._accelerator.mixed_precision != "no" else kept
-
-    def rehearse(self, sizes: Sequence[int], room: float) -> None:
-        """Do steps of few clips, as far as they fit, and learn what they take beside and beyond the plan.
-
-        Their passes meet in no loss: what a loss keeps of a whole batch is counted, and half an hour is no rehearsal.
-
-        Args:
-            sizes: numbers of clips that divide the batch.
-            room: bytes that may be taken.
-        """
-        train = self._loaded.recipe.train
-        took: dict[int, float] = {}
-        peak = PeakMemory(self._accelerator.device)  # one for all: what is freed is not given back
-        for limit in SMALL:
-            rows = largest_that_fits([size for size in sizes if size <= limit], lambda rows: self._planned(rows) < room)
-            if rows is None or rows in took:
-                continue
-            section = train.model_copy(update={"micro_batch": None, "accumulate": 1, "batch_size": rows})
-            rehearse(self._loaded, self._accelerator, section, 1)
-            took[rows] = float(peak.read() or 0)
-            gc.collect()
-        if took:
-            self._slope = 1.0
-        kept = {rows: self._half(self._kept(rows).together) for rows in took}
-        if len(took) > 1:
-            (few, less), (many, more) = sorted(took.items())
-            # Never below the plan: memory freed earlier is used again, and the peak does not show it.
-            self._slope = max(1.0, (more - less) / (kept[many] - kept[few]))
-        for rows, bytes_taken in took.items():
-            self._base = max(self._base, bytes_taken - self._state - self._slope * kept[rows])
+            activations = kept.together
+        if state + MARGIN * activations * bytes_per_float / 4 <= usable:
+            return rows
+    return 0

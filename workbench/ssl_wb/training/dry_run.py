@@ -1,4 +1,4 @@
-"""A training step before training: one optimiser step on noise, by a model that is thrown away."""
+"""A dry run: one optimiser step on noise, with a model that is thrown away."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ssl_wb.training.kernels import prepare_speed
 from ssl_wb.training.optimizer import build_optimizer
 from ssl_wb.training.step import TrainingStep
 
-__all__ = ["noise_batches", "rehearse"]
+__all__ = ["dry_run", "noise_batches"]
 
 _TOTAL_STEPS = 1000
-#: Micro-batches that meet in no loss: the second finds the gradients of the first in memory, and so do all others.
-_ENOUGH = 2
+#: Passes with losses of their own that a dry run makes: from the second on, all find gradients in memory.
+_PASSES = 2
 
 
 def noise_batches(
@@ -36,10 +36,10 @@ def noise_batches(
 
     Args:
         loaded: the recipe.
-        model: its model, which says how many readings and captions it wants.
+        model: its model, which says how many views and captions it needs.
         rows: clips of each; those of one pass unless given.
         count: how many; those of one step unless given.
-        pinned: lay them where a GPU can fetch them by itself, as a loader does; torch never gives such memory back.
+        pinned: in pinned memory, as a data loader's are; torch never returns such memory to the system.
     """
     train, (rank, world) = loaded.recipe.train, process_place()
     count = count or train.passes(world)
@@ -65,8 +65,8 @@ def noise_batches(
     return made
 
 
-def rehearse(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection, processes: int) -> None:
-    """Do one optimiser step as this process would, as if it were alone, and keep nothing of it.
+def dry_run(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection, processes: int) -> None:
+    """Do one optimiser step as this process would, without the other processes, and keep nothing of it.
 
     Losses over the clips of all processes are over this process' own here.
 
@@ -81,18 +81,17 @@ def rehearse(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection
     """
     device, passes = accelerator.device, train.passes(processes)
     rows = train.batch_size // processes // passes
+    cached = train.micro_batch is not None and passes > 1
     with torch.random.fork_rng([device] if device.type == "cuda" else []), alone():
         model = build_model(loaded, _TOTAL_STEPS)
         prepare_speed(model, train, device, accelerator.mixed_precision)
         model.to(device).train()
-        front_end = loaded.front_end.build().to(device)
         optimizer = build_optimizer(loaded.optimizer, model)
         _fill(optimizer)
-        together = train.micro_batch is not None and passes > 1
-        batches = noise_batches(loaded, model, rows, passes if together else min(passes, _ENOUGH), pinned=False)
-        clips = rows * passes
-        training_step = TrainingStep(model, accelerator, front_end, clips)
-        if together:
+        # Gradient caching keeps the outputs of all passes; otherwise two are as good as many.
+        batches = noise_batches(loaded, model, rows, passes if cached else min(passes, _PASSES), pinned=False)
+        training_step = TrainingStep(model, accelerator, loaded.front_end.build().to(device), rows * passes)
+        if cached:
             GradientCache(model, training_step).backward(batches, step=0, measure=True)
         else:
             for batch in batches:
@@ -100,11 +99,11 @@ def rehearse(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection
         optimizer.step()
         model.after_step(1)
     if train.compile:
-        torch.compiler.reset()  # kernels of other shapes count towards the few that torch makes of one function
+        torch.compiler.reset()  # torch compiles a function for a few shapes only, and tried ones would count
 
 
 def _fill(optimizer: torch.optim.Optimizer) -> None:
-    """Let the optimiser make its averages, which every step of a run but the first has in memory from the start."""
+    """Let the optimiser allocate its averages: from the second step on they are in memory during the forward pass."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)

@@ -1,4 +1,4 @@
-"""Memory: what a step took at its peak, and what is free."""
+"""How much memory is free."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["PeakMemory", "free_bytes"]
+__all__ = ["free_bytes", "proc_bytes"]
 
-_STATUS = Path("/proc/self/status")
-#: Where a container is told what it may have, and has, in bytes (cgroup v2).
+#: Where a container finds its limit and its use of memory, in bytes (cgroup v2).
 _GROUP = Path("/sys/fs/cgroup")
 _KIBIBYTE = 1024
 
 
-def _proc_bytes(file: Path, key: str) -> int | None:
-    """Return a figure of a file of /proc in bytes; None where there is no such file or figure."""
+def proc_bytes(file: Path, key: str) -> int | None:
+    """Return a value of a file of /proc in bytes; None where there is no such file or value."""
     try:
         match = re.search(rf"^{key}:\s+(\d+) kB", file.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
@@ -25,47 +24,15 @@ def _proc_bytes(file: Path, key: str) -> int | None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Return the bytes of a device, or of this container, that can still be had; None where that cannot be told."""
+    """Return the free bytes of a device or, for the CPU, of this container; None where that cannot be told."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = _proc_bytes(Path("/proc/meminfo"), "MemAvailable")
+    free = proc_bytes(Path("/proc/meminfo"), "MemAvailable")
     try:
         limit, taken = (int((_GROUP / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
-        # Files read lately are in what is taken, and go when room is wanted.
+        # The cache of files counts as used, and the system drops it when a program needs memory.
         spare = re.search(r"^inactive_file (\d+)$", (_GROUP / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
         left = limit - taken + (int(spare.group(1)) if spare else 0)
     except (OSError, ValueError):  # no container, or one without a limit
         return free
     return left if free is None else min(free, max(0, left))
-
-
-class PeakMemory:
-    """Peak memory since it was made.
-
-    On CUDA what tensors took at most, less what was taken before. On Linux' CPU the high-water mark of the process less
-    its size before; that is too low where memory freed earlier is used again. Elsewhere unknown.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        if device.type == "cuda":
-            self.how = "torch.cuda.max_memory_allocated less what was allocated before"
-            torch.cuda.reset_peak_memory_stats(device)
-            self._before: int | None = torch.cuda.memory_allocated(device)
-            return
-        self.how = "high-water mark of the process less its size before"
-        try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the mark starts anew
-        except OSError:
-            self._before = None  # not Linux, or a container that does not allow it: the mark could be an old one
-        else:
-            self._before = _proc_bytes(_STATUS, "VmRSS")
-
-    def read(self) -> int | None:
-        """Return the peak in bytes, or None."""
-        if self._before is None:
-            return None
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) - self._before
-        peak = _proc_bytes(_STATUS, "VmHWM")
-        return None if peak is None else max(0, peak - self._before)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,34 +21,26 @@ from ssl_wb.errors import RecipeError, UsageError
 from ssl_wb.pretext.plan import Kept, kept_bytes, make_plan
 from ssl_wb.recipe.load import load_recipe
 from ssl_wb.runs.folder import RunFolder
-from ssl_wb.training import auto_micro_batch as fitting
-from ssl_wb.training.auto_micro_batch import TAKEN, dividing, find_passes, largest_that_fits
-from ssl_wb.training.dry_run import rehearse
-from ssl_wb.training.memory import PeakMemory, free_bytes
+from ssl_wb.training import auto_micro_batch
+from ssl_wb.training.auto_micro_batch import MARGIN, USED, dividing, find_passes
+from ssl_wb.training.dry_run import dry_run
+from ssl_wb.training.memory import free_bytes
 from ssl_wb.workflows.pretrain import train
 
 STEPS = ["train.steps=4", "train.log_every=1"]
 
 
-def room_for(monkeypatch, path, settings, clips, factor=1.0):
-    """Let there be room for so many clips at a time, and half a clip; a step takes what the plan says, or more."""
+def room_for(monkeypatch, path, settings, clips):
+    """Let there be room for so many clips at a time, and half a clip, as the plan counts them."""
     loaded = load_recipe(path, settings)
-    state, half = make_plan(loaded).state_bytes, 0.5
     one, two = (kept_bytes(loaded, number) for number in (clips, clips + 1))
     if loaded.recipe.train.searched == "micro_batch":
         whole = kept_bytes(loaded, loaded.recipe.train.batch_size)
-        one, two = (Kept(each.encoder, whole.objectives, whole.read).cached for each in (one, two))
+        one, two = (Kept(each.encoder, whole.objectives, whole.outputs).cached for each in (one, two))
     else:
         one, two = one.together, two.together
-    monkeypatch.setattr(fitting, "free_bytes", lambda device: (state + (one + two) * half) / TAKEN)
-    took = []
-
-    def step(loaded, accelerator, section, processes):
-        took.append(state + factor * kept_bytes(loaded, section.batch_size).together)
-
-    monkeypatch.setattr(fitting, "rehearse", step)
-    monkeypatch.setattr(PeakMemory, "read", lambda self: took[-1])
-    return took
+    needed = make_plan(loaded).state_bytes + MARGIN * (one + two) / 2
+    monkeypatch.setattr(auto_micro_batch, "free_bytes", lambda device: needed / USED)
 
 
 def passes_of(loaded, accelerator):
@@ -59,13 +52,11 @@ def numbers(run):
     return [(row["loss"], row["gradient_norm"]) for row in rows]
 
 
-@given(st.integers(1, 4096), st.integers(0, 5000))
-def test_the_largest_divisor_that_fits_is_found_by_few_questions(clips, room):
-    asked = []
+@given(st.integers(1, 4096))
+def test_passes_are_of_one_size(clips):
     sizes = dividing(clips)
-    found = largest_that_fits(sizes, lambda rows: asked.append(rows) or rows <= room)
-    assert found == max((rows for rows in sizes if rows <= room), default=None)
-    assert len(asked) == len(set(asked)) <= len(sizes).bit_length()
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (1, clips)
     assert all(clips % rows == 0 for rows in sizes)
 
 
@@ -82,11 +73,11 @@ def test_a_run_with_the_number_found_is_the_run_with_the_number_written(recipe, 
 
 
 def test_without_room_for_a_clip_nothing_is_written(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(auto_micro_batch, "free_bytes", lambda device: 1000)
     with pytest.raises(UsageError, match="not even 1 clip at a time fits"):
         train(recipe, out=tmp_path / "a", quiet=True, cpu=True, overrides=["train.micro_batch='auto'"])
     assert not (tmp_path / "a").exists()
-    monkeypatch.setattr(fitting, "free_bytes", lambda device: None)
+    monkeypatch.setattr(auto_micro_batch, "free_bytes", lambda device: None)
     with pytest.raises(UsageError, match="does not tell"):
         train(recipe, out=tmp_path / "a", quiet=True, cpu=True, overrides=["train.micro_batch='auto'"])
 
@@ -99,62 +90,54 @@ def test_a_batch_that_fits_whole_goes_in_one_pass(recipe):
     assert passes_of(load_recipe(recipe), Accelerator(cpu=True)).recipe.train.micro_batch is None
 
 
-def test_a_step_that_takes_more_than_the_plan_says_leaves_room_for_fewer(recipe, monkeypatch):
-    settings = ["train.batch_size=64", "train.accumulate='auto'"]
-    found = {}
-    for factor in (1.0, 2.0):
-        took = room_for(monkeypatch, recipe, settings, 32, factor)
-        found[factor] = passes_of(load_recipe(recipe, settings), Accelerator(cpu=True)).recipe.train.accumulate
-        assert took
-    assert found == {1.0: 2, 2.0: 4}
-
-
-def test_what_is_rehearsed_on_the_cpu_fits(recipe, monkeypatch):
-    """The system would end the process, not say so."""
-    settings = ["train.batch_size=64", "train.accumulate='auto'"]
-    took = room_for(monkeypatch, recipe, settings, 64)
-    passes_of(load_recipe(recipe, settings), Accelerator(cpu=True))
-    assert len(took) == 2
-    room = TAKEN * fitting.free_bytes(None)
-    assert max(took) < room
-    monkeypatch.setattr(fitting, "free_bytes", lambda device: 1000)
-    took.clear()
-    with pytest.raises(UsageError, match="not even 1 clip"):
-        passes_of(load_recipe(recipe, settings), Accelerator(cpu=True))
-    assert not took
-
-
 def test_a_gpu_that_runs_out_of_memory_says_what_fits(recipe, monkeypatch):
-    tried = []
+    tried, limits, most = [], [], 4
 
     def step(loaded, accelerator, section, processes):
         rows = section.batch_size // processes // section.passes(processes)
         tried.append(rows)
-        if rows > 8:
-            raise torch.OutOfMemoryError
+        if rows > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
 
-    monkeypatch.setattr(fitting, "rehearse", step)
-    monkeypatch.setattr(fitting, "free_bytes", lambda device: 2**30)
-    # What fits without the margin that others may want does not fit: 8 clips take nearly all.
-    monkeypatch.setattr(fitting, "PeakMemory", lambda device: SimpleNamespace(read=lambda: 2**30 * tried[-1] // 8))
-    monkeypatch.setattr(fitting, "_everywhere", lambda accelerator, here: here)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    @contextmanager
+    def memory_limit(device, usable):
+        limits.append(usable)
+        yield
+
+    monkeypatch.setattr(auto_micro_batch, "dry_run", step)
+    monkeypatch.setattr(auto_micro_batch, "free_bytes", lambda device: 2**30)
+    monkeypatch.setattr(auto_micro_batch, "_memory_limit", memory_limit)
+    monkeypatch.setattr(auto_micro_batch, "_least", lambda accelerator, rows: rows)
     gpu = SimpleNamespace(
         device=torch.device("cuda"), num_processes=2, distributed_type=DistributedType.MULTI_GPU, is_main_process=False
     )
     loaded = load_recipe(recipe, ["train.batch_size=64", "train.micro_batch='auto'"])
     assert passes_of(loaded, gpu).recipe.train.micro_batch == 4
-    assert sorted(tried) == [4, 8, 16]
+    assert tried == [32, 16, 8, 4]
+    assert limits == [USED * 2**30]  # other programs may need some
+    most = 0
+    with pytest.raises(UsageError, match="not even 1 clip"):
+        passes_of(loaded, gpu)
     gpu.distributed_type = DistributedType.FSDP
     with pytest.raises(UsageError, match="FSDP shards it"):
         passes_of(loaded, gpu)
 
 
+@pytest.mark.gpu
+def test_a_gpu_is_used_up_to_the_limit(recipe):
+    device = torch.device("cuda")
+    loaded = load_recipe(recipe, ["train.batch_size=4096", "train.micro_batch='auto'"])
+    whole = auto_micro_batch._measured(loaded, Accelerator(), 64 * 2**30)
+    few = auto_micro_batch._measured(loaded, Accelerator(), 2**28)
+    assert 0 < few < whole
+    assert torch.cuda.get_per_process_memory_fraction(device) == 1.0
+
+
 @pytest.mark.parametrize("key", ["micro_batch", "accumulate"])
-def test_a_rehearsal_leaves_no_trace(recipe, key):
+def test_a_dry_run_leaves_no_trace(recipe, key):
     loaded = load_recipe(recipe, ["train.batch_size=4", f"train.{key}=2"])
     state, accelerator = torch.get_rng_state(), Accelerator(cpu=True)
-    rehearse(loaded, accelerator, loaded.recipe.train, 1)
+    dry_run(loaded, accelerator, loaded.recipe.train, 1)
     assert torch.equal(torch.get_rng_state(), state)
     assert not accelerator._models
     assert not accelerator._optimizers
@@ -216,26 +199,26 @@ def test_what_a_loss_of_many_clips_keeps_grows_with_their_square(tmp_path):
     loaded = load_recipe(path)
     few, many = kept_bytes(loaded, 8), kept_bytes(loaded, 64)
     assert many.encoder == 8 * few.encoder
-    assert many.read == 8 * few.read
+    assert many.outputs == 8 * few.outputs
     assert many.objectives > 8 * few.objectives
     plan = make_plan(loaded)
-    assert plan.read_bytes_per_clip * 8 == few.read
+    assert plan.output_bytes_per_clip * 8 == few.outputs
     assert plan.memory_bytes(8, half=False) == plan.state_bytes + 8 * plan.activation_bytes_per_clip
     # What was read of the whole batch is there, and for a moment twice.
-    assert plan.memory_bytes(1, half=False, judged=64) > plan.state_bytes + 2 * many.read
+    assert plan.memory_bytes(1, half=False, loss_clips=64) > plan.state_bytes + 2 * many.outputs
 
 
 @pytest.mark.parametrize("key", ["micro_batch", "accumulate"])
 def test_what_is_kept_is_what_a_step_keeps(tmp_path, key):
-    """The plan's bytes against those that torch itself counts while a rehearsal runs on real tensors."""
+    """The plan's bytes against those that torch itself counts during a dry run on real tensors."""
     path = tmp_path / "contrast.toml"
     path.write_text(CONTRAST)
     loaded = load_recipe(path, [f"train.{key}={8 if key == 'micro_batch' else 1}"])
     whole = kept_bytes(loaded, 64)
-    planned = Kept(kept_bytes(loaded, 8).encoder, whole.objectives, whole.read).cached
+    planned = Kept(kept_bytes(loaded, 8).encoder, whole.objectives, whole.outputs).cached
     planned = planned if key == "micro_batch" else whole.together
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        rehearse(loaded, Accelerator(cpu=True), loaded.recipe.train, 1)
+        dry_run(loaded, Accelerator(cpu=True), loaded.recipe.train, 1)
     sizes = [event.nbytes() for event in _allocations(profiler.profiler.kineto_results.experimental_event_tree())]
     most = max(np.cumsum(sizes))
     state = make_plan(loaded).state_bytes
