@@ -9,72 +9,80 @@ from typing import Any
 __all__ = ["as_markdown", "escape", "recipe_keys"]
 
 
-def recipe_keys(schema: dict[str, Any], texts: dict[tuple[str, str], str], note: str) -> str:
+#: Docstrings of plugins by (kind, name).
+Texts = dict[tuple[str, str], str]
+Schema = dict[str, Any]
+
+
+def recipe_keys(schema: Schema, texts: Texts, note: str) -> str:
     """Return a table of keys for every section of a recipe and every plugin that it can name."""
-    definitions = schema["$defs"]
-    plain, sections = [], []
-    for key, value in schema["properties"].items():
-        several = value.get("type") == "array"
-        inner = resolve(value["items"] if several else value, definitions)
-        if "oneOf" in inner or inner.get("properties"):
-            sections.append(section_text(key, several, value, inner, definitions, texts))
-        else:
-            plain.append((key, value))
+    whole = {"properties": schema["properties"], "required": []}
     parts = [
         f"# Every key of a recipe\n\n{note}\n"
         "A recipe is a TOML file. This page lists its sections, their keys and the options of the bundled plugins, as "
         "`ssl-wb schema` has them. `ssl-wb describe KIND NAME` prints the same for any installed plugin. A *duration* "
         "is a whole number of steps or a share of the run (0.1 is a tenth, 1.0 all of it).\n",
-        "## Top level\n\n" + table(plain, set(), definitions),
-        *sections,
+        "## Top level\n",
+        *section("", whole, schema["$defs"], texts),
     ]
     return "\n".join(parts)
 
 
-def section_text(
-    key: str,
-    several: bool,
-    value: dict[str, Any],
-    inner: dict[str, Any],
-    definitions: dict[str, Any],
-    texts: dict[tuple[str, str], str],
-) -> str:
-    """Return heading, description and tables of one section."""
-    heading = f"[[{key}]]" if several else f"[{key}]"
-    lines = [f"## `{heading}`\n\n{inner.get('description', value.get('description', ''))}\n"]
-    if "oneOf" not in inner:
-        return "\n".join([*lines, tables(key, inner, definitions)])
-    for branch in inner["oneOf"]:
-        if "name" not in branch.get("properties", {}):
+def section(path: str, described: Schema, definitions: dict[str, Schema], texts: Texts) -> list[str]:
+    """Return the table of a section's keys, those of its plugins, and the sections inside it.
+
+    Args:
+        path: its keys, joined by dots; "" is the top.
+        described: its schema.
+        definitions: what references lead to.
+        texts: docstrings of plugins.
+    """
+    parts = []
+    branches = [one for one in described.get("oneOf", []) if "name" in one.get("properties", {})]
+    for branch in branches:
+        level = "#" * (3 + path.count("."))
+        name, named = branch["title"], branch["properties"]["name"]
+        if "enum" not in named:  # plugins of a library, whose options are known when it is imported
+            parts.append(f"{level} Other names\n\n{named.get('description', '')}\n")
             continue
-        name = branch["title"]
-        kinds = [kind for kind, plugin in texts if plugin == name and kind.replace("-", "_")[:6] == key[:6]]
-        text = texts[kinds[0], name] if kinds else branch.get("description", "")
-        options = {k: v for k, v in branch["properties"].items() if k != "name"}
+        options = {key: value for key, value in branch["properties"].items() if key != "name"}
         body = table(options.items(), set(branch.get("required", [])), definitions) if options else "No options.\n"
-        lines.append(f'### `name = "{name}"`{{ #{key}-{name} }}\n\n{as_markdown(text)}\n\n{body}')
-    return "\n".join(lines)
+        anchor = f"{path.replace('.', '-')}-{name}"
+        text = as_markdown(docstring_of(path, name, texts) or branch.get("description", ""))
+        parts.append(f'{level} `name = "{name}"`{{ #{anchor} }}\n\n{text}\n\n{body}')
+    own, inner = [], []
+    for key, value in described.get("properties", {}).items():
+        found = table_in(value, definitions)
+        if found is None:
+            own.append((key, value))
+            continue
+        below, several = found
+        where = f"{path}.{key}".strip(".")
+        heading = f"[[{where}]]" if several else f"[{where}]"
+        level = "##" if not path else "###"
+        inner.append(f"{level} `{heading}`\n\n{below.get('description', value.get('description', ''))}\n")
+        inner += section(where, below, definitions, texts)
+    if own:
+        parts.append(table(own, set(described.get("required", [])), definitions))
+    return [*parts, *inner]
 
 
-def tables(key: str, section: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """Return the table of a section, then those of the sections inside it."""
-    own, nested = [], []
-    for name, value in section["properties"].items():
-        inside = [
-            (one, part.get("type") == "array")
-            for part in alternatives(value)
-            for one in [resolve(part.get("items", part), definitions)]
-            if one.get("properties") and ("$ref" in part or "$ref" in part.get("items", {}))
-        ]
-        if inside:
-            one, several = inside[0]
-            path = f"[[{key}.{name}]]" if several else f"[{key}.{name}]"
-            nested.append(
-                f"### `{path}`\n\n{one.get('description', '')}\n\n{tables(f'{key}.{name}', one, definitions)}"
-            )
-        else:
-            own.append((name, value))
-    return "\n".join([table(own, set(section.get("required", [])), definitions), *nested])
+def table_in(value: Schema, definitions: dict[str, Schema]) -> tuple[Schema, bool] | None:
+    """Return the schema of the table that a key holds, and whether it holds a list of them; None for plain keys."""
+    for part in alternatives(value):
+        several = part.get("type") == "array"
+        found = resolve(part.get("items", {}) if several else part, definitions)
+        if found.get("properties") or ("oneOf" in found and found.get("type") == "object"):
+            return found, several
+    return None
+
+
+def docstring_of(path: str, name: str, texts: Texts) -> str:
+    """Return the docstring of the plugin that a section names: sections are called nearly as kinds are."""
+    key = path.rpartition(".")[2][:6]
+    return next(
+        (text for (kind, plugin), text in texts.items() if (kind.replace("-", "_")[:6], plugin) == (key, name)), ""
+    )
 
 
 def table(rows: Any, required: set[str], definitions: dict[str, Any]) -> str:
