@@ -30,6 +30,7 @@ from ssl_wb.api import (
     TaskSpectrograms,
     TrainableEncoder,
     batches_per_epoch,
+    build_optimiser,
     hookimpl,
     mixup,
     probe_splits,
@@ -43,8 +44,8 @@ from ssl_wb.api import (
 
 #: Weight of a label that n training clips have: 1000 / (n + 0.01) (EVAR, AudioMosaic).
 LABEL_WEIGHT, LABEL_OFFSET = 1000.0, 0.01
-#: Momentum of SGD (EVAR).
-SGD_MOMENTUM = 0.9
+#: Options of each optimiser: SGD's momentum (EVAR), and torch's own betas, slower than those of pre-training.
+OPTIMISER_OPTIONS: dict[str, dict[str, Any]] = {"adamw": {"betas": [0.9, 0.999]}, "sgd": {"momentum": 0.9}}
 
 
 class FineTuneOptions(PluginOptions):
@@ -208,7 +209,10 @@ class FineTune(Evaluator):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(int(seed))
             model = EncoderWithHead(job.encoder, job.targets.outputs, options.pool, options.patchout).to(device)
-            optimiser = self._optimiser(model, rate)
+            groups = model.groups(
+                rate, options.weight_decay, options.layer_decay, freeze_embedding=options.freeze_embedding
+            )
+            optimiser = build_optimiser(options.optimizer, groups, lr=rate, **OPTIMISER_OPTIONS[options.optimizer])
             peaks = [group["lr"] for group in optimiser.param_groups]  # layer by layer
             targets = job.targets.of(job.task.labels[job.train])  # [n, C]
             batches = batches_per_epoch(min(options.epoch_clips or len(targets), len(targets)), options.batch_size)
@@ -237,15 +241,6 @@ class FineTune(Evaluator):
                     # The last epoch's model does not change any more; others need a copy.
                     best = _Fit(model if last else copy.deepcopy(model), score, validation_loss, epoch)
             return best
-
-    def _optimiser(self, model: EncoderWithHead, rate: float) -> torch.optim.Optimizer:
-        options = self.options
-        groups = model.groups(
-            rate, options.weight_decay, options.layer_decay, freeze_embedding=options.freeze_embedding
-        )
-        if options.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=SGD_MOMENTUM)
-        return torch.optim.AdamW(groups, lr=rate)
 
     def _order(self, targets: Tensor) -> Tensor:
         """Draw the clips of an epoch, int64 ``[count]`` in random order, of targets ``[n, C]``."""
