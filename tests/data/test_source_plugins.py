@@ -13,8 +13,9 @@ import pytest
 
 from ssl_wb.cli.main import run
 from ssl_wb.data.clips import SourceSettings, find_source, load_clips
-from ssl_wb.errors import DataError
+from ssl_wb.errors import DataError, RecipeError
 from ssl_wb.plugin.registry import load_registry
+from ssl_wb.recipe.load import load_recipe, resolved
 from ssl_wb.tasks.task import load_task
 
 SAMPLE = Path(__file__).parents[1] / "third_party" / "tapes"
@@ -85,3 +86,45 @@ def test_two_sources_share_a_scheme(tmp_path):
     with pytest.raises(DataError, match=r"did you mean 'synthetic:beeps'\?") as caught:
         load_clips("synthetic:beep")
     assert caught.value.hint == "There are synthetic:beeps, synthetic:scenes."
+
+
+def quickstart(*overrides):
+    return load_recipe("quickstart", ["data.train=synthetic:beeps", *overrides])
+
+
+def test_a_table_of_a_recipe_holds_its_options(capsys):
+    loaded = quickstart("data.beeps.clips=16", "evaluate=[]")
+    assert resolved(loaded)["data"]["beeps"] == {"clips": 16}
+    assert loaded.recipe.data.train == "synthetic:beeps"
+    with pytest.raises(RecipeError) as caught:
+        quickstart("data.beeps.clip=16", "data.captions.source=caption")
+    assert caught.value.problems == [
+        "--set data.beeps.clip=16: data.beeps.clip: unknown key; did you mean 'clips'? (known here: clips)",
+        "--set data.captions.source=caption: data.captions.source: 'synthetic:beeps' has labels only, no captions; set "
+        "it to 'label'",
+    ]
+    with pytest.raises(RecipeError, match="expected a path or 'synthetic:beeps' or 'synthetic:scenes', found the text"):
+        load_recipe("quickstart", ["data.train=synthetic:beep"])
+    assert run(["schema"]) == 0
+    definitions = json.loads(capsys.readouterr().out)["$defs"]
+    assert list(definitions["BeepOptions"]["properties"]) == ["clips"]
+    assert definitions["DataSection"]["properties"]["beeps"]["$ref"] == "#/$defs/BeepOptions"
+
+
+def test_options_of_sources_that_are_not_used_are_not_written():
+    """A run would not load where another package is not installed any more."""
+    written = resolved(load_recipe("quickstart"))["data"]
+    assert "scenes" in written
+    assert "beeps" not in written
+
+
+def test_a_run_generates_its_clips_and_probes_on_them(tmp_path, capsys):
+    words = ["data.train=synthetic:beeps", "data.beeps.clips=20", "train.steps=2", "train.batch_size=4"]
+    evaluate = 'evaluate=[{name = "knn", task = "synthetic:beeps"}]'
+    settings = [word for setting in (*words, evaluate) for word in ("--set", setting)]
+    assert run(["validate", "quickstart", "--json", *settings]) == 0
+    assert json.loads(capsys.readouterr().out)["clips"] == 20
+    assert run(["train", "quickstart", "--cpu", "--quiet", "--out", str(tmp_path / "run"), *settings]) == 0
+    assert len(list((tmp_path / "run" / "beeps").glob("*.wav"))) == 20
+    (row,) = [one for one in json.loads((tmp_path / "run" / "results.json").read_text()) if one["role"] == "encoder"]
+    assert row["task"] == "beeps"

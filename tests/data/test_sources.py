@@ -9,7 +9,7 @@ import pytest
 from ssl_wb.api import Clip, ClipSet, DataError, Source, UsageError
 from ssl_wb.data.clips import SourceSettings, find_source, load_clips
 from ssl_wb.plugin.base import PluginOptions
-from ssl_wb.plugin.source import known_places, source_of_path, sources_of_scheme
+from ssl_wb.plugin.places import known_places, source_of_path, sources_of_scheme
 from ssl_wb.tasks.task import load_task
 from ssl_wb_plugins.sources.scenes import ScenesOptions
 

@@ -9,7 +9,6 @@ from ssl_wb.errors import RunFolderError
 from ssl_wb.evaluation.checkpoint_leakage import note_leakage
 from ssl_wb.evaluation.runner import evaluate_runs
 from ssl_wb.plugin.registry import load_registry
-from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.tasks.task import load_task
 from ssl_wb.tasks.validation_subset import validation_subset
 from task_fakes import Deaf, Spectrum, labelled, write_manifest
@@ -69,7 +68,7 @@ def test_what_did_not_choose_is_not_noted(tmp_path, folds):
     assert notes(run_with(tmp_path / "none", (folds, {})), folds) == [()]  # probed after training only
     later = run_with(tmp_path / "later", (other, {"every": 1}), (folds, {"every": 1}))
     assert [len(one) for one in notes(later, folds, other)] == [0, 1]  # the first chooses
-    assert notes(run_with(tmp_path / "scenes", (SYNTHETIC, {"every": 1})), folds) == [()]
+    assert notes(run_with(tmp_path / "scenes", ("synthetic:scenes", {"every": 1})), folds) == [()]
     assert notes(run_with(tmp_path / "gone", (tmp_path / "gone.csv", {"every": 1})), folds) == [()]
     assert notes(tmp_path, folds) == [()]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from ssl_wb.audio.clip import ClipSet
 from ssl_wb.errors import DataError, UsageError, did_you_mean
 from ssl_wb.plugin.base import PluginOptions
+from ssl_wb.plugin.places import installed_sources, known_places, source_of_path, source_of_text, sources_of_scheme
 from ssl_wb.plugin.registry import load_registry
-from ssl_wb.plugin.source import Source, known_places, source_of_path, sources_of_scheme
+from ssl_wb.plugin.source import Source
 
 __all__ = ["SourceSettings", "find_source", "load_clips"]
 
@@ -46,25 +46,23 @@ def find_source(place: str | Path) -> type[Source]:
     Raises:
         DataError: the path is absent, or no source reads it.
     """
-    registry = load_registry()
-    sources = [cast(type[Source], registry.get("source", name)) for name in registry.names("source")]
+    sources = installed_sources(load_registry())
     text = str(place)
+    if source := source_of_text(text, sources):
+        return source
     if owners := sources_of_scheme(text, sources):
-        for source in owners:
-            if not source.rests or text.partition(":")[2] in source.rests:
-                return source
         places = known_places(owners)
         raise DataError(f"{text}: no such place{did_you_mean(text, places)}", hint=f"There are {', '.join(places)}.")
     path = Path(place).expanduser()
     if not path.exists():
         raise DataError(f"{path}: no such folder or file", hint="Give a folder of audio or a manifest CSV.")
-    source_of = source_of_path(path, sources)
-    if source_of is None:
+    source = source_of_path(path, sources)
+    if source is None:
         raise DataError(
             f"{path}: is neither audio nor a manifest CSV",
             hint="Give a folder of audio, or a CSV with a column 'path' and one audio file per line.",
         )
-    return source_of
+    return source
 
 
 def load_clips(place: str | Path, settings: SourceSettings | None = None) -> ClipSet:

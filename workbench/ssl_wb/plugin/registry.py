@@ -86,6 +86,10 @@ class Registry:
         bare = [record.name for record in active]
         return sorted(record.name if bare.count(record.name) == 1 else record.qualified for record in active)
 
+    def classes(self, kind: Kind) -> list[type[Plugin]]:
+        """Return the classes of :meth:`names`, in their order."""
+        return [self.get(kind, name) for name in self.names(kind)]
+
     def recipes(self) -> list[tuple[str, Path]]:
         """Return (distribution, path) of every recipe that a plugin ships."""
         return list(self._recipes)

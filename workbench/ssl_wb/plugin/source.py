@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from ssl_wb.audio.clip import ClipSet
 from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
 
-__all__ = ["Source", "known_places", "source_of_path", "sources_of_scheme"]
+__all__ = ["Source"]
 
 
 class Source(Plugin, ABC):
@@ -71,31 +70,4 @@ class Source(Plugin, ABC):
 
     def task_name(self, place: str) -> str:
         """Return what a task of these clips is called in tables."""
-        return Path(place).stem
-
-
-def sources_of_scheme(place: str, sources: Sequence[type[Source]]) -> list[type[Source]]:
-    """Return the sources that own the scheme of a place; none for a path.
-
-    Args:
-        place: as a user writes it.
-        sources: the installed ones.
-    """
-    scheme, colon, _ = place.partition(":")
-    return [source for source in sources if colon and source.scheme == scheme]
-
-
-def known_places(sources: Sequence[type[Source]]) -> list[str]:
-    """Return every ``SCHEME:REST`` that sources know by name, sorted."""
-    return sorted(f"{source.scheme}:{rest}" for source in sources for rest in source.rests)
-
-
-def source_of_path(path: Path, sources: Sequence[type[Source]]) -> type[Source] | None:
-    """Return the source that reads a file or folder, the most specific one first; None where no source does.
-
-    Args:
-        path: what exists.
-        sources: the installed ones.
-    """
-    asked = sorted(sources, key=lambda source: (-source.specificity, source.name))
-    return next((source for source in asked if source.scheme is None and source.recognises(path)), None)
+        return Path(place).stem if self.scheme is None else place.partition(":")[2]

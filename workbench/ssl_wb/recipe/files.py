@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import tomli
 
 from ssl_wb.errors import UsageError, did_you_mean
+from ssl_wb.plugin.places import installed_sources, schemes_of
 from ssl_wb.recipe.problems import Problem
-from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.recipe.tree import Location, Origin, key_lines, shown_path
 
 if TYPE_CHECKING:
@@ -32,17 +33,17 @@ __all__ = [
     "shipped_recipes",
 ]
 
-_SCHEME = SYNTHETIC.partition(":")[0] + ":"
 
-
-def absolute(text: str, base: Path) -> str:
+def absolute(text: str, base: Path, schemes: Collection[str] = ()) -> str:
     """Make a recipe's path absolute.
 
     Args:
-        text: as written; ``~`` is the home folder. ``synthetic:...`` and an empty text stay, for the checks.
+        text: as written; ``~`` is the home folder. Text with one of the schemes and an empty text stay, for the checks.
         base: folder that relative paths start from.
+        schemes: those of installed sources, as ``synthetic`` of ``synthetic:scenes``.
     """
-    if not text or text.startswith(_SCHEME):
+    scheme, colon, _ = text.partition(":")
+    if not text or (colon and scheme in schemes):
         return text
     path = base / os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises on an unknown user
     # Symbolic links stay as written, except where ".." makes their targets matter.
@@ -50,7 +51,7 @@ def absolute(text: str, base: Path) -> str:
 
 
 def is_path(at: Location) -> bool:
-    """Whether the value at ``at`` names a file or folder."""
+    """Whether the value at ``at`` is a place of clips: a file or folder, or text that a source knows."""
     return at == ("data", "train") or (len(at) == 3 and at[0] == "evaluate" and at[2] == "task")
 
 
@@ -59,20 +60,21 @@ def _is_sound_path(at: Location) -> bool:
     return at[:2] == ("data", "augment") and len(at) in (4, 5) and str(at[3]).endswith("_path")
 
 
-def absolute_paths(value: Any, at: Location, base: Path) -> Any:
+def absolute_paths(value: Any, at: Location, base: Path, schemes: Collection[str] = ()) -> Any:
     """Return a copy of ``value`` with its paths made absolute.
 
     Args:
         value: what is written at ``at``, a table or a single value.
         at: its place in the recipe.
         base: folder that relative paths start from.
+        schemes: those of installed sources; text with one of them is no path.
     """
     if isinstance(value, dict):
-        return {key: absolute_paths(item, (*at, key), base) for key, item in value.items()}
+        return {key: absolute_paths(item, (*at, key), base, schemes) for key, item in value.items()}
     if isinstance(value, list):
-        return [absolute_paths(item, (*at, index), base) for index, item in enumerate(value)]
+        return [absolute_paths(item, (*at, index), base, schemes) for index, item in enumerate(value)]
     named = is_path(at) or _is_sound_path(at)
-    return absolute(value, base) if isinstance(value, str) and named else deepcopy(value)
+    return absolute(value, base, schemes) if isinstance(value, str) and named else deepcopy(value)
 
 
 def _recipe_folder(package: Path) -> Path:
@@ -232,7 +234,7 @@ def read_chain(path: Path, registry: Registry) -> Chain:
         path: absolute path of the recipe.
         registry: plugins, whose recipes may be extended by name.
     """
-    chain = Chain()
+    chain, schemes = Chain(), schemes_of(installed_sources(registry))
     seen: list[Path] = []
     current: Path | None = path
     while current is not None:
@@ -244,7 +246,7 @@ def read_chain(path: Path, registry: Registry) -> Chain:
         source, data = content
         lines = key_lines(source)
         extends = data.pop("extends", None)
-        chain.layers.append(Layer(current, source, absolute_paths(data, (), current.parent), lines))
+        chain.layers.append(Layer(current, source, absolute_paths(data, (), current.parent, schemes), lines))
         if extends is None:
             break
         origin = Origin(file=current, line=lines.get(("extends",)))

@@ -23,7 +23,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     Args:
         registry: the plugins.
     """
-    schema = document_model().model_json_schema(ref_template="#/$defs/{model}")
+    schema = document_model(registry).model_json_schema(ref_template="#/$defs/{model}")
     definitions: dict[str, Any] = schema.pop("$defs")
     selecting = [spec for spec in KINDS.values() if spec.section]
     for spec in selecting:

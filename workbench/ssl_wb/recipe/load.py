@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, time
 from pathlib import Path
@@ -12,22 +12,25 @@ import tomli_w
 
 from ssl_wb.errors import RecipeError, did_you_mean
 from ssl_wb.plugin.kinds import SECTIONS
+from ssl_wb.plugin.places import installed_sources, known_places, schemes_of, source_of_text, sources_of_scheme
 from ssl_wb.recipe.files import Chain, find_recipe, is_path, read_chain
 from ssl_wb.recipe.overrides import apply_override, parse_override
 from ssl_wb.recipe.plugin_selection import PluginSelection, caption_problems, cascade_problems, select_all
 from ssl_wb.recipe.problems import Problem, check_model, found, key_text
-from ssl_wb.recipe.schema import SYNTHETIC, Recipe, document_model, in_section_order, own_part
+from ssl_wb.recipe.schema import Recipe, document_model, in_section_order, own_part, source_tables
 from ssl_wb.recipe.tree import Location, Tree, shown_path
 
 if TYPE_CHECKING:
     from ssl_wb.plugin.augmentation import Augmentation
     from ssl_wb.plugin.backbone import Backbone
+    from ssl_wb.plugin.base import PluginOptions
     from ssl_wb.plugin.evaluator import Evaluator
     from ssl_wb.plugin.front_end import FrontEnd
     from ssl_wb.plugin.masker import Masker
     from ssl_wb.plugin.objective import Objective
     from ssl_wb.plugin.optimiser import Optimiser
     from ssl_wb.plugin.registry import Registry
+    from ssl_wb.plugin.source import Source
 
 __all__ = ["LoadedRecipe", "load_recipe", "require_data", "resolved", "to_toml"]
 
@@ -43,6 +46,8 @@ class LoadedRecipe:
         recipe: what the workbench itself reads, with every default, paths absolute.
         plugins: what the recipe selects, by the keys that lead to the section: one plugin, or as many as the list has,
             in recipe order.
+        sources: options of sources of clips, by name: those that the recipe sets, and of the sources that its places
+            belong to.
     """
 
     path: Path = field(compare=False)
@@ -50,6 +55,7 @@ class LoadedRecipe:
     overrides: tuple[str, ...] = field(compare=False)
     recipe: Recipe
     plugins: Mapping[tuple[str | int, ...], tuple[PluginSelection[Any], ...]]
+    sources: Mapping[str, PluginOptions]
 
     @property
     def masker(self) -> PluginSelection[Masker]:
@@ -110,22 +116,30 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Re
         registry = load_registry()
     file = find_recipe(path, registry=registry)
     chain = read_chain(file, registry)
-    problems = list(chain.problems)
-    tree = _assemble(file, chain, overrides, problems)
-    problems += _value_problems(tree, (), tree.data)
-    document = check_model(document_model(), tree.data, (), tree, also=["extends"])
+    problems, readers = list(chain.problems), installed_sources(registry)
+    tree = _assemble(file, chain, overrides, schemes_of(readers), problems)
+    problems += _value_problems(tree, (), tree.data, readers)
+    document = check_model(document_model(registry), tree.data, (), tree, also=["extends"])
     if isinstance(document, list):
         problems += document
     selections = select_all(tree, registry, problems)
     objectives = {at: selection for at, selection in selections.items() if at[0] == "objective"}
-    problems += cascade_problems(objectives, tree, registry) + caption_problems(objectives, tree)
+    problems += cascade_problems(objectives, tree, registry) + caption_problems(objectives, tree, readers)
     _raise_if_any(file, chain, overrides, problems)
     # Every selection is there, for there are no problems.
     plugins = {
         section: tuple(cast(PluginSelection[Any], selections[at]) for at in selections if _section_of(at) == section)
         for section in SECTIONS
     }
-    return LoadedRecipe(file, chain.layers[0].source, tuple(overrides), own_part(document), plugins)
+    places = [tree.value(("data", "train")), *(selection.settings.task for selection in plugins["evaluate",])]
+    used = {source.name for place in places if place and (source := source_of_text(place, readers))}
+    # Not of every installed source: a run must load where others are installed.
+    sources = {
+        name: getattr(cast(Any, document).data, name)
+        for name in source_tables(registry)
+        if name in used or tree.value(("data", name)) is not None
+    }
+    return LoadedRecipe(file, chain.layers[0].source, tuple(overrides), own_part(document), plugins, sources)
 
 
 def _section_of(at: Location) -> Location:
@@ -134,7 +148,7 @@ def _section_of(at: Location) -> Location:
 
 
 def require_data(loaded: LoadedRecipe) -> str:
-    """Return what the recipe trains on: a folder or manifest, absolute, or the synthetic scenes.
+    """Return what the recipe trains on: the absolute path of a folder or manifest, or a place of another source.
 
     Raises:
         RecipeError: the recipe leaves ``data.train`` open.
@@ -142,7 +156,7 @@ def require_data(loaded: LoadedRecipe) -> str:
     train = loaded.recipe.data.train
     if train is None:
         fault = "data.train: no audio to train on, and this recipe leaves it to you"
-        hint = f"add --set data.train=FOLDER (or a manifest CSV, or {SYNTHETIC})"
+        hint = "add --set data.train=FOLDER (or a manifest CSV, or synthetic:scenes)"
         raise RecipeError([f"{shown_path(loaded.path)}: {fault}; {hint}"], where=shown_path(loaded.path))
     return train
 
@@ -159,6 +173,8 @@ def resolved(loaded: LoadedRecipe) -> dict[str, Any]:
         for key in section[:-1]:
             table = table.setdefault(str(key), {})
         table[str(section[-1])] = written if SECTIONS[section].listed else written[0]
+    for name, options in loaded.sources.items():
+        values["data"][name] = options.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {name: values[name] for name in in_section_order(values)}
 
 
@@ -176,36 +192,42 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def _assemble(file: Path, chain: Chain, overrides: Sequence[str], problems: list[Problem]) -> Tree:
+def _assemble(
+    file: Path, chain: Chain, overrides: Sequence[str], schemes: Collection[str], problems: list[Problem]
+) -> Tree:
     """Merge the chain, parents first, and the overrides on top."""
     tree = Tree(file)
     for layer in reversed(chain.layers):
         tree.overlay((), layer.data, layer.origin)
     for text in overrides:
         parsed = parse_override(text)
-        problem = parsed if isinstance(parsed, Problem) else apply_override(tree, parsed, Path.cwd())
+        problem = parsed if isinstance(parsed, Problem) else apply_override(tree, parsed, Path.cwd(), schemes)
         if problem is not None:
             problems.append(problem)
     return tree
 
 
-def _value_problems(tree: Tree, at: Location, value: Any) -> list[Problem]:
-    """Find values that no model of ours sees: dates, and paths that cannot be paths."""
+def _value_problems(tree: Tree, at: Location, value: Any, sources: Sequence[type[Source]]) -> list[Problem]:
+    """Find values that no model of ours sees: dates, and places of clips that cannot be any."""
     children: list[tuple[str | int, Any]] = []
     if isinstance(value, dict):
         children = list(value.items())
     elif isinstance(value, list):
         children = list(enumerate(value))
-    problems = [problem for key, item in children for problem in _value_problems(tree, (*at, key), item)]
+    problems = [problem for key, item in children for problem in _value_problems(tree, (*at, key), item, sources)]
     text = ""
     if isinstance(value, date | time):
         origin = tree.origin(at)
         tree.put(at, str(value), lambda _: origin)
         text = f"no key of a recipe is a date or time; found {value}, and text goes in quotes"
     elif is_path(at) and value == "":
-        text = f"expected a folder, a manifest CSV or {SYNTHETIC!r}, found an empty text"
-    elif is_path(at) and isinstance(value, str) and value.startswith("synthetic:") and value != SYNTHETIC:
-        text = f"expected a path or {SYNTHETIC!r}, found {found(value)}{did_you_mean(value, [SYNTHETIC])}"
+        known = " or ".join(map(repr, known_places(sources)))
+        text = f"expected a folder, a manifest CSV or {known}, found an empty text"
+    elif is_path(at) and isinstance(value, str) and (owners := sources_of_scheme(value, sources)):
+        if source_of_text(value, sources) is None:
+            places = known_places(owners)
+            known = " or ".join(map(repr, places))
+            text = f"expected a path or {known}, found {found(value)}{did_you_mean(value, places)}"
     if text:
         problems.append(Problem(tree.origin(at), at, text, "value", key_text(at, tree)))
     return problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,14 @@ def parse_override(text: str) -> Override | Problem:
     return Override(text, keys, parse_value(match.group(2)))
 
 
-def apply_override(tree: Tree, override: Override, folder: Path) -> Problem | None:
+def apply_override(tree: Tree, override: Override, folder: Path, schemes: Collection[str] = ()) -> Problem | None:
     """Write an override into the tree.
 
     Args:
         tree: the recipe as merged so far.
         override: what to change.
         folder: the working directory, from which its relative paths start.
+        schemes: those of installed sources; text with one of them is no path.
 
     Returns:
         What is wrong with its key path, or None.
@@ -94,7 +96,7 @@ def apply_override(tree: Tree, override: Override, folder: Path) -> Problem | No
         at = _step(tree, at, override.keys[-1], last=True)
     except _AddressError as error:
         return Problem(override.origin, override.keys, str(error), "address")
-    value = absolute_paths(override.value, at, folder)
+    value = absolute_paths(override.value, at, folder, schemes)
     if isinstance(at[-1], str):
         # As a table of one key around it, so that a new name or length drops what it makes meaningless.
         tree.overlay(at[:-1], {at[-1]: value}, lambda _: override.origin)

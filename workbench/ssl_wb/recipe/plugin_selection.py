@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from ssl_wb.errors import PluginError
 from ssl_wb.plugin.base import Kind, Plugin, PluginSection
 from ssl_wb.plugin.kinds import SECTIONS, KindSpec
+from ssl_wb.plugin.places import source_of_text
 from ssl_wb.recipe.problems import Problem, check_model, key_text
-from ssl_wb.recipe.schema import SYNTHETIC
 from ssl_wb.recipe.tree import Location, Tree
 
 if TYPE_CHECKING:
     from ssl_wb.plugin.registry import Registry
+    from ssl_wb.plugin.source import Source
 
 __all__ = ["PluginSelection", "caption_problems", "cascade_problems", "select", "select_all"]
 
@@ -152,20 +153,25 @@ def cascade_problems(
     return problems
 
 
-def caption_problems(objectives: Mapping[Location, PluginSelection[Any] | None], tree: Tree) -> list[Problem]:
+def caption_problems(
+    objectives: Mapping[Location, PluginSelection[Any] | None], tree: Tree, sources: Sequence[type[Source]]
+) -> list[Problem]:
     """Check that the data has captions where an objective needs them, and that they can be had.
 
     Args:
         objectives: by place, in recipe order; None where one is wrong.
         tree: the recipe.
+        sources: the installed ones.
     """
     captions = tree.value(("data", "captions"))
     if captions is not None:
         source = captions.get("source", "caption") if isinstance(captions, dict) else None
-        if tree.value(("data", "train")) != SYNTHETIC or source not in ("caption", "embedding"):
+        place = tree.value(("data", "train"))
+        reader = source_of_text(place, sources) if isinstance(place, str) else None
+        if reader is None or reader.has_captions or source not in ("caption", "embedding"):
             return []
         at: Location = ("data", "captions", "source")
-        text = f"{SYNTHETIC!r} has labels only, no captions; set it to 'label'"
+        text = f"{place!r} has labels only, no captions; set it to 'label'"
         return [Problem(tree.origin(at), at, text, "cascade", key_text(at, tree))]
     text = (
         "needs captions, and the recipe has none; add [data.captions] with source = 'caption', 'label' or 'embedding'"

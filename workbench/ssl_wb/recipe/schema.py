@@ -5,45 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
-from ssl_wb.plugin.base import Duration
+from ssl_wb.plugin.base import Duration, PluginOptions
 from ssl_wb.plugin.kinds import KINDS
+
+if TYPE_CHECKING:
+    from ssl_wb.plugin.registry import Registry
 
 __all__ = [
     "SECTION_ORDER",
-    "SYNTHETIC",
     "CaptionsSection",
     "DataSection",
     "PredictorSection",
     "Recipe",
-    "ScenesSection",
     "Section",
     "TeacherSection",
     "TrainSection",
     "document_model",
     "in_section_order",
     "own_part",
+    "source_tables",
 ]
-
-#: Value of ``data.train`` and of a task that stands for the workbench's own labelled sound scenes.
-SYNTHETIC = "synthetic:scenes"
 
 
 class Section(BaseModel):
     """Base of the workbench's own sections: unknown keys are refused, values are fixed once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class ScenesSection(Section):
-    """The workbench's own labelled sound scenes, used where a path is 'synthetic:scenes'."""
-
-    clips: int = Field(2000, ge=20, description="Number of scenes.")
-    seconds: float = Field(2.0, gt=0.1, le=60.0, description="Length of a scene in seconds.")
-    seed: int = Field(0, ge=0, description="Seed of the scenes, apart from the seed of training.")
 
 
 class CaptionsSection(Section):
@@ -74,7 +65,9 @@ class DataSection(Section):
     """Audio to train on."""
 
     train: str | None = Field(
-        None, description=f"Folder (read recursively), manifest CSV, saved data set, or {SYNTHETIC!r}."
+        None,
+        description="Folder (read recursively), manifest CSV, saved data set, or what another installed source reads, "
+        "such as 'synthetic:scenes'.",
     )
     clip_seconds: float = Field(6.08, gt=0.05, description="Length of a training crop in seconds.")
     short: Literal["zeros", "repeat"] = Field(
@@ -85,7 +78,6 @@ class DataSection(Section):
         "auto", description="Processes that decode audio; 0 decodes in the training process."
     )
     captions: CaptionsSection | None = Field(None, description="Captions; none unless the section is there.")
-    scenes: ScenesSection = Field(default_factory=lambda: ScenesSection())
 
 
 class PredictorSection(Section):
@@ -264,19 +256,36 @@ def in_section_order(names: Iterable[str]) -> list[str]:
 
 
 @cache
-def document_model() -> type[Section]:
+def document_model(registry: Registry | None = None) -> type[Section]:
     """Return the model of a whole recipe file: :class:`Recipe` with the sections of every kind of plugin.
 
     It is made when it is first asked for, because the kinds' contracts import torch.
+
+    Args:
+        registry: the plugins; of their sources those with options have a table ``[data.NAME]``. None for no sources.
     """
-    data = _with_plugins(DataSection, ("data",))
+    tables: dict[str, Any] = {} if registry is None else source_tables(registry)
+    data = _with_plugins(DataSection, ("data",), tables)
     fields = _fields(Recipe, ()) | {"data": (data, Field(default_factory=data, description=DataSection.__doc__))}
     ordered = {name: fields[name] for name in in_section_order(fields)}
     return create_model("Recipe", __base__=Section, __doc__=Recipe.__doc__, **ordered)
 
 
-def _with_plugins(model: type[Section], at: tuple[str, ...]) -> type[Section]:
-    return create_model(model.__name__, __base__=Section, __doc__=model.__doc__, **_fields(model, at))
+def source_tables(registry: Registry) -> dict[str, tuple[type[PluginOptions], Any]]:
+    """Return the fields of ``[data]`` that hold the options of sources, by the source's name.
+
+    A source without options has none, nor has one that is called like a key of ``[data]``.
+    """
+    taken = {*DataSection.model_fields, *(spec.section[-1] for spec in KINDS.values() if spec.section[:1] == ("data",))}
+    return {
+        source.name: (source.Options, Field(default_factory=source.Options, description=source.Options.__doc__))
+        for source in registry.classes("source")
+        if source.Options.model_fields and source.name not in taken
+    }
+
+
+def _with_plugins(model: type[Section], at: tuple[str, ...], more: dict[str, Any]) -> type[Section]:
+    return create_model(model.__name__, __base__=Section, __doc__=model.__doc__, **_fields(model, at), **more)
 
 
 def _fields(model: type[Section], at: tuple[str, ...]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from ssl_wb.data.captions import CaptionCounts, check_captions
 from ssl_wb.data.clips import SourceSettings, load_clips
 from ssl_wb.errors import RecipeError, WorkbenchError
 from ssl_wb.plugin.evaluator import EvaluatorSection
-from ssl_wb.plugin.registry import load_registry
 from ssl_wb.pretext.plan import Plan, make_plan
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.runs.folder import RunFolder
@@ -143,6 +142,4 @@ def source_settings(loaded: LoadedRecipe, run: Path | None = None) -> SourceSett
         loaded: the recipe.
         run: the run's folder; None before there is one.
     """
-    kind = load_registry().get("source", "scenes")
-    options = {"scenes": kind.Options(**loaded.recipe.data.scenes.model_dump())}
-    return SourceSettings(options, run, loaded.front_end.options.sample_rate)
+    return SourceSettings(loaded.sources, run, loaded.front_end.options.sample_rate)
