@@ -46,7 +46,7 @@ PARTS = ("train", "test", "train", "val", "train") * 3 + ("train", "test", "trai
 
 
 class ScenesOptions(PluginOptions):
-    """Options of the sound scenes."""
+    """The labelled sound scenes that stand for the place 'synthetic:scenes'."""
 
     clips: int = Field(2000, ge=20, description="Number of scenes.")
     seconds: float = Field(2.0, gt=0.1, le=60.0, description="Length of a scene in seconds.")
