@@ -8,6 +8,7 @@ is read through the command line and the files of the project, so that the pages
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 
 from reference_commands import commands
 from reference_house import house
-from reference_keys import escape, recipe_keys
+from reference_keys import as_markdown, escape, recipe_keys
 
 from ssl_wb.cli.main import app, run
 from ssl_wb.plugin.kinds import KINDS
@@ -44,6 +45,7 @@ def written() -> dict[Path, str]:
         recipes: between_marks(recipes, results()),
         bundled: between_marks(bundled, plugin_table(plugins)),
         tutorial: between_marks(tutorial, hooks_table()),
+        DOCS / "python-api.md": between_marks(DOCS / "python-api.md", api_tables()),
     }
 
 
@@ -113,6 +115,50 @@ def hooks_table() -> str:
         base = spec.contract.rpartition(":")[2]
         lines.append(f"| {spec.kind} | `{spec.hook}` | `{base}` | {section} | {escape(spec.description)} |")
     return "\n".join(lines) + "\n"
+
+
+#: What the names of ``ssl_wb.api`` are for, by the module that defines them; the longest match counts.
+GROUPS = {
+    "ssl_wb.plugin": "Contracts and what they pass on",
+    "ssl_wb.plugin.task_files": "Reading the files of a task",
+    "ssl_wb.layers": "Pieces of networks and figures of health",
+    "ssl_wb.probing": "Probing",
+    "ssl_wb.scoring": "Scoring",
+    "ssl_wb.audio": "Clips and audio files",
+    "ssl_wb": "Errors and files",
+}
+
+
+def api_tables() -> str:
+    """Return what ``ssl_wb.api`` exports, by purpose, with the first sentence of each docstring."""
+    from ssl_wb import api
+
+    groups: dict[str, list[str]] = {title: [] for title in GROUPS.values()}
+    others: list[str] = []
+    for name in sorted(api.__all__, key=str.lower):
+        value = getattr(api, name)
+        module = str(getattr(value, "__module__", ""))
+        if not callable(value) or not module.startswith("ssl_wb"):
+            others.append(f"`{name}`")
+            continue
+        title = GROUPS[max((one for one in GROUPS if module.startswith(one)), key=len)]
+        groups[title].append(f"| `{name}` | {escape(as_markdown(first_sentence(value)))} |")
+    parts = [
+        "\n".join([f"### {title}\n", "| name | what it is |", "| --- | --- |", *rows, ""])
+        for title, rows in groups.items()
+    ]
+    parts.append(
+        "Constants, types for annotations, and what plugins need of pydantic (`Field`, validators) and pluggy "
+        f"(`hookimpl`): {', '.join(others)}.\n"
+    )
+    return "\n".join(parts)
+
+
+def first_sentence(value: object) -> str:
+    """Return the first sentence of a docstring, without the roles of Sphinx."""
+    text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
+    text = re.sub(r":\w+:`([^`]*)`", r"``\1``", text)
+    return re.split(r"(?<!et al\.)(?<=\.)\s", text, maxsplit=1)[0]
 
 
 def between_marks(path: Path, text: str) -> str:
