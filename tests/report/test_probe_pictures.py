@@ -11,7 +11,7 @@ from ssl_wb.cli.main import run as ssl_wb
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluation.results import Row
 from ssl_wb.plugin.evaluator import Result
-from ssl_wb.report.probes import check_chart_folder, draw_layers, draw_probes, draw_spectrum
+from ssl_wb.report.probe_pictures import check_chart_folder, draw_layers, draw_probes, draw_spectrum
 
 
 def result(evaluator, mean=0.6, *, percent=True, metric="accuracy", table=None, detail=None):

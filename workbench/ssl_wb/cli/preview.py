@@ -38,9 +38,9 @@ def preview(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Draw what the student sees: clips with visible and masked patches, and each masker's importance of patches."""
+    from ssl_wb.report.mask_pictures import draw_preview
     from ssl_wb.report.masks import prepare_masks
     from ssl_wb.report.picture_files import check_picture, save_picture
-    from ssl_wb.report.pictures import draw_preview
 
     shares = _shares(progress)
     check_picture(out, overwrite=overwrite)

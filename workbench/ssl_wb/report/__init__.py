@@ -1,1 +1,1 @@
-"""Results as tables."""
+"""Results as tables and pictures, and previews of masks."""

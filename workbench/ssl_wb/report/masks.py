@@ -130,7 +130,7 @@ def prepare_masks(
             latents without a teacher.
         AudioError: a file is absent, cannot be read, or is silent.
         RecipeError: mistakes in the recipe or the maskers.
-        RunFolderError: no run folder, or one without a checkpoint where latents are asked for.
+        RunFolderError: no run folder, or one without a checkpoint although a masker uses latents.
     """
     if not audio:
         raise UsageError("no audio to mask", hint="add --audio FILE")
@@ -174,7 +174,7 @@ def prepare_masks(
 
 
 def _model(loaded: LoadedRecipe, folder: RunFolder | None, checkpoint: str, *, latents: bool) -> PretextModel:
-    """Build the recipe's model, with a run's weights if there is a run; without memory if nobody needs latents."""
+    """Build the recipe's model, with a run's weights if there is a run; without memory if no masker uses latents."""
     if not latents:
         with torch.device("meta"):
             return build_model(loaded, total_steps=1)

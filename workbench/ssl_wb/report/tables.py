@@ -183,7 +183,7 @@ def lay_out_seconds(rows: Sequence[Row]) -> Layout:
         seconds = [f"{value:.2f}" for value in (cost.embedding, cost.probe)]
         body.append([row.encoder, row.task, row.evaluator, *seconds, speed])
     headings = ["encoder", "task", "evaluator", "embedding s", "probe s", "x real time"]
-    return Layout(headings, body, ["Evaluators of one level share one embedding, told on each of their lines."])
+    return Layout(headings, body, ["Evaluators of one level share one embedding, listed with each."])
 
 
 def as_csv(rows: Sequence[Row], baseline: str | None = None, *, details: bool = False) -> str:

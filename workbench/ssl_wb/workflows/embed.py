@@ -46,7 +46,7 @@ def embed(
         What was written, and which clips could not be read.
 
     Raises:
-        UsageError: ``out`` exists or has another ending, or the encoder cannot do what is asked.
+        UsageError: ``out`` exists or has another ending, or the encoder is absent or has no uncertainty.
         AudioError: no clip could be read.
         DataError: an embedding is not finite.
     """

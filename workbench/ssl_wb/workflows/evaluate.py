@@ -20,7 +20,7 @@ from ssl_wb.recipe.load import load_recipe
 from ssl_wb.recipe.overrides import parse_value
 from ssl_wb.recipe.problems import check_model
 from ssl_wb.recipe.tree import Location, Origin, Tree
-from ssl_wb.report.probes import check_chart_folder, draw_probes
+from ssl_wb.report.probe_pictures import check_chart_folder, draw_probes
 from ssl_wb.runs.device import best_device
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask, load_task

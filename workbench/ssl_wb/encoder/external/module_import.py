@@ -60,7 +60,7 @@ def import_module(name: str, source: str) -> ModuleType:
     except Exception as error:  # external code may raise anything
         raise UsageError(
             f"{source}: importing {name!r} fails: {failure(error)}",
-            hint="Install what it needs, or mend it: `python -c 'import ...'` shows where it fails.",
+            hint="Install what it needs, or fix it: `python -c 'import ...'` shows where it fails.",
         ) from error
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from ssl_wb.errors import UsageError
 from ssl_wb.plugin.masker import Grid
+from ssl_wb.report.mask_pictures import MOST_LINES, SPECTRUM, WIDTH, draw_preview
 from ssl_wb.report.masks import Cell, MaskColumn, MaskPreview, MaskRow, MaskView
 from ssl_wb.report.picture_files import DPI, check_picture, save_picture
-from ssl_wb.report.pictures import MOST_LINES, SPECTRUM, WIDTH, draw_preview
 
 GRID = Grid(2, 12)
 
