@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,24 +28,10 @@ class Batch(NamedTuple):
     targets: Tensor
 
 
-class HeadEnsemble(Protocol):
-    """Heads that take their steps together, each with its own loss and settings; members are numbered from 0."""
-
-    def step(self, batches: Sequence[Batch]) -> None:
-        """Take one step of Adam with every head that is in a batch; a head is in one batch at most."""
-
-    def logits(self, members: Sequence[int], inputs: Inputs, at_once: int) -> Tensor:
-        """Return logits ``[r, n, C]`` of r members in evaluation mode, for n inputs read ``at_once`` at a time."""
-
-    def head(self, member: int) -> Head:
-        """Return a copy of a head as it is now."""
-
-    def keep(self, members: Sequence[int]) -> None:
-        """Train these members only from now on."""
-
-
 class ModuleEnsemble:
     """Heads as modules, with gradients by autograd and torch's Adam.
+
+    Each head has its own loss and settings; members are numbered from 0.
 
     Args:
         heads: R heads.
@@ -64,7 +50,10 @@ class ModuleEnsemble:
         self._optimiser = torch.optim.Adam(list(groups.values()), lr=settings[0]["lr"], fused=True)
 
     def step(self, batches: Sequence[Batch]) -> None:
-        """Take one step; a head that is in no batch has no gradient, and Adam skips it."""
+        """Take one step of Adam with every head that is in a batch; each is in one batch at most.
+
+        A head that is in no batch has no gradient, and Adam skips it.
+        """
         self._optimiser.zero_grad()
         losses = [
             self._targets.loss(self._heads[member].train()(batch.inputs), batch.targets)
@@ -75,11 +64,11 @@ class ModuleEnsemble:
         self._optimiser.step()
 
     def logits(self, members: Sequence[int], inputs: Inputs, at_once: int) -> Tensor:
-        """Return logits ``[r, n, C]``."""
+        """Return logits ``[r, n, C]`` of r members in evaluation mode, for n inputs read ``at_once`` at a time."""
         return logits_of([self._heads[member] for member in members], inputs, at_once)
 
     def head(self, member: int) -> Head:
-        """Return a copy of a head."""
+        """Return a copy of a head as it is now."""
         return copy.deepcopy(self._heads[member])
 
     def keep(self, members: Sequence[int]) -> None:
@@ -87,10 +76,11 @@ class ModuleEnsemble:
 
 
 class LinearEnsemble:
-    """Linear layers as one stack of weights: a step is two matrix products per batch and Adam's update.
+    """Linear layers as one stack of weights, with the methods of :class:`ModuleEnsemble`.
 
-    The gradient is written out (:meth:`ssl_wb.probing.targets.Targets.predictions`): for layers this small, autograd
-    and an optimiser that visits each parameter cost more than the products themselves.
+    A step is two matrix products per batch and Adam's update. The gradient is written out
+    (:meth:`ssl_wb.probing.targets.Targets.predictions`): for layers this small, autograd and an optimiser that visits
+    each parameter cost more than the products themselves.
 
     Args:
         heads: R heads of one shape.
@@ -164,3 +154,6 @@ class LinearEnsemble:
             tensors[:] = [each[rows].clone() for each in tensors]
         self._rates, self._decays = self._rates[rows], self._decays[rows]
         self._members = list(members)
+
+
+HeadEnsemble = ModuleEnsemble | LinearEnsemble

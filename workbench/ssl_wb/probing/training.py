@@ -134,7 +134,7 @@ def _fit(
     train: _Clips,
     validation: _Clips | None,
     options: HeadOptions,
-    kind: type[ModuleEnsemble | LinearEnsemble] = ModuleEnsemble,
+    kind: type[HeadEnsemble] = ModuleEnsemble,
 ) -> list[_Fit]:
     """Train the heads of some runs side by side; everything random follows from the seed of each.
 
@@ -142,7 +142,7 @@ def _fit(
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         heads, orders = _begin(build, runs)
-        ensemble: HeadEnsemble = kind(heads, [run.settings for run in runs], data.targets)
+        ensemble = kind(heads, [run.settings for run in runs], data.targets)
         best = [_Fit(head, epoch=run.epochs) for head, run in zip(heads, runs, strict=True)]
         active = list(range(len(runs)))
         for epoch in range(1, max(run.epochs for run in runs) + 1):
