@@ -16,6 +16,8 @@ from pages import DOCS, PAGES, ROOT, blocks, named
 
 from probe_tasks import blobs
 from ssl_wb.api import Grid, Mask, MaskRequest, ModelShapes, StepState, View
+from ssl_wb.plugin.kinds import KINDS
+from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.load import load_recipe
 
 SNIPPETS = [
@@ -136,6 +138,17 @@ def test_generated_parts_are_current(monkeypatch):
     finally:
         for name in ("make_reference", "reference_keys", "reference_commands", "reference_house"):
             sys.modules.pop(name, None)
+
+
+def test_the_reference_has_every_section_and_every_plugin_that_a_recipe_names():
+    page = (DOCS / "recipe-keys.md").read_text(encoding="utf-8")
+    for kind, spec in KINDS.items():
+        path = ".".join(spec.section)
+        if not path:
+            continue
+        assert (f"`[[{path}]]`" if spec.listed else f"`[{path}]`") in page
+        for name in load_registry().names(kind):
+            assert f'`name = "{name}"`' in page, (kind, name)
 
 
 def test_recipes_name_their_schema():

@@ -72,7 +72,7 @@ def table_in(value: Schema, definitions: dict[str, Schema]) -> tuple[Schema, boo
     for part in alternatives(value):
         several = part.get("type") == "array"
         found = resolve(part.get("items", {}) if several else part, definitions)
-        if found.get("properties") or ("oneOf" in found and found.get("type") == "object"):
+        if found.get("properties") or any("properties" in branch for branch in found.get("oneOf", [])):
             return found, several
     return None
 
