@@ -1,1 +1,1 @@
-"""Audio in: decoding and the log-mel front end."""
+"""Clips and their decoding."""

@@ -1,1 +1,1 @@
-"""Sources of clips, their order, loading, statistics and the synthetic scenes."""
+"""From clips to batches: reading sources, order, crops, augmentation, captions, statistics, packing."""

@@ -23,21 +23,23 @@ __all__ = ["Statistics", "measure"]
 
 log = logging.getLogger("ssl_wb")
 
-#: M2D takes 10,000 crops; with 2,000 the mean of mixed audio varies by about 0.02.
+#: Crops measured. M2D takes 10,000; with 2,000 the mean of mixed audio varies by about 0.02.
 CROPS = 2000
+#: Least standard deviation of log-mel values; below it normalisation would divide by almost nothing.
 SMALLEST_STD = 1e-3
+#: Crops of which the spectrogram is computed at a time.
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What normalisation needs.
+    """Statistics for normalisation.
 
     Attributes:
-        mean: of the log-mel values (natural log) over all bands.
+        mean: mean of the log-mel values (natural log) over all bands.
         std: their standard deviation.
-        crops: random crops measured.
-        digest: of the clips measured.
+        crops: number of random crops measured.
+        digest: digest of the clips measured.
     """
 
     mean: float
@@ -50,19 +52,19 @@ def measure(clips: ClipSet, front_end: FrontEnd, samples: int, *, crops: int = C
     """Measure log-mel statistics of random crops, or read them from an earlier run's cache.
 
     Only frames inside a clip count. The cache is ``.ssl-wb-statistics.json`` in a folder or
-    ``<manifest>.statistics.json`` beside a manifest, else a file in the user's cache folder; it is used when
-    data, front end, crop length, number and seed are the same.
+    ``<manifest>.statistics.json`` beside a manifest, or else a file in the user's cache folder. An entry is used if
+    data, front end, crop length, number of crops and seed are the same.
 
     Args:
         clips: the data to train on.
         front_end: on the CPU; its options of normalisation (``mean``, ``std``, ``std_factor``, ``pad``) and the
-            statistics it holds play no part.
+            statistics it holds have no effect.
         samples: length of a crop.
         crops: number of random crops.
         seed: seed of the crops.
 
     Raises:
-        DataError: the data is silent, or its values are all the same.
+        DataError: the data is silent or constant.
         AudioError: too many clips are unreadable.
     """
     options = front_end.options
@@ -88,11 +90,13 @@ def measure(clips: ClipSet, front_end: FrontEnd, samples: int, *, crops: int = C
 
 def _measured(clips: ClipSet, front_end: FrontEnd, samples: int, crops: int, seed: int) -> Statistics:
     dataset = CropDataset(clips, front_end.sample_rate, samples, seed)
+    # Sums of all values and of their squares: hundreds of millions of values are never held at once. Summed in float64,
+    # because the variance is the small difference of two large numbers.
     total = square = count = 0.0
     for first in range(0, crops, BATCH):
         keys = clips_for(range(first, min(crops, first + BATCH)), len(clips), seed)
         read = [dataset[key] for key in keys]
-        waveform = torch.from_numpy(np.concatenate([crop.waveform for crop in read]))  # [B, S], one reading each
+        waveform = torch.from_numpy(np.concatenate([crop.waveform for crop in read]))  # [B, S], one view each
         lengths = torch.tensor([crop.length for crop in read])  # [B]
         with torch.no_grad():
             log_mel, frames = front_end.log_mel(waveform, lengths)  # [B, F, T], [B]
@@ -112,7 +116,7 @@ def _measured(clips: ClipSet, front_end: FrontEnd, samples: int, crops: int, see
 
 
 def _cached(place: Path, key: str) -> Statistics | None:
-    """Read one entry of a cache file; a file that is not one counts as empty."""
+    """Read one entry of a cache file; None if there is none, or its values cannot be statistics."""
     entry = _entries(place).get(key)
     try:
         known = Statistics(**entry) if isinstance(entry, dict) else None
@@ -123,6 +127,7 @@ def _cached(place: Path, key: str) -> Statistics | None:
 
 
 def _entries(place: Path) -> dict[str, object]:
+    """Read all entries of a cache file; a damaged file counts as empty."""
     try:
         entries = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -131,7 +136,7 @@ def _entries(place: Path) -> dict[str, object]:
 
 
 def _keep(place: Path, key: str, statistics: Statistics) -> bool:
-    """Add an entry to a cache file; False where it cannot be written."""
+    """Add an entry to a cache file; return False if it cannot be written."""
     entries = _entries(place) | {key: asdict(statistics)}
     try:
         if not may_write(place.parent):
