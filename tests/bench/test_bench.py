@@ -5,20 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import time
 
 import numpy as np
 import pytest
 import torch
 
 from ssl_wb.bench import entries as entries_module
-from ssl_wb.bench.clock import PARTS, REST, PartsClock
 from ssl_wb.bench.entries import check_memory, masker_entries, parse_maskers, recipe_entry, scale_entries
 from ssl_wb.bench.figures import exponent, ratio, spread
+from ssl_wb.bench.parts import REST, part_seconds
 from ssl_wb.bench.profile import kind_of
 from ssl_wb.bench.run import bench
-from ssl_wb.bench.timed_trainer import Contestant
+from ssl_wb.bench.timed_trainer import TimedTrainer
 from ssl_wb.cli.main import run
 from ssl_wb.errors import RecipeError, UsageError
+from ssl_wb.layers.parts import PARTS, part, recorded_parts
 
 CPU = torch.device("cpu")
 
@@ -44,15 +46,15 @@ def test_parts_add_up_to_the_step(recipe):
 
 def test_the_steps_are_those_of_training(recipe):
     """Every part of the model learns and the teacher moves; a step that left one out would measure too little."""
-    contestant = Contestant(recipe_entry(recipe, ["teacher.decay=[0.5, 0.5]"]), CPU)
-    model = contestant.trainer.plain_model
+    trainer = TimedTrainer(recipe_entry(recipe, ["teacher.decay=[0.5, 0.5]"]), CPU)
+    model = trainer.trainer.plain_model
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     called = []
     after = model.after_step
     model.after_step = lambda step: (called.append(step), after(step))
-    contestant.step()
+    trainer.step()
     assert called == [501]
-    moments = contestant.trainer.optimizer.optimizer.state
+    moments = trainer.trainer.optimizer.optimizer.state
     stepped = {id(parameter) for parameter in moments}
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
     assert {name for name, value in model.named_parameters() if id(value) in stepped} == trained
@@ -69,10 +71,10 @@ def test_several_readings_micro_batches_and_captions(recipe):
         "data.captions={dim=12}",
         "objective=[{name='infonce'}, {name='clap'}]",
     ]
-    contestant = Contestant(recipe_entry(recipe, settings), CPU)
-    contestant.measure_parts()
-    assert contestant.parts_seconds[0]["objectives"] > 0
-    assert "predictor" not in contestant.parts_seconds[0]
+    trainer = TimedTrainer(recipe_entry(recipe, settings), CPU)
+    trainer.measure_parts()
+    assert trainer.parts_seconds[0]["objectives"] > 0
+    assert "predictor" not in trainer.parts_seconds[0]
 
 
 def test_real_clips_give_the_share_of_waiting(recipe, tmp_path):
@@ -106,50 +108,56 @@ def test_maskers_take_turns_and_are_compared_with_random(recipe):
 def test_latents_of_a_masker_count_as_masking(recipe):
     """The pass over all patches goes through embedding and trunk, which elsewhere are student and teacher."""
     entry = masker_entries(recipe, [], None, parse_maskers("sgim:start=0,latents='teacher'"))[1]
-    contestant = Contestant(entry, CPU)
-    ran_in = []
-    norm = contestant.trainer.plain_model.teacher.norm  # runs once in every pass of the teacher
-    norm.register_forward_hook(lambda *_: ran_in.append(contestant.clock.current))
-    contestant.measure_parts()
-    assert ran_in == ["masking", "teacher"]  # for the masker, for the targets
-    assert contestant.clock.current is None
+    trainer = TimedTrainer(entry, CPU)
+    norm = trainer.trainer.plain_model.teacher.norm  # runs once in every pass of the teacher
+    passes = []
+
+    def slow(*_):
+        passes.append(1)
+        time.sleep(0.1)
+
+    norm.register_forward_hook(slow)
+    trainer.measure_parts()
+    assert len(passes) == 2  # for the masker, for the targets
+    (parts,) = trainer.parts_seconds
+    assert parts["masking"] > 0.1
+    assert parts["teacher"] > 0.1
+    assert sum(parts.values()) == pytest.approx(trainer.split_seconds[0])
 
 
 def test_precisions_of_two_contestants_stay_apart(recipe):
     """Accelerate keeps one precision for a process; every contestant must compute in its own."""
     pair = [recipe_entry(recipe, [f"train.precision='{precision}'"]) for precision in ("bf16", "fp32")]
-    contestants = [Contestant(entry, CPU) for entry in pair]
+    trainers = [TimedTrainer(entry, CPU) for entry in pair]
     seen = {0: set(), 1: set()}
-    for number, contestant in enumerate(contestants):
-        attention = contestant.trainer.plain_model.backbone.trunk.blocks[0].attn.qkv
+    for number, trainer in enumerate(trainers):
+        attention = trainer.trainer.plain_model.backbone.trunk.blocks[0].attn.qkv
         attention.register_forward_hook(lambda module, inputs, out, number=number: seen[number].add(out.dtype))
     for _ in range(2):
-        for contestant in contestants:
-            contestant.step()
+        for trainer in trainers:
+            trainer.step()
     assert seen == {0: {torch.bfloat16}, 1: {torch.float32}}
 
 
-def test_the_clock_gives_time_to_the_outermost_part():
-    clock = PartsClock(CPU)
+def test_time_goes_to_the_outermost_part():
+    def step():
+        with part("masking"), part("student"):
+            time.sleep(0.02)
+        with part("student"):
+            time.sleep(0.01)
 
-    class Worker:
-        def inner(self):
-            return 1
+    def profiled():
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+            step()
+        return part_seconds(profiler.events(), 1.0)
 
-        def outer(self):
-            return self.inner() + 1
-
-    worker = Worker()
-    clock.watch(worker, "inner", "student")
-    clock.watch(worker, "outer", "masking")
-    assert worker.outer() == 2
-    assert clock.seconds == {}
-    with clock.step():
-        assert worker.outer() == 2
-    assert set(clock.seconds) == {"masking"}
-    with clock.step():
-        worker.inner()
-    assert set(clock.seconds) == {"student"}
+    assert set(profiled()) == {REST}  # nothing is recorded unless asked for
+    with recorded_parts(CPU):
+        seconds = profiled()
+    assert set(seconds) == {"masking", "student", REST}
+    assert seconds["masking"] >= 0.02
+    assert seconds["student"] >= 0.01
+    assert sum(seconds.values()) == pytest.approx(1.0)
 
 
 def test_masker_lists():
@@ -288,4 +296,4 @@ def _without_sizes(loaded):
     class Bare:
         Options = PluginOptions
 
-    return replace(loaded, backbone=replace(loaded.backbone, plugin=Bare))
+    return loaded.with_plugin("backbone", replace(loaded.backbone, plugin=Bare))

@@ -14,7 +14,7 @@ from ssl_wb.bench import processes as module
 from ssl_wb.bench.entries import recipe_entry
 from ssl_wb.bench.processes import bench_processes, group_sizes
 from ssl_wb.bench.run import bench
-from ssl_wb.bench.timed_trainer import Contestant
+from ssl_wb.bench.timed_trainer import TimedTrainer
 from ssl_wb.cli.main import run
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.layers import processes
@@ -107,13 +107,13 @@ def test_graphs_compiled_in_measured_steps_are_counted(recipe, monkeypatch):
         _check_compiler(CPU)
     except UsageError as error:
         pytest.skip(str(error))
-    contestant = Contestant(recipe_entry(recipe, ["train.compile=true", "backbone.depth=1"]), CPU)
-    contestant.warm_up(1)
-    contestant.measure()
-    contestant.measure_parts()
-    assert contestant.recompiled == 0
+    trainer = TimedTrainer(recipe_entry(recipe, ["train.compile=true", "backbone.depth=1"]), CPU)
+    trainer.warm_up(1)
+    trainer.measure()
+    trainer.measure_parts()
+    assert trainer.recompiled == 0
     torch._dynamo.reset()  # what was compiled is forgotten, so the next step compiles
-    contestant.measure()
-    assert contestant.recompiled >= 1
+    trainer.measure()
+    assert trainer.recompiled >= 1
     report = bench([recipe_entry(recipe)], device=CPU, repeats=1, warmup=1)
     assert report["contestants"][0]["graphs_compiled_after_warmup"] is None

@@ -18,7 +18,16 @@ from ssl_wb.recipe.overrides import MaskerArgument
 from ssl_wb.runs.device import mixed_precision
 from ssl_wb.training.memory import free_bytes
 
-__all__ = ["SCALES", "Scale", "check_memory", "masker_entries", "parse_maskers", "recipe_entry", "scale_entries"]
+__all__ = [
+    "SCALES",
+    "Scale",
+    "check_memory",
+    "load_entries",
+    "masker_entries",
+    "parse_maskers",
+    "recipe_entry",
+    "scale_entries",
+]
 
 Scale = Literal["batch", "seconds", "size"]
 #: What can grow, and the unit of the axis it is drawn on.
@@ -50,7 +59,7 @@ def _load(recipe: str | Path, overrides: Sequence[str]) -> LoadedRecipe:
     """Load a recipe whose step is known.
 
     Raises:
-        UsageError: its number of passes is left to be found before training, and would differ between contestants.
+        UsageError: its number of passes is left to be found before training, and would differ between recipes.
     """
     loaded = load_recipe(recipe, overrides)
     key = loaded.recipe.train.searched
@@ -134,10 +143,10 @@ def _sized(loaded: LoadedRecipe) -> list[Entry]:
 
 
 def check_memory(entries: Sequence[Entry], device: torch.device, steps: int = 1) -> None:
-    """Refuse what does not fit before the machine is asked for it; all contestants are there at once.
+    """Refuse what does not fit before the machine is asked for it; all entries are in memory at once.
 
     Args:
-        entries: the contestants.
+        entries: what is measured side by side.
         device: where.
         steps: steps of the largest whose activations there has to be room for.
 
@@ -165,3 +174,34 @@ def _activation_bytes(entry: Entry, device: torch.device) -> int:
     """Estimate the memory of one forward pass' activations."""
     half = mixed_precision(entry.loaded.recipe.train.precision, device) != "no"
     return entry.plan.memory_bytes(entry.micro_batch, half=half) - entry.plan.state_bytes
+
+
+def load_entries(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    batch: int | None = None,
+    *,
+    against: str | Path | None = None,
+    against_overrides: Sequence[str] = (),
+    maskers: str | None = None,
+    scale: Scale | None = None,
+) -> list[Entry]:
+    """Load what is to be measured: a recipe alone, beside another one, with several maskers, or in growing versions.
+
+    Args:
+        recipe: a file, or the name of a shipped one.
+        overrides: ``key.path=value``, applied in order.
+        batch: clips per optimiser step, in one micro-batch; the recipe's own unless given.
+        against: another recipe.
+        against_overrides: applied to it after ``overrides``.
+        maskers: their names and options, as :func:`parse_maskers` reads them.
+        scale: what grows.
+    """
+    if maskers is not None:
+        return masker_entries(recipe, overrides, batch, parse_maskers(maskers))
+    if scale is not None:
+        return scale_entries(recipe, overrides, batch, scale)
+    entries = [recipe_entry(recipe, overrides, batch)]
+    if against is not None:
+        entries.append(recipe_entry(against, [*overrides, *against_overrides], batch))
+    return entries

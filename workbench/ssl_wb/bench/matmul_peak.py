@@ -1,4 +1,4 @@
-"""How fast the machine multiplies matrices of the model's size: the yardstick of utilisation."""
+"""How fast the machine multiplies matrices of the model's size: what utilisation is a share of."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 
 import torch
 
-from ssl_wb.bench.clock import wait_for_device
+from ssl_wb.layers.parts import wait_for_device
 
-__all__ = ["MatrixRate"]
+__all__ = ["MatmulPeak"]
 
 #: Rows beyond which a product gets no faster.
 MOST_ROWS = 8192
@@ -16,7 +16,7 @@ MOST_ROWS = 8192
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class MatrixRate:
+class MatmulPeak:
     """Best rate of the products of a transformer's MLP: ``[R, D] x [D, 4 D]`` and ``[R, 4 D] x [4 D, D]``.
 
     Args:

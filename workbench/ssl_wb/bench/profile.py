@@ -9,7 +9,8 @@ from typing import Any
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from ssl_wb.bench.timed_trainer import Contestant
+from ssl_wb.bench.timed_trainer import TimedTrainer
+from ssl_wb.layers.parts import recorded_parts
 
 __all__ = ["KINDS", "kind_of", "profile_step"]
 
@@ -27,11 +28,11 @@ def kind_of(operation: str) -> str:
     return next((kind for kind, pattern in KINDS.items() if pattern.match(operation)), "other")
 
 
-def profile_step(contestant: Contestant, trace: Path) -> dict[str, Any]:
+def profile_step(trainer: TimedTrainer, trace: Path) -> dict[str, Any]:
     """Profile one step and write its trace.
 
     Args:
-        contestant: warmed up.
+        trainer: warmed up.
         trace: ``.json`` or ``.json.gz``; Perfetto and chrome://tracing open it.
 
     Returns:
@@ -39,12 +40,11 @@ def profile_step(contestant: Contestant, trace: Path) -> dict[str, Any]:
         most expensive operations. Time is that of an operation itself, without those it calls: of the CPU's thread,
         or on a GPU of its kernels.
     """
-    cuda = contestant.device.type == "cuda"
-    contestant.step()
-    contestant.clock.tracing = True
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as profiler:
-        seconds = contestant.step()
-    contestant.clock.tracing = False
+    cuda = trainer.device.type == "cuda"
+    trainer.step()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with recorded_parts(), profile(activities=activities) as profiler:
+        seconds = trainer.step()
     profiler.export_chrome_trace(str(trace))
     spent: dict[str, tuple[float, int]] = {}
     for event in profiler.key_averages():

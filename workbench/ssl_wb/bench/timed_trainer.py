@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-from ssl_wb.bench.clock import REST, PartsClock, TimedMasker, wait_for_device
 from ssl_wb.bench.inputs import build_inputs
-from ssl_wb.bench.matmul_peak import MatrixRate
+from ssl_wb.bench.matmul_peak import MatmulPeak
+from ssl_wb.bench.parts import part_seconds
 from ssl_wb.bench.peak_memory import PeakMemory
 from ssl_wb.data.dataset import CropDataset
-from ssl_wb.plugin.masker import Masker
+from ssl_wb.layers.parts import recorded_parts, wait_for_device
 from ssl_wb.pretext.build import build_model
 from ssl_wb.pretext.plan import Plan, make_plan
 from ssl_wb.recipe.load import LoadedRecipe
@@ -27,12 +28,12 @@ from ssl_wb.training.engine import build_accelerator
 from ssl_wb.training.loop import Trainer
 from ssl_wb.training.reporting import SilentReporter
 
-__all__ = ["PROGRESS", "Contestant", "Entry"]
+__all__ = ["PROGRESS", "Entry", "TimedTrainer"]
 
 #: Every step is measured half way through a run, where no schedule is at its start or end.
 PROGRESS = 0.5
 _TOTAL_STEPS = 1000
-#: Weights stay where they are: hundreds of steps on noise at a real rate could end in values that are no numbers.
+#: Next to nothing: after hundreds of steps on noise at a real learning rate, weights could be infinite or NaN.
 _LEARNING_RATE = 1e-9
 
 
@@ -65,8 +66,8 @@ def _quiet(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"log_every": 10 * _TOTAL_STEPS})})
 
 
-class Contestant:
-    """A recipe's trainer, its clock, and what was measured of it.
+class TimedTrainer:
+    """A recipe's trainer, and what was measured of its steps.
 
     Args:
         entry: what to measure.
@@ -74,8 +75,8 @@ class Contestant:
         real: feed it the clips of ``data.train``, where that names some.
 
     Attributes:
-        step_seconds: of each measured step, the clock off.
-        split_seconds: of each step with the clock on.
+        step_seconds: of each measured step.
+        split_seconds: of each step whose parts were profiled.
         parts_seconds: of each such step, its parts and the rest.
         recompiled: graphs that torch.compile made in measured steps; None where the recipe compiles nothing.
     """
@@ -91,6 +92,7 @@ class Contestant:
         model = build_model(entry.loaded, _TOTAL_STEPS)
         inputs = build_inputs(entry.loaded, model, real=real)
         self.source = inputs.source
+        self._batches = inputs.batches
         self.trainer = Trainer(
             recipe=_quiet(recipe),
             optimizer=entry.loaded.optimizer.with_options(lr=_LEARNING_RATE, min_lr=0.0),
@@ -103,10 +105,7 @@ class Contestant:
             steps=_TOTAL_STEPS,
         )
         self.trainer.model.train()
-        self.clock = PartsClock(device)
-        self._batches = self.clock.watch_items(inputs.batches, "data")
-        self._watch()
-        self.rate = MatrixRate(
+        self.matmul_peak = MatmulPeak(
             entry.micro_batch * (model.shapes.grid.cells + model.backbone.prefix_tokens),
             model.backbone.dim,
             self.precision,
@@ -116,28 +115,6 @@ class Contestant:
         self.split_seconds: list[float] = []
         self.parts_seconds: list[dict[str, float]] = []
         self.recompiled: int | None = 0 if recipe.train.compile else None
-
-    def _watch(self) -> None:
-        """Put the clock on every part of the step."""
-        trainer, clock, model = self.trainer, self.clock, self.trainer.plain_model
-        clock.watch(trainer.front_end, "forward", "front end")
-        model.masker = cast(Masker, TimedMasker(model.masker, clock))
-        clock.watch(model.backbone, "forward", "student")
-        clock.watch(model.backbone, "pool", "student")
-        # The teacher shares the student's embedding, and runs without gradient.
-        clock.watch(model.backbone, "embed", lambda: "student" if torch.is_grad_enabled() else "teacher")
-        if model.teacher is not None:
-            for method in ("forward", "layers", "layers_and_mlp_outputs", "final_norm"):
-                clock.watch(model.teacher, method, "teacher")
-        if model.predictor is not None:
-            clock.watch(model.predictor, "forward", "predictor")
-        for objective in model.objectives.values():
-            clock.watch(objective, "forward", "objectives")
-        clock.watch(trainer.accelerator, "backward", "backward")
-        clock.watch(trainer.accelerator, "clip_grad_norm_", "clipping")
-        clock.watch(trainer.optimizer, "step", "optimiser")
-        clock.watch(trainer.optimizer, "zero_grad", "optimiser")
-        clock.watch(model, "after_step", "EMA")
 
     def step(self) -> float:
         """Do one optimiser step, the same one every time, and return its seconds."""
@@ -161,12 +138,10 @@ class Contestant:
 
     def measure_parts(self) -> None:
         """Time one step and its parts."""
-        with self._counting(), self.clock.step():
+        with self._counting(), recorded_parts(self.device), profile(activities=[ProfilerActivity.CPU]) as profiler:
             whole = self.step()
-        parts = dict(self.clock.seconds)
-        parts[REST] = whole - sum(parts.values())
         self.split_seconds.append(whole)
-        self.parts_seconds.append(parts)
+        self.parts_seconds.append(part_seconds(profiler.events() or (), whole))
 
     @contextmanager
     def _counting(self) -> Iterator[None]:

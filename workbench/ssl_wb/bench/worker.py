@@ -14,7 +14,7 @@ from typing import TextIO
 from torch import distributed as dist
 
 from ssl_wb.bench.processes import READY
-from ssl_wb.bench.timed_trainer import Contestant, Entry
+from ssl_wb.bench.timed_trainer import Entry, TimedTrainer
 from ssl_wb.errors import WorkbenchError
 from ssl_wb.layers.processes import process_place
 from ssl_wb.recipe.load import load_recipe
@@ -31,14 +31,14 @@ def main(recipe: Path, device: str, warmup: int) -> None:
         pipe.write(f"{line}\n")
         pipe.flush()
 
-    contestant = Contestant(Entry(recipe.stem, load_recipe(recipe)), best_device(cpu=device == "cpu"))
-    contestant.warm_up(warmup)
+    trainer = TimedTrainer(Entry(recipe.stem, load_recipe(recipe)), best_device(cpu=device == "cpu"))
+    trainer.warm_up(warmup)
     _, world = process_place()
     say(READY)
     for _ in sys.stdin:
         if world > 1:
             dist.barrier()  # the clock starts when all are there
-        say(str(contestant.step()))
+        say(str(trainer.step()))
     if world > 1:
         dist.destroy_process_group()
 

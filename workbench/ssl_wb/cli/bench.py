@@ -32,7 +32,7 @@ class ScaleOver(StrEnum):
     PROCESSES = "processes"
 
 
-# Long because every option is a parameter.
+# More than fifty lines, most of them the options and their help.
 def bench(
     recipe: Recipe,
     settings: Settings = None,
@@ -74,15 +74,31 @@ def bench(
     _check_combination(against, against_settings, maskers, scale, chart)
     _check_files(json_file, profile, chart)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks to stderr; read when torch is imported, below
+    from ssl_wb.bench.entries import load_entries
+    from ssl_wb.errors import UsageError
+    from ssl_wb.report.bench_tables import bench_tables
+
     where = _device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from ssl_wb.errors import UsageError
-
         raise UsageError("bench measures one process", hint="start it without a launcher")
-    if scale is ScaleOver.PROCESSES:
-        _check_processes(profile)
-    entries = _entries(recipe, settings or [], batch, against, against_settings or [], maskers, scale)
-    report = _measured(entries, where, repeats, warmup, scale, profile)
+    if scale is ScaleOver.PROCESSES and profile is not None:
+        raise UsageError("--profile looks at one process", hint="leave out --scale processes")
+    report = _measured(
+        load_entries(
+            recipe,
+            settings or (),
+            batch,
+            against=against,
+            against_overrides=against_settings or (),
+            maskers=maskers,
+            scale=_grows(scale),
+        ),
+        where,
+        repeats,
+        warmup,
+        scale,
+        profile,
+    )
     if chart is not None:
         from ssl_wb.bench.chart import draw_scaling
 
@@ -92,7 +108,20 @@ def bench(
         return
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _print(report, "MASKER" if maskers else scale.name if scale else "RECIPE")
+    for number, shown in enumerate(bench_tables(report, "MASKER" if maskers else scale.name if scale else "RECIPE")):
+        if number:
+            typer.echo("")
+        if isinstance(shown, str):
+            typer.echo(shown)
+        else:
+            echo_table(*shown)
+    if profile is not None:
+        typer.echo(f"trace of one step, to open at ui.perfetto.dev: {profile}", err=True)
+
+
+def _grows(scale: ScaleOver | None) -> Scale | None:
+    """Return what grows from entry to entry; processes share one entry."""
+    return None if scale is None or scale is ScaleOver.PROCESSES else cast("Scale", scale.value)
 
 
 def _check_combination(
@@ -112,14 +141,6 @@ def _check_combination(
         raise UsageError("--against-set changes the recipe of --against, and there is none")
     if chart is not None and scale is None:
         raise UsageError("--chart draws the curve of --scale, and there is none")
-
-
-def _check_processes(profile: Path | None) -> None:
-    """Refuse what one process alone can show."""
-    from ssl_wb.errors import UsageError
-
-    if profile is not None:
-        raise UsageError("--profile looks at one process", hint="leave out --scale processes")
 
 
 def _check_files(json_file: Path | None, profile: Path | None, chart: Path | None) -> None:
@@ -154,28 +175,6 @@ def _device(name: str | None) -> torch.device:
     return best
 
 
-def _entries(
-    recipe: str,
-    settings: list[str],
-    batch: int | None,
-    against: str | None,
-    against_settings: list[str],
-    maskers: str | None,
-    scale: ScaleOver | None,
-) -> list[Entry]:
-    """Load what is to be measured."""
-    from ssl_wb.bench.entries import masker_entries, parse_maskers, recipe_entry, scale_entries
-
-    if maskers is not None:
-        return masker_entries(recipe, settings, batch, parse_maskers(maskers))
-    if scale is not None and scale is not ScaleOver.PROCESSES:
-        return scale_entries(recipe, settings, batch, cast("Scale", scale.value))
-    entries = [recipe_entry(recipe, settings, batch)]
-    if against is not None:
-        entries.append(recipe_entry(against, [*settings, *against_settings], batch))
-    return entries
-
-
 def _measured(
     entries: list[Entry],
     device: torch.device,
@@ -205,117 +204,7 @@ def _measured(
             device=device,
             repeats=repeats,
             warmup=warmup,
-            scale=cast("Scale", scale.value) if scale is not None else None,
+            scale=_grows(scale),
             trace=profile,
             progress=progress,
         )
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s" if value >= 10 else f"{value:.3f} s" if value >= 1 else f"{1000 * value:.2f} ms"
-
-
-def _range(figures: dict[str, float], low: str = "low", high: str = "high") -> str:
-    return f"{figures[low]:.3f} to {figures[high]:.3f}"
-
-
-def _print(report: dict[str, Any], heading: str) -> None:
-    """Print the tables; ``heading`` says what the contestants differ in."""
-    contestants = report["contestants"]
-    if heading == ScaleOver.PROCESSES.name:
-        _print_processes(contestants)
-    elif len(contestants) == 1:
-        _print_one(report, contestants[0])
-    else:
-        _print_comparison(contestants, heading)
-    if "scale" in report and heading != ScaleOver.PROCESSES.name:
-        scale = report["scale"]
-        typer.echo("")
-        typer.echo(f"step time grows with {scale['unit']} to the power {scale['exponent']:.3f} (95 %: {_range(scale)})")
-    if "profile" in report:
-        shares = report["profile"]["kinds"]
-        typer.echo("")
-        echo_table(
-            ["OPERATIONS", "TIME", "SHARE"],
-            [[kind, _seconds(one["seconds"]), f"{one['share']:.1%}"] for kind, one in shares.items()],
-        )
-        typer.echo(f"trace of one step, to open at ui.perfetto.dev: {report['profile']['trace']}", err=True)
-
-
-def _print_one(report: dict[str, Any], one: dict[str, Any]) -> None:
-    """Print what a single recipe takes, and its parts."""
-    step, product, extra = one["step_seconds"], one["matrix_product"], one["split_to_plain"]
-    memory = one["peak_memory_bytes"]
-    rows = [
-        ["recipe", one["title"] or one["recipe"]],
-        ["measured", f"{report['repeats']} steps after {report['warmup_steps']}, at progress {report['progress']:g}"],
-        ["batch", f"{one['batch_clips']} clips of {one['clip_seconds']:g} s ({one['data']})"],
-        ["precision", f"{one['precision']} on {report['environment']['device']['type']}"],
-        ["step", f"{_seconds(step['median'])} (10 to 90 %: {_seconds(step['p10'])} to {_seconds(step['p90'])})"],
-        ["speed", f"{one['clips_per_second']:.2f} clips per second"],
-        ["operations", f"{one['gflop_per_clip']:.2f} GFLOP per clip: {one['model_gflop_per_second']:.1f} GFLOP/s"],
-        [
-            "matrix product",
-            f"{product['gflop_per_second']:.1f} GFLOP/s at best ({product['rows']} x {product['dim']} x "
-            f"{4 * product['dim']})",
-        ],
-        ["utilisation", f"{one['model_flops_utilisation']:.1%} of the matrix product's rate"],
-        ["peak memory", "not known here" if memory is None else f"{memory / 2**20:.0f} MiB ({one['peak_memory_is']})"],
-    ]
-    if one["graphs_compiled_after_warmup"] is not None:
-        rows.append(["compiled", f"{one['graphs_compiled_after_warmup']} graphs after the warm-up"])
-    if one["data_wait_share"] is not None:
-        rows.append(["data wait", f"{one['data_wait_share']:.2%} of the step"])
-    rows.append(["clock", f"steps with the parts timed take {extra['median']:.3f} times as long ({_range(extra)})"])
-    echo_table(["WHAT", "MEASURED"], rows)
-    typer.echo("")
-    parts = sorted(one["parts"].items(), key=lambda item: item[0] == "rest")
-    echo_table(
-        ["PART", "TIME", "SHARE"],
-        [[name, _seconds(part["seconds"]), f"{part['share']:.2%}"] for name, part in parts],
-    )
-
-
-def _print_processes(contestants: list[dict[str, Any]]) -> None:
-    """Print how the step of one batch shrinks with the processes that share it."""
-    rows = []
-    for one in contestants:
-        step, ideal = one["step_seconds"], one["share_of_ideal"]
-        rows.append(
-            [
-                str(one["processes"]),
-                str(one["threads"]),
-                _seconds(step["median"]),
-                f"{_seconds(step['p10'])} to {_seconds(step['p90'])}",
-                f"{one['clips_per_second']:.2f}",
-                f"{ideal['median']:.3f}",
-                _range(ideal) if one is not contestants[0] else "",
-            ]
-        )
-    echo_table(["PROCESSES", "THREADS EACH", "STEP", "10 TO 90 %", "CLIPS/S", "OF IDEAL", "95 %"], rows)
-
-
-def _print_comparison(contestants: list[dict[str, Any]], heading: str) -> None:
-    """Print contestants one below the other, each against the first."""
-    by_masker = heading == "MASKER"
-    columns = [heading, "STEP", "10 TO 90 %", "CLIPS/S", "UTILISATION"]
-    columns += (["MASKING"] if by_masker else []) + [f"STEP / {contestants[0]['name'].upper()}", "95 %"]
-    rows = []
-    for number, one in enumerate(contestants):
-        step, compared = one["step_seconds"], one.get("step_to_first")
-        name = one["name"]
-        if number and name == contestants[0]["name"]:
-            name += " (against)"  # one recipe with other settings
-        rows.append(
-            [
-                name,
-                _seconds(step["median"]),
-                f"{_seconds(step['p10'])} to {_seconds(step['p90'])}",
-                f"{one['clips_per_second']:.2f}",
-                f"{one['model_flops_utilisation']:.1%}",
-                *([f"{one['parts']['masking']['share']:.2%}"] if by_masker else []),
-                f"{compared['median']:.3f}" if compared else "1",
-                _range(compared) if compared else "",
-            ]
-        )
-    echo_table(columns, rows)
