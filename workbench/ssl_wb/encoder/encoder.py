@@ -157,8 +157,7 @@ class FrozenEncoder(nn.Module):
             torch.rand(count, self.rows, generator=torch.Generator().manual_seed(seed))
             for count, seed in zip(columns, seeds, strict=True)
         ]  # each [T, F]
-        dim = self.backbone.dim
-        sums = waveform.new_zeros(len(ratios), len(waveform), dim)  # [R, B, D], visible latents of all chunks
+        sums = waveform.new_zeros(len(ratios), len(waveform), self.backbone.dim)  # [R, B, D], visible latents
         counts = waveform.new_zeros(len(ratios), len(waveform), 1)  # [R, B, 1], their number
 
         def encode(patches: Tensor, grid: Grid, chunks: list[_Chunk]) -> list[Tensor]:

@@ -62,6 +62,7 @@ def gather_clips(sources: Iterable[str | Path]) -> list[Clip]:
     return [clip for source in sources for clip in load_clips(source)]
 
 
+# More than fifty lines, a third of them documentation; one loop keeps the columns of a row together.
 def embed_clips(
     encoder: FrozenEncoder | ExternalEncoder,
     clips: Sequence[Clip],

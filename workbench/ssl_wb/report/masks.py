@@ -101,6 +101,7 @@ class MaskPreview:
     normalised_by: str
 
 
+# More than fifty lines, half of them the description of the arguments; the steps are read in order.
 def prepare_masks(
     source: str | Path,
     audio: Sequence[str | Path],

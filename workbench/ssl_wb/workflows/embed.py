@@ -17,6 +17,7 @@ from ssl_wb.runs.device import best_device
 __all__ = ["embed"]
 
 
+# More than fifty lines, most of them the arguments and their description.
 def embed(
     encoder: str,
     audio: Sequence[str | Path],
