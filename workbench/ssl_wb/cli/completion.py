@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -94,7 +95,7 @@ def _words() -> dict[str, Any]:
     kept = _kept()
     if kept:
         return kept
-    with suppress(Exception), Path("/dev/null").open("w") as nowhere:
+    with suppress(Exception), Path(os.devnull).open("w") as nowhere:
         # What is printed here would become a completion, or appear in the middle of the user's command line.
         with redirect_stdout(nowhere), redirect_stderr(nowhere):
             words = _collect()
