@@ -108,27 +108,10 @@ def pack_clips(
         raise DataError(
             f"packing: needs {error.name or 'datasets'}, which is not installed", hint="pip install 'ssl-wb[datasets]'"
         ) from error
-    packed = Packed()
     try:
         with written_aside(out) as aside:
             aside.mkdir()
-            with _Writer(aside, clips, encoding) as writer:
-                for clip, encoded in _encoded(clips, sample_rate, encoding, threads):
-                    if isinstance(encoded, AudioError):
-                        packed.skipped.append(encoded.message)
-                    else:
-                        writer.add(clip, encoded.content)
-                        packed.clips += 1
-                        packed.seconds += encoded.seconds
-                        packed.bytes += len(encoded.content)
-                        packed.clipped += encoded.clipped
-                    progress(packed.clips + len(packed.skipped))
-            if not packed.clips:
-                raise AudioError(
-                    itemise(f"{clips.source}: none of the {len(clips)} clips could be read:", packed.skipped),
-                    hint="Is this the right folder or manifest? Nothing was written.",
-                )
-            writer.finish()
+            packed = _write(clips, aside, _encoded(clips, sample_rate, encoding, threads), encoding, progress)
             rows = len(load_clips(aside))
             if rows != packed.clips:
                 raise DataError(f"{out}: {rows} rows came out of {packed.clips} clips", hint="Is the disk sound?")
@@ -136,6 +119,35 @@ def pack_clips(
         raise DataError(
             f"{out}: cannot be written ({error})", hint="Is the disk full, or the folder not yours to write in?"
         ) from error
+    return packed
+
+
+def _write(
+    clips: ClipSet,
+    folder: Path,
+    encoded: Iterator[tuple[Clip, _Encoded | AudioError]],
+    encoding: str,
+    progress: Callable[[int], None],
+) -> Packed:
+    """Write the encoded clips as one data set; AudioError if none could be read."""
+    packed = Packed()
+    with _Writer(folder, clips, encoding) as writer:
+        for clip, one in encoded:
+            if isinstance(one, AudioError):
+                packed.skipped.append(one.message)
+            else:
+                writer.add(clip, one.content)
+                packed.clips += 1
+                packed.seconds += one.seconds
+                packed.bytes += len(one.content)
+                packed.clipped += one.clipped
+            progress(packed.clips + len(packed.skipped))
+    if not packed.clips:
+        raise AudioError(
+            itemise(f"{clips.source}: none of the {len(clips)} clips could be read:", packed.skipped),
+            hint="Is this the right folder or manifest? Nothing was written.",
+        )
+    writer.finish()
     return packed
 
 
