@@ -21,7 +21,7 @@ COMMANDS = all_commands()
 #: Verbs whose first argument is a recipe.
 OF_RECIPES = {"train", "validate", "preview", "bench"}
 #: Verbs that only read what is installed.
-CHEAP = {"recipes", "list-plugins", "describe", "tasks", "schema"}
+CHEAP = {"recipes", "list-plugins", "describe", "tasks", "schema", "doctor"}
 
 
 def parse(words: list[str]):

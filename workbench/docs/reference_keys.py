@@ -47,9 +47,8 @@ def section(path: str, described: Schema, definitions: dict[str, Schema], texts:
             continue
         options = {key: value for key, value in branch["properties"].items() if key != "name"}
         body = table(options.items(), set(branch.get("required", [])), definitions) if options else "No options.\n"
-        anchor = f"{path.replace('.', '-')}-{name}"
         text = as_markdown(docstring_of(path, name, texts) or branch.get("description", ""))
-        parts.append(f'{level} `name = "{name}"`{{ #{anchor} }}\n\n{text}\n\n{body}')
+        parts.append(f'{level} `name = "{name}"`\n\n{text}\n\n{body}')
     own, inner = [], []
     for key, value in described.get("properties", {}).items():
         found = table_in(value, definitions)
