@@ -277,7 +277,7 @@ def test_a_failure_is_recorded_with_hint_and_exit_code(tmp_path, monkeypatch):
 
 def test_every_process_gets_the_command_line_as_it_was_typed(monkeypatch):
     seen = []
-    monkeypatch.setattr(launch, "_accelerate", lambda words, machines, logs: seen.append(list(words)))
+    monkeypatch.setattr(launch, "_accelerate", lambda module, words, machines, logs: seen.append(list(words)))
     words = ["--debug", "train", "tiny", "--cpu", "--quiet", "--set", "seed=1", "--processes", "2", "--out", "a b"]
     assert run(words) == 0
     assert seen == [words]

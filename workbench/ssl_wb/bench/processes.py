@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
-from queue import Empty, Queue
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import torch
+from torch.distributed import DistStoreError, TCPStore
 
 from ssl_wb.bench.entries import check_memory
 from ssl_wb.bench.figures import ratio, spread
@@ -26,14 +25,12 @@ from ssl_wb.recipe.load import resolved, to_toml
 from ssl_wb.runs.device import mixed_precision
 from ssl_wb.training.launch import threads_each
 
-__all__ = ["READY", "bench_processes", "group_sizes"]
+__all__ = ["bench_processes", "group_sizes"]
 
-#: What a worker says once it is warm.
-READY = "ready"
-#: Characters of a failed worker's stderr that are shown.
+#: Characters of a failed group's output that are shown.
 _SHOWN = 2000
-#: Seconds between looks at whether all workers live, and those that they get to leave.
-_LOOK, _PATIENCE = 0.2, 30
+#: Seconds between checks whether a group still runs, and seconds that it gets to end.
+_LOOK, _PATIENCE = timedelta(seconds=0.5), 30
 
 
 def group_sizes(most: int) -> list[int]:
@@ -44,81 +41,50 @@ def group_sizes(most: int) -> list[int]:
 class _Group:
     """Processes that share a batch and step when they are told to; between steps they wait and take no time.
 
+    They are launched as a run's are (:mod:`ssl_wb.bench.worker`), and told through a store of torch's.
+
     Args:
         size: processes.
         threads: threads of each.
         recipe: the recipe's file, everything resolved.
         device: ``cpu`` or ``cuda``.
         warmup: steps that do not count.
-        folder: where the workers' stderr goes.
+        store: has the orders, ``SIZE/order/N``, and the answers, ``SIZE/answer/N/RANK``; the first answer, 0, says that
+            the process is warm.
     """
 
-    def __init__(self, size: int, threads: int, recipe: Path, device: str, warmup: int, folder: Path) -> None:
-        self.size, self.seconds = size, list[float]()
-        self._logs = [folder / f"{size}-{rank}.log" for rank in range(size)]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        command = [sys.executable, "-m", "ssl_wb.bench.worker", str(recipe), device, str(warmup)]
-        place = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
-        self._workers: list[subprocess.Popen[str]] = []
-        self._said: list[Queue[str | None]] = []  # of each worker, line by line; None at the end
-        for rank, log in enumerate(self._logs):
-            own = {**place, "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            if size == 1:
-                own = {}  # as a run that nobody launched
-            with log.open("w", encoding="utf-8") as errors:
-                worker = subprocess.Popen(
-                    command,
-                    env={**os.environ, **own, "OMP_NUM_THREADS": str(threads)},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                )
-            self._workers.append(worker)
-            said: Queue[str | None] = Queue()
-            threading.Thread(target=_listen, args=(_pipe(worker.stdout), said), daemon=True).start()
-            self._said.append(said)
+    def __init__(self, size: int, threads: int, recipe: Path, device: str, warmup: int, store: TCPStore) -> None:
+        self.size, self.seconds, self._store, self._answered = size, list[float](), store, 0
+        self._log = recipe.with_suffix(f".{size}.log")
+        words = [str(size), str(recipe), device, str(warmup), str(store.port)]
+        with self._log.open("w", encoding="utf-8") as log:
+            self._launcher = subprocess.Popen(
+                [sys.executable, "-m", "ssl_wb.bench.worker", *words],
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
-    def ready(self) -> None:
-        """Wait until every process is warm."""
-        self._lines()
+    def answers(self) -> list[float]:
+        """Wait for the next answer of every process.
+
+        Raises:
+            WorkbenchError: the group has ended.
+        """
+        keys = [f"{self.size}/answer/{self._answered}/{rank}" for rank in range(self.size)]
+        self._answered += 1
+        while True:
+            with suppress(DistStoreError):  # not yet
+                self._store.wait(keys, _LOOK)
+                return [float(self._store.get(key)) for key in keys]
+            if self._launcher.poll() is not None:
+                said = self._log.read_text(encoding="utf-8", errors="replace").strip()[-_SHOWN:]
+                raise WorkbenchError(f"a process of {self.size} that were measured ended: {said or 'without output'}")
 
     def step(self) -> None:
         """Do one optimiser step together; it takes as long as the slowest process."""
-        for worker in self._workers:
-            try:
-                _pipe(worker.stdin).write("step\n")
-                _pipe(worker.stdin).flush()
-            except BrokenPipeError:
-                raise self._failure() from None
-        try:
-            self.seconds.append(max(float(line) for line in self._lines()))
-        except ValueError:
-            raise self._failure() from None
-
-    def _lines(self) -> list[str]:
-        """Wait for a line of every process; where one has ended, the others may wait for it forever."""
-        lines = []
-        for said in self._said:
-            line: str | None = ""
-            while line == "":
-                try:
-                    line = said.get(timeout=_LOOK)
-                except Empty:
-                    if any(worker.poll() is not None for worker in self._workers):
-                        line = None
-            if line is None:
-                raise self._failure()
-            lines.append(line)
-        return lines
-
-    def _failure(self) -> WorkbenchError:
-        """Describe a group of which a process is gone, by the last words of the first that had any."""
-        said = [log.read_text(encoding="utf-8", errors="replace").strip()[-_SHOWN:] for log in self._logs]
-        words = next((each for each in said if each), "without a word")
-        return WorkbenchError(f"a process of {self.size} that were measured ended: {words}")
+        self._store.set(f"{self.size}/order/{self._answered}", "step")
+        self.seconds.append(max(self.answers()))
 
     def __enter__(self) -> _Group:
         return self
@@ -126,33 +92,16 @@ class _Group:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the processes go, all at once: they wait for each other. Kill them where something went wrong."""
-        for worker in self._workers:
-            if error is not None:
-                worker.kill()
-            with suppress(BrokenPipeError):
-                _pipe(worker.stdin).close()  # the word to leave
-        for worker in self._workers:
-            try:
-                worker.wait(timeout=_PATIENCE)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
-
-
-def _listen(pipe: IO[str], said: Queue[str | None]) -> None:
-    """Put what a worker says into a queue, from its first word on: what else is printed before is not for us."""
-    warm = False
-    for line in map(str.strip, pipe):
-        warm = warm or line == READY
-        if warm and line:
-            said.put(line)
-    said.put(None)
-
-
-def _pipe(pipe: IO[str] | None) -> IO[str]:
-    assert pipe is not None
-    return pipe
+        """Let the processes end; stop them where something went wrong."""
+        if error is None:
+            self._store.set(f"{self.size}/order/{self._answered}", "leave")
+        else:
+            self._launcher.terminate()  # the launcher passes it on to its processes
+        try:
+            self._launcher.wait(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._launcher.kill()
+            self._launcher.wait()
 
 
 def bench_processes(
@@ -196,15 +145,16 @@ def bench_processes(
     # The first GPU has a process of every group, and each keeps what its step took: 1 + 1/2 + 1/4 ... of a batch.
     check_memory([entry] * (len(sizes) if cuda else sum(sizes)), device, steps=2 if cuda else 1)
     threads = threads_each(sizes[-1])
+    store = TCPStore("127.0.0.1", 0, is_master=True)
     with tempfile.TemporaryDirectory(prefix="ssl-wb-") as name, ExitStack() as stack:
-        folder, groups = Path(name), list[_Group]()
-        recipe = folder / f"{entry.name}.toml"
+        groups: list[_Group] = []
+        recipe = Path(name) / f"{entry.name}.toml"
         recipe.write_text(to_toml(resolved(entry.loaded)), encoding="utf-8")
         total = len(sizes) * (1 + repeats)
         for number, size in enumerate(sizes):
             progress(f"{size} process{'es' if size > 1 else ''}: warming up", number, total)
-            groups.append(stack.enter_context(_Group(size, threads, recipe, device.type, warmup, folder)))
-            groups[-1].ready()  # one after the other: they would disturb each other's memory, and no figure
+            groups.append(stack.enter_context(_Group(size, threads, recipe, device.type, warmup, store)))
+            groups[-1].answers()  # one after the other: warming up together takes more memory, and no figure needs it
         for turn in range(repeats):
             for number, group in enumerate(groups):
                 progress(f"{group.size} processes", len(sizes) * (1 + turn) + number, total)

@@ -83,22 +83,16 @@ def bench(
         raise UsageError("bench measures one process", hint="start it without a launcher")
     if scale is ScaleOver.PROCESSES and profile is not None:
         raise UsageError("--profile looks at one process", hint="leave out --scale processes")
-    report = _measured(
-        load_entries(
-            recipe,
-            settings or (),
-            batch,
-            against=against,
-            against_overrides=against_settings or (),
-            maskers=maskers,
-            scale=_grows(scale),
-        ),
-        where,
-        repeats,
-        warmup,
-        scale,
-        profile,
+    entries = load_entries(
+        recipe,
+        settings or (),
+        batch,
+        against=against,
+        against_overrides=against_settings or (),
+        maskers=maskers,
+        scale=_grows(scale),
     )
+    report = _measured(entries, scale, profile, device=where, repeats=repeats, warmup=warmup)
     if chart is not None:
         from ssl_wb.bench.chart import draw_scaling
 
@@ -175,14 +169,7 @@ def _device(name: str | None) -> torch.device:
     return best
 
 
-def _measured(
-    entries: list[Entry],
-    device: torch.device,
-    repeats: int,
-    warmup: int,
-    scale: ScaleOver | None,
-    profile: Path | None,
-) -> dict[str, Any]:
+def _measured(entries: list[Entry], scale: ScaleOver | None, profile: Path | None, **options: Any) -> dict[str, Any]:
     """Measure behind a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import Progress
@@ -198,13 +185,5 @@ def _measured(
             bar.update(shown, description=what, completed=done, total=total)
 
         if scale is ScaleOver.PROCESSES:
-            return bench_processes(entries[0], device=device, repeats=repeats, warmup=warmup, progress=progress)
-        return measure(
-            entries,
-            device=device,
-            repeats=repeats,
-            warmup=warmup,
-            scale=_grows(scale),
-            trace=profile,
-            progress=progress,
-        )
+            return bench_processes(entries[0], progress=progress, **options)
+        return measure(entries, scale=_grows(scale), trace=profile, progress=progress, **options)

@@ -152,14 +152,15 @@ def run_recorded(function: Callable[[], T]) -> T | None:
         raise SystemExit(int(ExitCode.UNEXPECTED)) from error
 
 
-def launch(words: Sequence[str], machines: Machines) -> None:
-    """Run ``python -m ssl_wb WORDS`` in this machine's processes of a run and wait for them.
+def launch(words: Sequence[str], machines: Machines, module: str = "ssl_wb") -> None:
+    """Run ``python -m MODULE WORDS`` in this machine's processes of a run and wait for them.
 
     SIGTERM and Ctrl-C reach every process; each ends its step and writes a checkpoint, as on one process.
 
     Args:
         words: arguments of the command; every process gets the same.
         machines: how many processes, where.
+        module: what they run; it calls :func:`run_recorded`.
 
     Raises:
         UsageError: the place to meet is taken.
@@ -182,7 +183,7 @@ def launch(words: Sequence[str], machines: Machines) -> None:
     with tempfile.TemporaryDirectory(prefix="ssl-wb-") as name:
         logs = Path(name)  # the agent has an error file for each process below it
         try:
-            _accelerate(words, machines, logs)
+            _accelerate(module, words, machines, logs)
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
             _raise_failure(_read_failures(logs), machines, codes)
@@ -204,7 +205,7 @@ def launch(words: Sequence[str], machines: Machines) -> None:
                     os.environ[key] = value
 
 
-def _accelerate(words: Sequence[str], machines: Machines, logs: Path) -> None:
+def _accelerate(module: str, words: Sequence[str], machines: Machines, logs: Path) -> None:
     """Hand over to Accelerate's launcher of several processes.
 
     Its command `accelerate launch` is left out for two reasons: it starts a single process where there is no GPU, and
@@ -225,7 +226,7 @@ def _accelerate(words: Sequence[str], machines: Machines, logs: Path) -> None:
     }
     arguments = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     parsed = launch_command_parser().parse_args(
-        ["--multi_gpu", "--same_network", *arguments, "--module", "ssl_wb", *words]
+        ["--multi_gpu", "--same_network", *arguments, "--module", module, *words]
     )
     parsed.num_cpu_threads_per_process = os.environ.get("OMP_NUM_THREADS") or threads_each(machines.processes)
     multi_gpu_launcher(parsed)
