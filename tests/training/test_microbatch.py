@@ -178,11 +178,11 @@ def test_fsdp_is_refused(monkeypatch):
 
     from accelerate import DistributedType
 
-    from ssl_wb.training.kernels import check_speed
+    from ssl_wb.training.kernels import check_kernels
 
     section = TrainSection(steps=1, batch_size=8, micro_batch=2)
     with pytest.raises(UsageError, match=r"micro_batch .* FSDP"):
-        check_speed(
+        check_kernels(
             SimpleNamespace(recipe=SimpleNamespace(train=section)),
             SimpleNamespace(distributed_type=DistributedType.FSDP),
         )

@@ -65,7 +65,7 @@ def test_recomputed_blocks_give_the_same_gradients_to_the_last_digit_and_keep_le
     most, found = [], []
     for checkpoint_blocks in (0.0, share):
         model = build("contrast", depth=6)
-        speed.prepare_speed(model, TrainSection(steps=1, checkpoint_blocks=checkpoint_blocks), CPU, "no")
+        speed.prepare_kernels(model, TrainSection(steps=1, checkpoint_blocks=checkpoint_blocks), CPU, "no")
         assert sum(block.recomputed for block in model.backbone.trunk.blocks) == round(checkpoint_blocks * 6)
         with KeptBytes().counting(model) as count:
             found.append(step(model))
@@ -79,7 +79,7 @@ def test_recomputed_blocks_give_the_same_gradients_to_the_last_digit_and_keep_le
 
 def test_the_teacher_recomputes_nothing():
     model = build("matpac")
-    speed.prepare_speed(model, TrainSection(steps=1, checkpoint_blocks=1.0), CPU, "no")
+    speed.prepare_kernels(model, TrainSection(steps=1, checkpoint_blocks=1.0), CPU, "no")
     assert not any(block.recomputed for block in model.teacher.blocks)
 
 
@@ -87,13 +87,13 @@ def test_a_backbone_without_blocks_of_ours_is_told():
     model = build("contrast")
     model.backbone.trunk.blocks = torch.nn.ModuleList()
     with pytest.raises(UsageError, match=r"checkpoint_blocks .* 'vit' has none"):
-        speed.prepare_speed(model, TrainSection(steps=1, checkpoint_blocks=0.5), CPU, "no")
+        speed.prepare_kernels(model, TrainSection(steps=1, checkpoint_blocks=0.5), CPU, "no")
 
 
 def test_compiling_without_a_compiler_is_told(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UsageError, match=r"C\+\+ compiler"):
-        speed.prepare_speed(build("contrast"), TrainSection(steps=1, compile=True), CPU, "no")
+        speed.prepare_kernels(build("contrast"), TrainSection(steps=1, compile=True), CPU, "no")
 
 
 @pytest.mark.slow
@@ -106,10 +106,10 @@ def test_compiled_blocks_have_the_same_losses_and_names_and_are_compiled_once():
 
     # One shape, so one kernel to build; the predictor's blocks and the teacher's compile as the student's do.
     plain, compiled = build("captions", depth=2), build("captions", depth=2)
-    speed.prepare_speed(compiled, TrainSection(steps=1, compile=True, checkpoint_blocks=0.5), CPU, "no")
+    speed.prepare_kernels(compiled, TrainSection(steps=1, compile=True, checkpoint_blocks=0.5), CPU, "no")
     assert list(compiled.state_dict()) == list(plain.state_dict())
     other = build("matpac")
-    speed.prepare_speed(other, TrainSection(steps=1, compile=True), CPU, "no")
+    speed.prepare_kernels(other, TrainSection(steps=1, compile=True), CPU, "no")
     for model in (compiled, other):
         assert all(module.compiled for module in model.modules() if isinstance(module, Block))
     counters.clear()

@@ -1,4 +1,4 @@
-"""The scaling curve as a picture."""
+"""A picture of the scaling curve."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def draw_scaling(report: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure  # takes a second, so only where a picture is wanted
     from matplotlib.ticker import StrMethodFormatter
 
-    scale, contestants = report["scale"], report["contestants"]
+    scale, measured = report["scale"], report["contestants"]
     sizes = np.array(scale["sizes"])
-    steps = [one["step_seconds"] for one in contestants]
+    steps = [one["step_seconds"] for one in measured]
     medians = np.array([step["median"] for step in steps])
     bars = np.array(
         [[step["median"] - step["p10"] for step in steps], [step["p90"] - step["median"] for step in steps]]
@@ -42,13 +42,13 @@ def draw_scaling(report: dict[str, Any], path: Path) -> None:
     axes.plot(sizes, line, color="grey", linewidth=0.8, linestyle=":", label=f"exponent {ideal}")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(sizes, [one["name"] for one in contestants], minor=False)
+    axes.set_xticks(sizes, [one["name"] for one in measured], minor=False)
     for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         which(StrMethodFormatter("{x:g}"))
     axes.tick_params(axis="y", which="both", labelsize=8)
     axes.set_xlabel(scale["unit"])
     axes.set_ylabel("seconds per step")
-    first = contestants[0]
+    first = measured[0]
     device = report["environment"]["device"]
     axes.set_title(
         f"{first['title'] or Path(first['recipe']).stem}\n{first['precision']} on {device['type']}", fontsize=9

@@ -35,8 +35,8 @@ SCALES: dict[Scale, str] = {"batch": "clips per step", "seconds": "seconds per c
 _FACTORS = (1, 2, 4, 8)
 _SIZES = ("tiny", "small", "base")
 _GIBIBYTE = 2**30
-#: Share of the free memory that is taken: the need is an estimate, and others may want some.
-_TAKEN = 0.9
+#: Share of the free memory that is used: needs are estimates, and other programs may need some.
+_USED = 0.9
 
 
 def _with_batch(overrides: Sequence[str], batch: int | None) -> list[str]:
@@ -85,7 +85,7 @@ def parse_maskers(text: str) -> list[MaskerArgument]:
 def masker_entries(
     recipe: str | Path, overrides: Sequence[str], batch: int | None, choices: Sequence[MaskerArgument]
 ) -> list[Entry]:
-    """Load a recipe once for each masker; the recipe's ratio and views go to each that has such options.
+    """Load a recipe once for each masker; those that have options ``ratio`` and ``views`` get the recipe's.
 
     Raises:
         PluginError: there is no such masker.
@@ -126,7 +126,7 @@ def scale_entries(recipe: str | Path, overrides: Sequence[str], batch: int | Non
 
 
 def _sized(loaded: LoadedRecipe) -> list[Entry]:
-    """Return the recipe with each size of backbone, every option that a size stands for left to it."""
+    """Return the recipe with each size of backbone, without the options that a size determines."""
     chosen = loaded.backbone
     fields = chosen.plugin.Options.model_fields
     known = get_args(fields["size"].annotation) if "size" in fields else ()
@@ -135,7 +135,7 @@ def _sized(loaded: LoadedRecipe) -> list[Entry]:
     entries = []
     for size in _SIZES:
         values: dict[str, Any] = chosen.options.model_dump()
-        # What is None by default is what the size says: width, blocks, heads.
+        # Options that are None by default are those that the size determines: width, blocks, heads.
         values = {key: value for key, value in values.items() if fields[key].default is not None}
         options = chosen.plugin.Options.model_validate({**values, "size": size})
         entries.append(Entry(size, loaded.with_plugin("backbone", replace(chosen, options=options))))
@@ -143,7 +143,7 @@ def _sized(loaded: LoadedRecipe) -> list[Entry]:
 
 
 def check_memory(entries: Sequence[Entry], device: torch.device, steps: int = 1) -> None:
-    """Refuse what does not fit before the machine is asked for it; all entries are in memory at once.
+    """Refuse entries that do not fit into memory together.
 
     Args:
         entries: what is measured side by side.
@@ -154,7 +154,7 @@ def check_memory(entries: Sequence[Entry], device: torch.device, steps: int = 1)
         UsageError: it does not.
     """
     free = free_bytes(device)
-    usable = _TAKEN * (free or 0)
+    usable = _USED * (free or 0)
     state = sum(entry.plan.state_bytes for entry in entries)
     largest, activations = max(
         ((entry, _activation_bytes(entry, device)) for entry in entries), key=lambda pair: pair[1]

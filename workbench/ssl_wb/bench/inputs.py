@@ -1,4 +1,4 @@
-"""What the measured steps are fed: noise, or the recipe's own clips."""
+"""The data of measured steps: noise, or the recipe's own clips."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ssl_wb.training.dry_run import noise_batches
 
 __all__ = ["NOISE", "Inputs", "build_inputs"]
 
-#: Name of the source that is none.
+#: Source in reports where no clips are read.
 NOISE = "noise"
-#: Steps that the order of real clips is laid out for; more than anybody waits for.
+#: Steps for which the order of real clips is computed; more than are ever measured.
 _ENOUGH = 1_000_000
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Batches without end.
+    """An endless stream of batches.
 
     Attributes:
         source: ``noise``, or the clips' folder or manifest.
@@ -44,7 +44,7 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
 
     Args:
         loaded: the recipe.
-        model: its model, which says how many readings and captions it wants.
+        model: its model, which says how many views and captions it needs.
         real: read the clips of ``data.train`` as training does; otherwise, and for generated clips, noise.
 
     Raises:
@@ -64,7 +64,7 @@ def build_inputs(loaded: LoadedRecipe, model: PretextModel, *, real: bool) -> In
 
 
 def _front_end(loaded: LoadedRecipe, batch: Batch) -> FrontEnd:
-    """Build the front end; statistics that the recipe leaves open are those of one batch, which costs the same."""
+    """Build the front end; statistics that the recipe does not give are those of one batch, which cost no time."""
     options = loaded.front_end.options
     if options.mean is not None and options.std is not None:
         return loaded.front_end.build(options.mean, options.std)

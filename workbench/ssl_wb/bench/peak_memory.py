@@ -1,4 +1,4 @@
-"""What a step took of memory at its peak."""
+"""Peak memory of a training step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PeakMemory:
             return
         self.how = "high-water mark of the process less its size before"
         try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the mark starts anew
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the mark
         except OSError:
             self._before = None  # not Linux, or a container that does not allow it: the mark could be an old one
         else:

@@ -104,6 +104,7 @@ class _Group:
             self._launcher.wait()
 
 
+# More than fifty lines, half of them the arguments' description.
 def bench_processes(
     entry: Entry,
     *,
@@ -142,7 +143,7 @@ def bench_processes(
             f"a batch of {train.batch_size} clips does not divide by {sizes[-1]} processes",
             hint=f"--batch with a multiple of {sizes[-1]}",
         )
-    # The first GPU has a process of every group, and each keeps what its step took: 1 + 1/2 + 1/4 ... of a batch.
+    # Every group has a process on the first GPU, and each keeps its memory: 1 + 1/2 + 1/4 ... of a batch.
     check_memory([entry] * (len(sizes) if cuda else sum(sizes)), device, steps=2 if cuda else 1)
     threads = threads_each(sizes[-1])
     store = TCPStore("127.0.0.1", 0, is_master=True)
@@ -167,10 +168,10 @@ def _report(
 ) -> dict[str, Any]:
     recipe, alone = entry.loaded.recipe, groups[0].seconds
     precision = mixed_precision(recipe.train.precision, device)
-    contestants = []
+    measured = []
     for group in groups:
         step, compared = spread(group.seconds), ratio(alone, group.seconds)
-        contestants.append(
+        measured.append(
             {
                 "name": str(group.size),
                 "processes": group.size,
@@ -188,7 +189,7 @@ def _report(
         )
     sizes = [float(group.size) for group in groups]
     return {
-        **head_of(contestants, repeats=repeats, warmup=warmup),
+        **head_of(measured, repeats=repeats, warmup=warmup),
         "scale": scaling_of("processes", "processes", sizes, [group.seconds for group in groups]),
         "environment": environment_of(device, precision, recipe.seed, groups[-1].size),
     }

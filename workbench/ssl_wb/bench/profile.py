@@ -54,7 +54,7 @@ def profile_step(trainer: TimedTrainer, trace: Path) -> dict[str, Any]:
     kinds = dict.fromkeys((*KINDS, "other"), 0.0)
     for operation, (own, _) in spent.items():
         kinds[kind_of(operation)] += own
-    # Python between operations, and on a GPU the time it had nothing to do.
+    # The rest: Python between operations, and on a GPU its idle time.
     kinds["other"] = seconds - sum(value for kind, value in kinds.items() if kind != "other")
     ranked = sorted(spent.items(), key=lambda item: -item[1][0])[:_SHOWN]
     return {

@@ -1,4 +1,4 @@
-"""What every report of a measurement says, whatever took turns in it."""
+"""The parts that all benchmark reports share."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ssl_wb.runs.environment import describe_environment
 __all__ = ["environment_of", "head_of", "scaling_of"]
 
 
-def head_of(contestants: list[dict[str, Any]], *, repeats: int, warmup: int) -> dict[str, Any]:
-    """Return when and how often contestants were measured, and what came of each."""
+def head_of(measured: list[dict[str, Any]], *, repeats: int, warmup: int) -> dict[str, Any]:
+    """Return date and number of repetitions, and what was measured of each entry."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "repeats": repeats,
         "warmup_steps": warmup,
         "progress": PROGRESS,
-        "contestants": contestants,
+        "contestants": measured,
     }
 
 
@@ -33,14 +33,14 @@ def scaling_of(over: str, unit: str, sizes: Sequence[float], seconds: Sequence[S
     Args:
         over: what grows.
         unit: of the axis it is drawn on.
-        sizes: of the contestants.
-        seconds: of each contestant's steps.
+        sizes: of the entries.
+        seconds: of each entry's steps.
     """
     return {"over": over, "unit": unit, "sizes": list(sizes), **exponent(sizes, seconds)}
 
 
 def environment_of(device: torch.device, precision: str, seed: int, processes: int = 1) -> dict[str, Any]:
-    """Describe what it was measured on."""
+    """Return the environment record of a measurement."""
     return describe_environment(
         device=device, processes=processes, precision=precision, seed=seed, registry=load_registry()
     )

@@ -132,7 +132,7 @@ def _figures(one: TimedTrainer, first: TimedTrainer, number: int) -> dict[str, A
 
 
 def _part(one: TimedTrainer, part: str) -> dict[str, float]:
-    """Return a part's median seconds and its median share of a step; 0 for a part that the recipe has not."""
+    """Return a part's median seconds and its median share of a step; 0 for a part that the recipe does not have."""
     seconds = np.array([parts.get(part, 0.0) for parts in one.parts_seconds])
     share = seconds / np.array(one.split_seconds)
     return {"seconds": float(np.median(seconds)), "share": float(np.median(share))}

@@ -1,4 +1,4 @@
-"""One recipe, ready to do training steps: the real trainer on noise or on the recipe's clips."""
+"""A recipe's trainer, whose steps on noise or on the recipe's clips are measured."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TimedTrainer:
         self.peak_bytes: int | None = None
         recipe = entry.loaded.recipe
         self.precision = mixed_precision(recipe.train.precision, device)
-        accelerator = build_accelerator(self.precision, device)  # from here on processes know of each other
+        accelerator = build_accelerator(self.precision, device)  # joins the process group, which the inputs need
         model = build_model(entry.loaded, _TOTAL_STEPS)
         inputs = build_inputs(entry.loaded, model, real=real)
         self.source = inputs.source
@@ -145,7 +145,7 @@ class TimedTrainer:
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
-        """Count graphs compiled meanwhile."""
+        """Count the graphs that torch.compile makes inside."""
         if self.recompiled is None:
             yield
             return
@@ -156,7 +156,7 @@ class TimedTrainer:
         self.recompiled += counters["stats"]["unique_graphs"] - before
 
     def facts(self) -> dict[str, Any]:
-        """Return what it is, as plain values."""
+        """Return what is measured, as plain values."""
         loaded = self.entry.loaded
         return {
             "name": self.entry.name,

@@ -48,7 +48,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     data, train = loaded.recipe.data, loaded.recipe.train
     device = best_device()
     precision = mixed_precision(train.precision, device)
-    # What is found before training starts from one clip at a time.
+    # A number that is found before training can be as low as one clip at a time.
     micro_batch = 1 if train.searched else train.batch_size // train.passes()
     count = checked.count
     return {
@@ -84,7 +84,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
 
 
 def _attention(loaded: LoadedRecipe, device: torch.device, precision: str) -> str:
-    """Return the attention a run here would use; a recipe for another machine is no mistake."""
+    """Return the attention a run here would use; a recipe for another machine is not a mistake."""
     from ssl_wb.layers.attention import attention_name
     from ssl_wb.runs.device import autocast_dtype
     from ssl_wb.training.kernels import attention_choice
@@ -97,7 +97,7 @@ def _attention(loaded: LoadedRecipe, device: torch.device, precision: str) -> st
 
 
 def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Write the facts for a person."""
+    """Return the facts as lines of text."""
     parts = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in facts["parameters"].items())
     total = sum(facts["parameters"].values())
     views = Counter(zip(facts["visible"], facts["masked"], strict=True))

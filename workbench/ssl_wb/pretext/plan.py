@@ -1,4 +1,4 @@
-"""What a recipe amounts to, before anything is trained: sizes, operations, memory."""
+"""The plan of a recipe, made before training: sizes, operations, memory."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Plan:
         gflop_per_clip: forward and backward of one clip, multiply-add counted as two.
         state_bytes: weights, gradients and both AdamW moments in float32, and the teacher.
         activation_bytes_per_clip: kept for the backward pass in float32; about half of it in bf16.
-        objective_bytes_per_clip: the objectives' part of it, which micro-batches of one loss do not make smaller.
-        output_bytes_per_clip: what objectives read of a clip, kept of the whole batch where its loss is one.
+        objective_bytes_per_clip: the objectives' part of it, which gradient caching does not make smaller.
+        output_bytes_per_clip: what the encoder hands to the objectives, kept for the whole batch in gradient caching.
     """
 
     parameters: dict[str, int]
@@ -102,7 +102,7 @@ def _count(module: nn.Module, *, trained: bool) -> int:
 
 
 def _convolution_backward_flops(grad: Any, inputs: Any, weight: Any, *rest: Any, **kwargs: Any) -> int:
-    """Count a convolution's backward pass, groups heeded: torch counts a grouped one as if it were whole.
+    """Count a convolution's backward pass, groups included: torch counts a grouped convolution as a full one.
 
     Arguments are those of ``aten::convolution_backward``, tensors or their shapes; the last one given by position says
     which of the gradients of input, weight and bias are wanted.
@@ -110,24 +110,24 @@ def _convolution_backward_flops(grad: Any, inputs: Any, weight: Any, *rest: Any,
     del inputs, kwargs
     grad, weight = (getattr(each, "shape", each) for each in (grad, weight))
     wanted = rest[-1]
-    # Each output number took one product per number of its filter, forth; and takes one for each gradient, back.
+    # Forward, each output value takes one multiply-add per weight of its filter; backward, one for each gradient.
     return int(2 * math.prod(grad) * math.prod(weight[1:]) * (bool(wanted[0]) + bool(wanted[1])))
 
 
 def _meta_masks(model: PretextModel, frames: int) -> tuple[Mask, ...]:
-    """Draw masks for one silent clip; index values do not matter on the meta device, counts do."""
+    """Draw masks for one silent clip; on the meta device only their counts matter."""
     grid = model.backbone.grid_of(frames)
     pixels = model.backbone.patch[0] * model.backbone.patch[1]
 
     def latents(layer: int | None = None) -> Tensor:
-        if layer is not None:  # a layer that is not there is found now
+        if layer is not None:  # raises now where there is no such layer
             model.backbone.trunk.layers(torch.zeros(1, 1, model.backbone.dim, device="meta"), layer)
         return torch.zeros(1, grid.cells, model.backbone.dim)
 
     request = MaskRequest(
         patches=torch.zeros(1, grid.cells, pixels),
         grid=grid,
-        progress=1.0,  # by now every schedule is under way
+        progress=1.0,  # at the end of every schedule
         generator=torch.Generator().manual_seed(0),
         latents=latents,
     )
@@ -183,7 +183,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
 
 
 def kept_bytes(loaded: LoadedRecipe, clips: int) -> Kept:
-    """Trace a forward pass of so many clips on the meta device: what grows with their square is in it.
+    """Trace a forward pass of so many clips on the meta device; terms that grow with their square are included.
 
     Args:
         loaded: a recipe that :func:`make_plan` has found no fault with.

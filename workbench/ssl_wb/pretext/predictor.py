@@ -1,4 +1,4 @@
-"""The predictor: what would the masked patches look like, given the visible ones?"""
+"""Predictors: features of the mmask_tokens patches from latents of the visible ones."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ __all__ = ["ConvPredictor", "Predictor", "build_predictor"]
 class Predictor(nn.Module):
     """Transformer over visible latents and mask tokens, each with its fixed 2-D position.
 
-    Attention does not care for order, so visible and mask tokens are joined as they come and the masked ones are read
-    off the end: the published un-shuffling and re-shuffling of the sequence cancel out.
+    Attention does not depend on the order of tokens: positions are added to them. So visible tokens and mask tokens are
+    concatenated, and the outputs of the mask tokens are the last ones. The published code sorts the tokens by patch
+    before the blocks and selects the mmask_tokens ones afterwards, which computes the same.
     """
 
     def __init__(self, section: PredictorSection, latent_dim: int, prefix_tokens: int) -> None:
@@ -43,7 +44,7 @@ class Predictor(nn.Module):
         return self._tables[key]
 
     def forward(self, latents: Tensor, mask: Mask, grid: Grid) -> Tensor:
-        """Predict features of the masked patches.
+        """Predict features of the mmask_tokens patches.
 
         Args:
             latents: ``[B, prefix + Nv, D]`` of the student; prefix tokens have no position.
@@ -57,11 +58,11 @@ class Predictor(nn.Module):
         known = self.embed(latents)  # [B, prefix + Nv, Dd]
         prefix, visible = known[:, : self.prefix_tokens], known[:, self.prefix_tokens :]
         visible = visible + gather_rows(positions, mask.visible)
-        asked = self.mask_token + gather_rows(positions, mask.masked)  # [B, Nm, Dd]
-        tokens = torch.cat([prefix.to(visible.dtype), visible, asked.to(visible.dtype)], dim=1)
+        mask_tokens = self.mask_token + gather_rows(positions, mask.masked)  # [B, Nm, Dd]
+        tokens = torch.cat([prefix.to(visible.dtype), visible, mask_tokens.to(visible.dtype)], dim=1)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        # Nobody reads the last block's output at visible places, so nothing but their keys and values is computed.
+        # Outputs of the last block at visible positions are not used: only their keys and values are computed.
         return self.norm(self.blocks[-1](tokens, last=mask.masked.shape[1]))
 
 
@@ -80,9 +81,9 @@ class _ConvBlock(nn.Module):
 
 
 class ConvPredictor(nn.Module):
-    """Convolutions over the patch grid, mask tokens where patches are hidden (EAT).
+    """Convolutions over the patch grid, mask tokens at the masked patches (EAT).
 
-    The grid itself tells places apart, so there are no positions; prefix tokens are left out.
+    The grid gives the positions, so none are added; prefix tokens are left out.
     """
 
     def __init__(self, section: PredictorSection, latent_dim: int, prefix_tokens: int) -> None:
@@ -96,7 +97,7 @@ class ConvPredictor(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, latents: Tensor, mask: Mask, grid: Grid) -> Tensor:
-        """Predict features of the masked patches.
+        """Predict features of the mmask_tokens patches.
 
         Args:
             latents: ``[B, prefix + Nv, D]`` of the student.
@@ -116,7 +117,7 @@ class ConvPredictor(nn.Module):
 
 
 def build_predictor(section: PredictorSection, latent_dim: int, prefix_tokens: int) -> Predictor | ConvPredictor:
-    """Build the predictor a recipe names.
+    """Build the predictor of a recipe.
 
     Args:
         section: the recipe's predictor.

@@ -1,4 +1,4 @@
-"""Checkpoints in safetensors: written aside, renamed, pointed to."""
+"""Checkpoints in safetensors: written under another name, renamed, then named by a pointer file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put flattened tensors back, beside the optimiser's own parameter groups, sharded as its parameters are."""
+    """Load flattened tensors, sharded as the parameters are; parameter groups stay the optimiser's own."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -61,7 +61,7 @@ def save_checkpoint(
         state: plain values, ``step`` among them.
         best: whether this is the best one so far.
         keep: newest checkpoints kept; the best one is kept besides.
-        write: whether this process writes; one that does not only lends its shards.
+        write: whether this process writes; the others only contribute their shards.
     """
     final = folder / f"step-{state['step']:08d}"
     weights = {key: whole(value.detach()).cpu().contiguous() for key, value in model.state_dict().items()}
@@ -77,7 +77,7 @@ def save_checkpoint(
         (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
         if final.exists():
             shutil.rmtree(final)
-    if best:  # first: a resumed run starts from `last` and takes it that `best` is in place
+    if best:  # before `last`: a run killed in between resumes from the older `last` and writes `best` again
         write_atomically(folder / "best", final.name + "\n")
     write_atomically(folder / "last", final.name + "\n")
     _prune(folder, keep)

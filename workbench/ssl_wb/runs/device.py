@@ -1,4 +1,4 @@
-"""Which number format the forward pass runs in."""
+"""The device of a run, and the number format of its forward pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["autocast_dtype", "best_device", "bf16_is_native", "mixed_precision"]
 
 
 def best_device(*, cpu: bool = False) -> torch.device:
-    """Return the GPU where there is one, unless ``cpu`` asks to stay off it."""
+    """Return the GPU where there is one and ``cpu`` is not set."""
     return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
 
 

@@ -1,4 +1,4 @@
-"""What a run ran on: enough to trace a number."""
+"""The environment record of a run: machine, packages, plugins, commit."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def _git(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+# More than fifty lines, most of them the record and the arguments' description.
 def describe_environment(
     *,
     device: torch.device,

@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind."""
+"""The run folder: names of its files, and what may be written into it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class RunFolder:
         self.results = path / "results.json"
 
     def is_run(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether a run was started here."""
         return self.resolved.is_file()
 
     def require_run(self) -> None:
-        """Insist that a run was begun here.
+        """Check that a run was started here.
 
         Raises:
             RunFolderError: none was.
@@ -46,10 +46,10 @@ class RunFolder:
             )
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Refuse a folder that cannot be written, without touching it; every process of a run may ask.
+        """Refuse a folder that must not be written, without touching it; every process of a run may call this.
 
         Raises:
-            RunFolderError: it holds something and neither way out was taken, or there is nothing to resume.
+            RunFolderError: it is not empty and is not to be resumed or overwritten, or there is nothing to resume.
         """
         taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
         if resume:
@@ -67,7 +67,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: the run folder is not empty", hint=hint)
 
     def prepare(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready to be written; on one process.
+        """Make the folder ready to be written; on the main process only.
 
         Raises:
             RunFolderError: as :meth:`check`.
@@ -78,7 +78,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def write_json(self, path: Path, values: Any) -> None:
-        """Write values as JSON, whole or not at all."""
+        """Write values as JSON, completely or not at all."""
         write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n")
 
     def append_metrics(self, row: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
 
     def cut_metrics(self, step: int) -> None:
-        """Drop the lines after ``step``: a resumed run writes them again."""
+        """Remove the lines after ``step``, which a resumed run writes again."""
         if not self.metrics.is_file():
             return
         kept = []
@@ -95,7 +95,7 @@ class RunFolder:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
-                break  # the line a killed run was writing
+                break  # the incomplete last line of a killed run
             if row["step"] > step:
                 break
             kept.append(line + "\n")

@@ -17,12 +17,12 @@ __all__ = ["check_strategy", "shard_as", "sharding", "whole"]
 def sharding(strategy: Literal["ddp", "fsdp"], device: torch.device) -> Any | None:
     """Return Accelerate's plugin for ``train.strategy = "fsdp"``; None for DDP.
 
-    The pretext model is sharded as one unit: its parts are called by methods of their own (embedding, reading of
-    layers, the teacher's branches), which hooks on single blocks would miss. So weights, averages, gradients and
-    optimiser state lie sharded between steps, and a step has the weights whole.
+    The pretext model is sharded as one unit: its parts are called by methods of their own (``embed``, ``layers``, the
+    teacher's MLP outputs), which FSDP's hooks on single blocks would miss. So weights, averages, gradients and
+    optimiser state are sharded between steps, and whole during a step.
 
     Raises:
-        UsageError: FSDP without CUDA, or on one process; Accelerate would train with DDP, or alone, in silence.
+        UsageError: FSDP without CUDA, or on one process; Accelerate would silently train with DDP, or on one process.
     """
     if strategy == "ddp":
         return None
@@ -50,11 +50,11 @@ def sharding(strategy: Literal["ddp", "fsdp"], device: torch.device) -> Any | No
 
 
 def check_strategy(strategy: Literal["ddp", "fsdp"], got: str) -> None:
-    """Refuse a run that shards where the recipe does not, or the other way round; UsageError names both.
+    """Refuse a launcher's strategy that is not the recipe's; UsageError names both.
 
     Args:
         strategy: ``train.strategy``.
-        got: Accelerate's word for what it made of it, as ``MULTI_GPU`` or ``FSDP``.
+        got: Accelerate's name for what it uses, such as ``MULTI_GPU`` or ``FSDP``.
     """
     if got in ("DEEPSPEED", "MEGATRON_LM") or (got == "FSDP") != (strategy == "fsdp"):
         raise UsageError(
@@ -64,7 +64,7 @@ def check_strategy(strategy: Literal["ddp", "fsdp"], got: str) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Gather a sharded tensor, on every process (all have to call it); others are returned as they are."""
+    """Return a sharded tensor whole, on every process (all have to call it); other tensors unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -73,5 +73,5 @@ def shard_as(tensor: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor) or tensor.shape != like.shape:
         return tensor
     local = tensor.to(like.device_mesh.device_type)
-    # Every process has read the file itself: nothing is sent.
+    # Every process has read the checkpoint itself, so nothing is sent between them.
     return distribute_tensor(local, like.device_mesh, like.placements, src_data_rank=None)

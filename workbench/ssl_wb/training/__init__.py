@@ -1,1 +1,1 @@
-"""The loop on Accelerate, schedules, checkpoints, the run folder and its health."""
+"""One training step and the loop around it, gradient caching, automatic micro-batch, health, launch."""

@@ -44,6 +44,7 @@ def dividing(clips: int) -> list[int]:
     return [rows for rows in range(1, clips + 1) if clips % rows == 0]
 
 
+# More than fifty lines, half of them messages to the user.
 def find_passes(loaded: LoadedRecipe, plan: Plan, accelerator: Accelerator) -> LoadedRecipe:
     """Return the recipe with the number that ``train`` has as 'auto'; unchanged where it has none.
 

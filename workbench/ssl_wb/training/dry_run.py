@@ -13,7 +13,7 @@ from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.schema import TrainSection
 from ssl_wb.training.gradient_cache import GradientCache
-from ssl_wb.training.kernels import prepare_speed
+from ssl_wb.training.kernels import prepare_kernels
 from ssl_wb.training.optimizer import build_optimizer
 from ssl_wb.training.step import TrainingStep
 
@@ -84,7 +84,7 @@ def dry_run(loaded: LoadedRecipe, accelerator: Accelerator, train: TrainSection,
     cached = train.micro_batch is not None and passes > 1
     with torch.random.fork_rng([device] if device.type == "cuda" else []), alone():
         model = build_model(loaded, _TOTAL_STEPS)
-        prepare_speed(model, train, device, accelerator.mixed_precision)
+        prepare_kernels(model, train, device, accelerator.mixed_precision)
         model.to(device).train()
         optimizer = build_optimizer(loaded.optimizer, model)
         _fill(optimizer)

@@ -1,4 +1,4 @@
-"""Watches the figures that tell collapse, and says so while the run goes on."""
+"""Warns during training when metrics indicate collapse."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from ssl_wb.plugin.objective import HealthRule
 
 __all__ = ["HealthMonitor"]
 
-#: Measured steps in a row before a rule speaks: one bad batch is not a collapse.
+#: Measured steps in a row before a rule fires: one bad batch is not a collapse.
 PATIENCE = 3
-#: Optimiser steps that a figure which starts low is given, however short the run: classes and hypotheses part slowly.
+#: Steps during which a rule with ``after`` is not checked, at least: classes and hypotheses separate slowly, in short
+#: runs too.
 SETTLING = 200
 
 
 class HealthMonitor:
-    """Holds the rules against each measured step.
+    """Checks the rules at each measured step.
 
-    The counts are part of a checkpoint, so that a resumed run warns where an uninterrupted one would.
+    The counts are part of a checkpoint, so that a resumed run warns at the same step as an uninterrupted one.
     """
 
     def __init__(self, rules: Sequence[HealthRule]) -> None:
@@ -26,7 +27,7 @@ class HealthMonitor:
         self.counts = [0] * len(self.rules)
 
     def check(self, metrics: Mapping[str, float], step: int, steps: int) -> list[str]:
-        """Return a sentence for each rule that fires at this step for the first time since it was last well.
+        """Return a sentence for each rule that starts to fire at this step.
 
         Args:
             metrics: figures of the step.

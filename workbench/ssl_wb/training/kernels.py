@@ -1,4 +1,4 @@
-"""What makes a step fast on a device: attention, compiled blocks, recomputed blocks. Chosen once, before training."""
+"""Attention kernel, compiled blocks and recomputed blocks of a model, chosen once before training."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from ssl_wb.runs.device import autocast_dtype
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["attention_choice", "check_speed", "choose_attention", "prepare_speed"]
+__all__ = ["attention_choice", "check_kernels", "choose_attention", "prepare_kernels"]
 
 #: Programs that torch.compile builds a CPU's kernels with; CXX in the environment names another.
 _COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 def attention_choice(options: object) -> AttentionChoice:
-    """Return the attention a backbone's options ask for; 'auto' of a backbone that has no such option."""
+    """Return the option ``attention`` of a backbone; 'auto' where it has none."""
     return getattr(options, "attention", "auto")
 
 
-def check_speed(loaded: LoadedRecipe, accelerator: Accelerator) -> None:
-    """Find out before anything is written whether the engine can do what the recipe asks for.
+def check_kernels(loaded: LoadedRecipe, accelerator: Accelerator) -> None:
+    """Check, before anything is written, that this machine can train as the recipe says.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: FSDP with gradient caching, or kernels that are not available here.
     """
     from accelerate import DistributedType  # half a second, and `validate` reads this module
 
@@ -49,14 +49,14 @@ def check_speed(loaded: LoadedRecipe, accelerator: Accelerator) -> None:
     if train.compile or train.checkpoint_blocks or attention_choice(loaded.backbone.options) == "xformers":
         with torch.device("meta"):
             model = build_model(loaded, total_steps=1000)
-        prepare_speed(model, train, accelerator.device, accelerator.mixed_precision)
+        prepare_kernels(model, train, accelerator.device, accelerator.mixed_precision)
 
 
-def prepare_speed(model: PretextModel, train: TrainSection, device: torch.device, precision: str) -> None:
+def prepare_kernels(model: PretextModel, train: TrainSection, device: torch.device, precision: str) -> None:
     """Choose the attention of every layer, and the blocks that are compiled and recomputed.
 
     Args:
-        model: student, predictor and teacher; the teacher is compiled and never recomputed, for it has no gradient.
+        model: student, predictor and teacher; the teacher has no backward pass, so it is never recomputed.
         train: the recipe's section.
         device: what the model is trained on.
         precision: Accelerate's word for the number format, ``no``, ``bf16`` or ``fp16``.
@@ -97,7 +97,7 @@ def choose_attention(model: PretextModel, device: torch.device, dtype: torch.dty
 
 
 def _check_compiler(device: torch.device) -> None:
-    """Raise UsageError where torch.compile has nothing to build kernels with."""
+    """Raise UsageError where torch.compile has no compiler."""
     if device.type == "cuda":
         if find_spec("triton") is None:
             raise UsageError("train.compile needs triton on CUDA", hint="pip install triton, or leave compile out")

@@ -152,6 +152,7 @@ def run_recorded(function: Callable[[], T]) -> T | None:
         raise SystemExit(int(ExitCode.UNEXPECTED)) from error
 
 
+# More than fifty lines, most of them what each failure of the launcher means for the user.
 def launch(words: Sequence[str], machines: Machines, module: str = "ssl_wb") -> None:
     """Run ``python -m MODULE WORDS`` in this machine's processes of a run and wait for them.
 

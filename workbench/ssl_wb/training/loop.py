@@ -1,13 +1,12 @@
-"""The training loop: data, forward, backward, update, averages, figures, checkpoints."""
+"""The training loop: data, gradients, update, moving averages, metrics, checkpoints."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -29,7 +28,8 @@ from ssl_wb.runs.folder import RunFolder
 from ssl_wb.runs.sharding import whole
 from ssl_wb.training.gradient_cache import GradientCache
 from ssl_wb.training.health import HealthMonitor
-from ssl_wb.training.kernels import prepare_speed
+from ssl_wb.training.kernels import prepare_kernels
+from ssl_wb.training.loop_state import Probes, StepResult, Window
 from ssl_wb.training.optimizer import build_optimizer
 from ssl_wb.training.reporting import Reporter
 from ssl_wb.training.schedule import learning_rate
@@ -37,37 +37,6 @@ from ssl_wb.training.signals import StopSignal
 from ssl_wb.training.step import TrainingStep
 
 __all__ = ["Trainer"]
-
-
-@dataclass
-class _Window:
-    """Sums since the last logged line and since the last checkpoint; a checkpoint carries them over a resume."""
-
-    loss: float = 0.0
-    steps: int = 0
-    checkpoint_loss: float = 0.0
-    checkpoint_steps: int = 0
-    best_loss: float = math.inf
-    best_probe: float = -math.inf
-
-
-@dataclass(frozen=True)
-class _Result:
-    """What a step came to; tensors on the device, which are looked at when somebody wants to know."""
-
-    step: int  # optimiser steps done, this one included
-    loss: Tensor
-    norm: Tensor
-
-
-class Probes(Protocol):
-    """Scores the encoder during training; only the main process calls it."""
-
-    def due(self, step: int) -> bool:
-        """Whether to call it after ``step`` optimiser steps."""
-
-    def __call__(self, weights: Mapping[str, Tensor], step: int) -> tuple[dict[str, float], float | None]:
-        """Return scores by name and the selection score, higher is better, of a backbone's weights by name."""
 
 
 class Trainer:
@@ -100,7 +69,7 @@ class Trainer:
         self.steps = steps
         self._probes = probes
         self.front_end = front_end.to(accelerator.device)
-        prepare_speed(model, recipe.train, accelerator.device, accelerator.mixed_precision)
+        prepare_kernels(model, recipe.train, accelerator.device, accelerator.mixed_precision)
         self.model, self.optimizer = accelerator.prepare(model, build_optimizer(optimizer, model))
         self.plain_model: PretextModel = accelerator.unwrap_model(self.model)
         self.passes = recipe.train.passes(accelerator.num_processes)
@@ -110,17 +79,17 @@ class Trainer:
             self._cache = GradientCache(self.plain_model, self.training_step)
         self.monitor = HealthMonitor(self.plain_model.health_rules())
         self.step = 0
-        self._window = _Window()
-        # A look at a number on a GPU waits for all that is before it; on the CPU it is there already.
+        self._window = Window()
+        # On a GPU work is queued, and reading a number waits for the whole queue; on the CPU it is there already.
         self._async_device = accelerator.device.type == "cuda"
-        self._results: list[_Result] = []  # not looked at yet
+        self._results: list[StepResult] = []  # not read yet
         self._waited = 0.0
-        self._timed = 0  # steps since the clock was read; of this process' life, unlike the window
+        self._timed = 0  # steps since the time of the last logged line; not in a checkpoint, unlike the window
         self._since = time.perf_counter()
         self._signal = StopSignal(accelerator.device, accelerator.num_processes)
 
     def resume(self) -> None:
-        """Go back to the last checkpoint, or to the start when there is none yet."""
+        """Load the last checkpoint; start from the beginning when there is none yet."""
         checkpoint = find_checkpoint(self.folder.checkpoints)
         if checkpoint is not None:
             state = load_checkpoint(checkpoint, model=self.plain_model, optimizer=self.optimizer.optimizer)
@@ -132,7 +101,7 @@ class Trainer:
                 )
             self.step = state["step"]
             self.monitor.counts = state["health_counts"]
-            self._window = _Window(**state["window"])
+            self._window = Window(**state["window"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.accelerator.is_main_process:
@@ -169,7 +138,7 @@ class Trainer:
         try:
             with self._signal.caught():
                 if self.step == 0 and self._probe_due():
-                    self._probe()  # the untrained encoder: where the curve begins
+                    self._probe()  # the untrained encoder is the first point of the curve
                 while self.step < self.steps:
                     self.update(loader)
                     self.reporter.advance(self.step)
@@ -201,10 +170,10 @@ class Trainer:
         self.step = done
         self.plain_model.after_step(done)
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
-        self._results.append(_Result(done, mean_over_processes(loss), norm))
+        self._results.append(StepResult(done, mean_over_processes(loss), norm))
         self._timed += 1
-        if logged or not self._async_device:
-            self._look()
+        if logged or not self._async_device:  # otherwise the GPU would idle while the host waits for the loss
+            self._read_results()
         if logged:
             metrics: dict[str, list[Tensor | float]] = {}
             for output in outputs:
@@ -236,8 +205,8 @@ class Trainer:
             )
         return outputs
 
-    def _look(self) -> None:
-        """Add the losses of the steps since the last look to the sums, and stop when one is not a number."""
+    def _read_results(self) -> None:
+        """Add the losses of the steps since the last call to the sums; stop at one that is not finite."""
         for result in self._results:
             self._check_norm(result.norm, result.step - 1)
             value = float(result.loss)
@@ -249,12 +218,16 @@ class Trainer:
         self._results.clear()
 
     def _check_norm(self, norm: Tensor, step: int) -> None:
-        """Stop at a gradient that is no number; fp16 has a scale, which skips such a step and is lowered."""
+        """Stop at a gradient that is not finite; in fp16 the gradient scaler skips such a step and lowers its scale."""
         if self.accelerator.scaler is None:
             self._check_finite("gradient norm", float(norm), step)
 
     def _check_finite(self, what: str, value: float, step: int) -> None:
-        """Stop before a number that is none reaches a checkpoint, and on the CPU the weights."""
+        """Stop before a value that is not finite reaches a checkpoint, and on the CPU before it reaches the weights.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
         if math.isfinite(value):
             return
         checkpoint = find_checkpoint(self.folder.checkpoints)
@@ -265,7 +238,7 @@ class Trainer:
         )
 
     def _log(self, figures: dict[str, float], rate: float, norm: float) -> None:
-        """Write a line of metrics and hold it against the health rules."""
+        """Write a line of metrics and check the health rules."""
         seconds = time.perf_counter() - self._since
         batch_size = self.recipe.train.batch_size
         row: dict[str, Any] = {
@@ -292,10 +265,11 @@ class Trainer:
     def _checkpoint(self, *, due: bool) -> None:
         """Write a checkpoint; the best is the one of the best probe so far.
 
-        Without probes a due one is the best when the mean loss since the last due one is the lowest so far. One that
-        nothing but a signal asked for leaves the window open, so that the resumed run goes on as if it had not stopped.
+        Without probes a scheduled checkpoint is the best when the mean loss since the last scheduled one is the lowest
+        so far. A checkpoint that only a signal or a probe caused leaves these sums open, so that the resumed run
+        continues as if it had not stopped.
         """
-        self._look()
+        self._read_results()
         window, best = self._window, False
         if due:
             mean = window.checkpoint_loss / window.checkpoint_steps
@@ -304,7 +278,7 @@ class Trainer:
             window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
         if self._probe_due():
             best = self._probe()
-        # Every process under FSDP: each lends its shards, and the first writes.
+        # Under FSDP every process calls it: all contribute their shards, and the main process writes.
         if self.accelerator.is_main_process or self.recipe.train.strategy == "fsdp":
             save_checkpoint(
                 self.folder.checkpoints,
@@ -328,10 +302,10 @@ class Trainer:
         return self._probes is not None and self._probes.due(self.step)
 
     def _probe(self) -> bool:
-        """Probe the encoder as it is, on the first process, and return whether it is the best so far."""
+        """Score the encoder on the main process and return whether it is the best so far."""
         began = time.perf_counter()
         backbone = self.plain_model.backbone.state_dict()
-        weights = {name: whole(value.detach()) for name, value in backbone.items()}  # every process under FSDP
+        weights = {name: whole(value.detach()) for name, value in backbone.items()}  # FSDP: collective
         best = False
         if self._probes is not None and self.accelerator.is_main_process:
             figures, selection_score = self._probes(weights, self.step)
@@ -342,11 +316,16 @@ class Trainer:
             self.folder.append_metrics({"step": self.step, "samples_seen": seen, "probe": figures, "best": best})
             self.accelerator.log({f"probe/{name}": value for name, value in figures.items()}, step=self.step)
             self.reporter.probed(self.step, figures, best=best)
-        self._since += time.perf_counter() - began  # no part of the time that training takes
+        self._since += time.perf_counter() - began  # probing does not count as training time
         return best
 
     def _leave(self) -> None:
-        """End early, after a checkpoint."""
+        """End early, after a checkpoint.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C asked for it.
+            InterruptedRunError: SIGTERM, or a signal to another process, asked for it.
+        """
         command = f"ssl-wb train '{self.folder.recipe}' --resume --out '{self.folder.path}'"
         if self._signal.number == signal.SIGINT:
             self.reporter.say(f"interrupted at step {self.step} of {self.steps}; to go on: {command}")

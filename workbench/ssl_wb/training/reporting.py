@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress display on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live display on a terminal, plain log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINE_EVERY = 5.0
 
 
 class Reporter(Protocol):
-    """Shows how a run goes on."""
+    """Shows the progress of a run."""
 
     def start(self, step: int, steps: int) -> None:
         """Begin at ``step`` of ``steps``."""
@@ -41,14 +41,14 @@ class Reporter(Protocol):
         """Show the scores of probes by ``task/evaluator``; ``best`` when they are the best so far."""
 
     def say(self, text: str) -> None:
-        """Show a line that stays."""
+        """Show a message that stays on the screen."""
 
     def close(self) -> None:
         """End the display."""
 
 
 class SilentReporter:
-    """Shows nothing: for every process but the first."""
+    """Shows nothing: for all processes but the main one."""
 
     def start(self, step: int, steps: int) -> None:
         """See :class:`Reporter`."""
@@ -70,10 +70,10 @@ class SilentReporter:
 
 
 class PlainReporter(SilentReporter):
-    """A line now and then, for logs and pipes."""
+    """A log line every few seconds, for files and pipes."""
 
     def start(self, step: int, steps: int) -> None:
-        """Remember where the run begins, for the time left."""
+        """Keep the start, to estimate the time left."""
         self._first, self._steps = step, steps
         self._began = time.monotonic()
         self._said = 0.0
@@ -141,12 +141,12 @@ class RichReporter(SilentReporter):
         self._progress.console.print(f"warning: {text}", style="yellow", highlight=False)
 
     def close(self) -> None:
-        """Take the live display down, leaving its last state."""
+        """Stop the live display; its last state stays on the screen."""
         self._progress.stop()
 
 
 def _probed(figures: Mapping[str, float], *, best: bool) -> str:
-    """Write scores of probes for a person."""
+    """Return the scores of probes as text."""
     scores = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
     return f"probe  {scores}{'  best so far' if best else ''}"
 
@@ -158,7 +158,7 @@ def _clock(seconds: float) -> str:
 
 
 def reporter_for(*, main_process: bool, quiet: bool = False) -> Reporter:
-    """Choose a display: none off the main process, rich on a terminal, plain lines otherwise (on stderr)."""
+    """Return a display: none except on the main process, live on a terminal, plain lines otherwise (on stderr)."""
     if not main_process or quiet:
         return SilentReporter()
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""How long a run is, and how large its learning rate."""
+"""Number of steps of a run, and its learning rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["learning_rate", "total_steps"]
 
 
 def total_steps(section: TrainSection, clips: int) -> int:
-    """Optimiser steps of a run over ``clips`` clips; part of a batch at the end counts as a step."""
+    """Return the optimiser steps of a run over ``clips`` clips; an incomplete batch at the end counts as a step."""
     if section.steps is not None:
         return section.steps
     samples = section.samples if section.samples is not None else (section.epochs or 0.0) * clips
@@ -21,7 +21,7 @@ def total_steps(section: TrainSection, clips: int) -> int:
 
 
 def learning_rate(optimizer: OptimiserOptions, train: TrainSection, step: int, steps: int) -> float:
-    """Learning rate of the update at ``step`` (0-based): linear warm-up, then half a cosine to ``min_lr``.
+    """Return the learning rate of the update at ``step`` (0-based): linear warm-up, then half a cosine to ``min_lr``.
 
     Args:
         optimizer: peak and final rate.

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, heard at the end of a step."""
+"""SIGTERM and Ctrl-C, acted on at the end of a step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["StopSignal"]
 
 
 class StopSignal:
-    """Notes a signal that asks the run to stop, and whether any process of the run got one.
+    """Records a signal that asks the run to stop, and tells whether any process of the run got one.
 
     Args:
-        device: where the processes ask each other.
+        device: where the processes exchange whether they were asked.
         processes: how many there are.
 
     Attributes:
@@ -34,7 +34,7 @@ class StopSignal:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Note SIGTERM and Ctrl-C instead of ending; a second one ends at once."""
+        """Record SIGTERM and Ctrl-C instead of ending; a second one ends at once."""
 
         def note(number: int, frame: FrameType | None) -> None:
             if self.number is not None:
@@ -46,7 +46,7 @@ class StopSignal:
             for number in (signal.SIGTERM, signal.SIGINT):
                 before[number] = signal.signal(number, note)
         except ValueError:
-            pass  # not in the main thread: signals stay with whoever runs us
+            pass  # not in the main thread: Python allows handlers only there, and the caller keeps its own
         try:
             yield
         finally:
@@ -54,11 +54,13 @@ class StopSignal:
                 signal.signal(number, handler)
 
     def asked(self) -> bool:
-        """Whether any process was asked to stop; all of them leave together, so all have to ask."""
+        """Whether any process was asked to stop; all processes call this after each step, and leave together."""
         if self._processes == 1:
             return self.number is not None
-        # Filled on the device: a copy to it would wait for all that is before it.
+        # Created on the device: a copy from the host would wait for the queue of the GPU.
         asked = mean_over_processes(torch.full((), float(self.number is not None), device=self._device))
-        if self._async_device:  # the answer of the step before, which is there
+        if (
+            self._async_device
+        ):  # the answer of the step before is there already; this step's would have to be waited for
             asked, self._asked = self._asked if self._asked is not None else torch.zeros(()), asked
         return bool(asked > 0)

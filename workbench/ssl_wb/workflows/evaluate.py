@@ -55,6 +55,7 @@ class Evaluation:
         return values
 
 
+# More than fifty lines, most of them the arguments and their description.
 def evaluate(
     encoders: Sequence[str | Path],
     tasks: Sequence[str | Path],

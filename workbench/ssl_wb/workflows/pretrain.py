@@ -28,7 +28,7 @@ from ssl_wb.runs.sharding import check_strategy
 from ssl_wb.training.auto_micro_batch import find_passes
 from ssl_wb.training.crops import build_crops
 from ssl_wb.training.engine import build_accelerator
-from ssl_wb.training.kernels import attention_choice, check_speed
+from ssl_wb.training.kernels import attention_choice, check_kernels
 from ssl_wb.training.launch import check_world
 from ssl_wb.training.loop import Trainer
 from ssl_wb.training.reporting import reporter_for
@@ -80,6 +80,7 @@ def train(
     ).folder
 
 
+# More than fifty lines, most of them the arguments and their description.
 def pretrain(
     recipe: str | Path,
     *,
@@ -149,11 +150,11 @@ def _check_machine(loaded: LoadedRecipe, accelerator: Accelerator, processes: in
     check_world(world, processes)
     check_strategy(section.strategy, accelerator.distributed_type.value)
     check_batch(section.batch_size, world, section.passes(world))
-    check_speed(loaded, accelerator)
+    check_kernels(loaded, accelerator)
 
 
 def _fill(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, resume: bool, overwrite: bool) -> None:
-    """Make the run folder, or make ready to go on in it."""
+    """Make the run folder, or prepare to continue in it."""
     accelerator.wait_for_everyone()  # all have checked the folder before one of them fills it
     if accelerator.is_main_process:
         folder.prepare(resume=resume, overwrite=overwrite)
@@ -162,7 +163,7 @@ def _fill(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, 
 
 
 def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *, resume: bool) -> None:
-    """Write down what is run and on what; a resumed run adds where it goes on."""
+    """Write recipe and environment; a resumed run adds its own environment."""
     environment = describe_environment(
         device=accelerator.device,
         processes=accelerator.num_processes,
@@ -226,7 +227,7 @@ def _trainer(
 
 
 def _statistics(folder: RunFolder, loaded: LoadedRecipe, clips: ClipSet, samples: int) -> dict[str, Any]:
-    """Return the run's normalisation statistics: its own once written, the recipe's, or measured."""
+    """Return the normalisation statistics: those in the run folder, else the recipe's, else measured ones."""
     if folder.statistics.is_file():
         try:
             kept: dict[str, Any] = json.loads(folder.statistics.read_text(encoding="utf-8"))
