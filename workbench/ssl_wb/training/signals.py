@@ -59,8 +59,7 @@ class StopSignal:
             return self.number is not None
         # Created on the device: a copy from the host would wait for the queue of the GPU.
         asked = mean_over_processes(torch.full((), float(self.number is not None), device=self._device))
-        if (
-            self._async_device
-        ):  # the answer of the step before is there already; this step's would have to be waited for
+        if self._async_device:
+            # The answer of the step before is there already; the host would have to wait for this one.
             asked, self._asked = self._asked if self._asked is not None else torch.zeros(()), asked
         return bool(asked > 0)

@@ -1,4 +1,4 @@
-"""What of augmentation and captions reaches the model, in whole runs."""
+"""Augmentation and captions reach the model, in whole runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def given(monkeypatch):
     return seen
 
 
-def test_each_view_has_its_own_reading_and_workers_change_none(recipe, tmp_path, given):
+def test_each_view_has_its_own_version_and_workers_change_none(recipe, tmp_path, given):
     train(recipe, out=tmp_path / "a", quiet=True, overrides=TWO_VIEWS)
     train(recipe, out=tmp_path / "b", quiet=True, overrides=[*TWO_VIEWS, "data.workers=2"])
     assert len(given) == 8

@@ -127,17 +127,17 @@ def test_compiled_blocks_have_the_same_losses_and_names_and_are_compiled_once():
     assert not counters["graph_break"]
 
 
-class Patient(Trainer):
-    """Looks at its numbers as seldom as on a GPU."""
+class AsyncDevice(Trainer):
+    """Reads its numbers as seldom as on a GPU."""
 
     def __init__(self, **given):
         super().__init__(**given)
         self._async_device = True
-        self.looks = []
+        self.reads = []
 
-    def _look(self):
-        self.looks.append((self.step, len(self._results)))
-        super()._look()
+    def _read_results(self):
+        self.reads.append((self.step, len(self._results)))
+        super()._read_results()
 
 
 def test_numbers_that_are_looked_at_seldom_are_the_same(recipe, tmp_path, monkeypatch):
@@ -147,7 +147,7 @@ def test_numbers_that_are_looked_at_seldom_are_the_same(recipe, tmp_path, monkey
         rows.append([json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()])
         state = json.loads((run / "checkpoints" / "step-00000008" / "state.json").read_text())
         rows[-1].append(state["window"])
-        monkeypatch.setattr(run_module, "Trainer", Patient)
+        monkeypatch.setattr(run_module, "Trainer", AsyncDevice)
     for one, other in zip(*rows, strict=True):
         for clock in ("clips_per_second", "data_wait_share"):
             one.pop(clock, None), other.pop(clock, None)
@@ -157,7 +157,7 @@ def test_numbers_that_are_looked_at_seldom_are_the_same(recipe, tmp_path, monkey
 def test_a_gradient_that_is_no_number_is_found_later_and_never_saved(recipe, tmp_path, monkeypatch):
     trainers = []
 
-    class Spoilt(Patient):
+    class Spoilt(AsyncDevice):
         def update(self, loader):
             if self not in trainers:
                 trainers.append(self)
@@ -170,7 +170,7 @@ def test_a_gradient_that_is_no_number_is_found_later_and_never_saved(recipe, tmp
     with pytest.raises(DivergedError, match=r"is nan at step 5; the last checkpoint is .*step-00000004") as caught:
         train(recipe, out=tmp_path / "run", quiet=True, cpu=True, overrides=settings)
     assert caught.value.exit_code == 5
-    assert (trainers[0].step, trainers[0].looks) == (8, [(1, 1), (4, 3), (8, 4)])
+    assert (trainers[0].step, trainers[0].reads) == (8, [(1, 1), (4, 3), (8, 4)])
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")) == ["step-00000004"]
 
 
