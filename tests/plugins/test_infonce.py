@@ -12,7 +12,9 @@ from torch.testing import assert_close
 
 from ssl_wb.api import Grid, Mask, ModelShapes, StepState, View
 from ssl_wb.errors import RecipeError
+from ssl_wb.plugin.objective import ObjectiveSection
 from ssl_wb.pretext.build import _build_objectives
+from ssl_wb.recipe.plugin_selection import PluginSelection
 from ssl_wb_plugins.objectives.infonce import InfoNce, InfoNceOptions, ntxent, positive_similarity, uniformity
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
@@ -147,7 +149,8 @@ def test_a_learned_temperature_starts_where_it_is_told_and_stays_within_bounds()
 
 
 def test_one_view_is_refused_as_a_mistake_of_the_recipe():
-    chosen = SimpleNamespace(plugin=InfoNce, options=InfoNceOptions(), weight=1.0)
+    section = ObjectiveSection(name="infonce")
+    chosen = PluginSelection("objective", "infonce", InfoNce, InfoNceOptions(), section)
     loaded = SimpleNamespace(objectives=[chosen], path="tiny.toml")
     with pytest.raises(RecipeError, match=r"objective 'infonce': .* masker gives one; choose one that gives two"):
         _build_objectives(loaded, shapes(views=1))
