@@ -208,3 +208,33 @@ def test_every_way_of_writing_an_import_is_read():
     assert sorted(imported(source)) == [
         *(".", "ssl_wb.cli.main", "ssl_wb.registry", "ssl_wb.training.loop", "ssl_wb_plugins.maskers"),
     ]
+
+
+def long_functions(source: str) -> list[str]:
+    """Return the functions of more than 50 lines, docstring aside, that have no reason in a comment above them."""
+    lines, found = source.splitlines(), []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        documented = ast.get_docstring(node) is not None
+        text = node.body[0].end_lineno - node.body[0].lineno + 1 if documented else 0
+        if node.end_lineno - node.lineno + 1 - text <= 50:
+            continue
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        if not lines[first - 2].strip().startswith("#"):
+            found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted([*HOST.rglob("*.py"), *PLUGINS.rglob("*.py")]), ids=shown)
+def test_files_and_functions_are_short(path):
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 350
+    assert long_functions(source) == []
+
+
+def test_a_long_function_is_found_unless_a_comment_says_why():
+    body = "def long():\n" + "    x = 1\n" * 51
+    assert long_functions(body) == ["long"] == long_functions("# module\n\n" + body)
+    assert long_functions("# One table of figures.\n" + body) == []
+    assert long_functions("@cache\n" + body) == ["long"]

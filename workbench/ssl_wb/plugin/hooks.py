@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import pluggy
 
@@ -22,55 +23,45 @@ __all__ = ["SslWbSpecs", "hookspec"]
 hookspec = pluggy.HookspecMarker("ssl_wb")
 
 
-class SslWbSpecs:
-    """Hook specifications of the ``ssl_wb`` host. Their bodies never run: pluggy calls implementations only."""
+class SslWbSpecs(Protocol):
+    """Hook specifications of the ``ssl_wb`` host: pluggy calls implementations only, so they have no bodies."""
 
     @hookspec
     def ssl_wb_maskers(self) -> Iterable[type[Masker]]:
         """Return masker classes."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_objectives(self) -> Iterable[type[Objective]]:
         """Return objective classes."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_backbones(self) -> Iterable[type[Backbone]]:
         """Return backbone classes."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_evaluators(self) -> Iterable[type[Evaluator]]:
         """Return evaluator classes."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_front_ends(self) -> Iterable[type[FrontEnd]]:
         """Return front end classes."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_augmentations(self) -> Iterable[type[Augmentation]]:
         """Return augmentation classes."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_optimisers(self) -> Iterable[type[Optimiser]]:
         """Return optimiser classes."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_tasks(self) -> Iterable[type[Task]]:
         """Return task classes."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_sources(self) -> Iterable[type[Source]]:
         """Return classes of sources of clips."""
-        raise NotImplementedError
 
     @hookspec
     def ssl_wb_recipes(self) -> Iterable[Path]:
         """Return paths of recipe files the plugin ships."""
-        raise NotImplementedError
