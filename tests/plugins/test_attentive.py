@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from probe_tasks import blobs
 from pydantic import ValidationError
 from torch.nn import functional
 
+from probe_tasks import blobs
 from ssl_wb.api import DataError
 from ssl_wb_plugins.evaluators import attentive as module
 from ssl_wb_plugins.evaluators.attentive import AttentiveOptions, AttentiveProbe, FrameAttention, Frames, _FrameScaling

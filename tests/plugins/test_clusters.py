@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from probe_tasks import blobs, several
 from pydantic import ValidationError
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from probe_tasks import blobs, several
 from ssl_wb.api import Assigned, DataError
 from ssl_wb_plugins.evaluators import clusters as module
 from ssl_wb_plugins.evaluators.clusters import Clusters, ClustersOptions

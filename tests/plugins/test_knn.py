@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from probe_tasks import blobs, several
 from pydantic import ValidationError
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from probe_tasks import blobs, several
 from ssl_wb.api import ProbeTask, Split
 from ssl_wb_plugins.evaluators.knn import KnnOptions, KnnProbe
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from probe_tasks import blobs, several
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
@@ -15,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
 
+from probe_tasks import blobs, several
 from ssl_wb.api import DataError, ProbeTask, Split
 from ssl_wb.evaluation.baselines import baselines
 from ssl_wb.evaluation.embeddings import embed_task

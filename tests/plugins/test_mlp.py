@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from probe_tasks import blobs, several
 from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 
+from probe_tasks import blobs, several
 from ssl_wb.api import DataError
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
 from ssl_wb_plugins.evaluators.mlp import Mlp, MlpOptions, MlpProbe

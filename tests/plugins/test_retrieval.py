@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from probe_tasks import blobs, several
 from pydantic import ValidationError
 from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
+from probe_tasks import blobs, several
 from ssl_wb.api import DataError, ProbeTask, Split
 from ssl_wb_plugins.evaluators.retrieval import Retrieval, RetrievalOptions
 

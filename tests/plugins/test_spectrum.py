@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from probe_tasks import blobs, several
 from pydantic import ValidationError
 
+from probe_tasks import blobs, several
 from ssl_wb.api import DataError
 from ssl_wb.layers.health import effective_rank
 from ssl_wb_plugins.evaluators import spectrum as module

@@ -14,11 +14,11 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
 import pluggy
 
@@ -29,6 +29,8 @@ from ssl_wb.plugin.kinds import KINDS, KindSpec
 __all__ = ["BLOCK_VARIABLE", "Discovery", "PluginRecord", "Status", "canonical", "discover"]
 
 BLOCK_VARIABLE = "SSL_WB_BLOCK_PLUGINS"
+#: The hook that returns paths of recipes; each kind's hook in the table of kinds returns classes.
+RECIPE_HOOK = "ssl_wb_recipes"
 
 Status = Literal["active", "broken", "blocked", "incompatible"]
 
@@ -73,6 +75,11 @@ class PluginRecord:
         """The entry point and its package, as ``'masker-x' (some-package 1.0)``."""
         return f"{self.entry_point!r} ({self.distribution} {self.version})".replace(" )", ")")
 
+    @property
+    def aliases(self) -> tuple[str, str, str]:
+        """Names by which a user may block it; they are compared by :func:`canonical`."""
+        return self.entry_point, self.distribution, f"{self.distribution}/{self.entry_point}"
+
 
 @dataclass
 class Discovery:
@@ -90,42 +97,18 @@ class _TooNewError(Exception):
     """A plugin written for a later contract than this one."""
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where a plugin comes from."""
-
-    entry_point: str
-    module: str
-    distribution: str
-    version: str
-
-    @classmethod
-    def of(cls, entry_point: EntryPoint) -> _Source:
-        dist = entry_point.dist
-        return cls(
-            entry_point=entry_point.name,
-            module=entry_point.value,
-            distribution=(dist.name if dist else None) or "unknown",
-            version=(dist.version if dist else None) or "",
-        )
-
-    @property
-    def aliases(self) -> frozenset[str]:
-        """Names by which a user may block it."""
-        entry_point, distribution = canonical(self.entry_point), canonical(self.distribution)
-        return frozenset({entry_point, distribution, f"{distribution}/{entry_point}"})
-
-    def record(self, status: Status, *, kind: Kind | None = None, name: str = "", **more: Any) -> PluginRecord:
-        return PluginRecord(
-            kind=kind,
-            name=name or self.entry_point,
-            distribution=self.distribution,
-            version=self.version,
-            status=status,
-            entry_point=self.entry_point,
-            module=self.module,
-            **more,
-        )
+def _unread(entry_point: EntryPoint) -> PluginRecord:
+    """Return what is known of a plugin before it is imported."""
+    dist = entry_point.dist
+    return PluginRecord(
+        kind=None,
+        name=entry_point.name,
+        distribution=(dist.name if dist else None) or "unknown",
+        version=(dist.version if dist else None) or "",
+        status="active",
+        entry_point=entry_point.name,
+        module=entry_point.value,
+    )
 
 
 def canonical(name: str) -> str:
@@ -145,11 +128,11 @@ def discover(entry_points: Iterable[EntryPoint], *, blocked: Iterable[str] = (),
         PluginError: in strict mode, with the plugin's own exception as its cause.
     """
     blocked_names = {canonical(name) for name in blocked}
-    sources = [(_Source.of(entry_point), entry_point) for entry_point in entry_points]
+    sources = [(_unread(entry_point), entry_point) for entry_point in entry_points]
     reader = _Reader(strict=strict)
     for source, entry_point in sorted(sources, key=lambda pair: (pair[0].distribution, pair[0].entry_point)):
-        if source.aliases & blocked_names:
-            reader.found.records.append(source.record("blocked", error=f"blocked by {BLOCK_VARIABLE}"))
+        if blocked_names.intersection(map(canonical, source.aliases)):
+            reader.found.records.append(replace(source, status="blocked", error=f"blocked by {BLOCK_VARIABLE}"))
             continue
         # stdout is the command line's data; a plugin that prints must not spoil it.
         with contextlib.redirect_stdout(sys.stderr):
@@ -164,7 +147,7 @@ class _Reader:
         self.strict = strict
         self.found = Discovery()
 
-    def read(self, source: _Source, entry_point: EntryPoint) -> None:
+    def read(self, source: PluginRecord, entry_point: EntryPoint) -> None:
         """Import one plugin and take what its hooks offer."""
         try:
             module = _import(entry_point)
@@ -175,13 +158,13 @@ class _Reader:
         for spec in KINDS.values():
             for offer in self._call(manager, spec.hook, source, spec.kind):
                 self._take(offer, spec, source)
-        for offer in self._call(manager, "ssl_wb_recipes", source, None):
+        for offer in self._call(manager, RECIPE_HOOK, source, None):
             try:
                 self.found.recipes.append((source.distribution, _checked_recipe(offer)))
             except (Exception, SystemExit) as failure:
                 self._fail(source, failure)
 
-    def _call(self, manager: pluggy.PluginManager, hook: str, source: _Source, kind: Kind | None) -> list[object]:
+    def _call(self, manager: pluggy.PluginManager, hook: str, source: PluginRecord, kind: Kind | None) -> list[object]:
         """Call a plugin's implementation of ``hook``, if it has one."""
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             try:
@@ -194,7 +177,7 @@ class _Reader:
                 self._fail(source, failure, kind=kind)
         return []
 
-    def _take(self, offer: object, spec: KindSpec, source: _Source) -> None:
+    def _take(self, offer: object, spec: KindSpec, source: PluginRecord) -> None:
         """Record one class that a hook returned."""
         kind = spec.kind
         name = getattr(offer, "name", None)
@@ -208,12 +191,12 @@ class _Reader:
             self._fail(source, failure, kind=kind, name=shown)
             return
         summary = " ".join((inspect.getdoc(plugin) or "").split("\n\n")[0].split())
-        self.found.records.append(source.record("active", kind=kind, name=plugin.name, summary=summary, plugin=plugin))
+        self.found.records.append(replace(source, kind=kind, name=plugin.name, summary=summary, plugin=plugin))
 
-    def _fail(self, source: _Source, failure: BaseException, *, kind: Kind | None = None, name: str = "") -> None:
+    def _fail(self, source: PluginRecord, failure: BaseException, *, kind: Kind | None = None, name: str = "") -> None:
         """Record what went wrong; raise it in strict mode."""
         status: Status = "incompatible" if isinstance(failure, _TooNewError) else "broken"
-        record = source.record(status, kind=kind, name=name, error=_one_line(failure))
+        record = replace(source, status=status, kind=kind, name=name or source.name, error=_one_line(failure))
         if self.strict:
             raise PluginError(
                 f"plugin {record.provider} is {status}: {record.error}",
@@ -260,15 +243,18 @@ def _check_version(declared: object) -> None:
         )
 
 
+@pluggy.HookspecMarker("ssl_wb")
+def _hook() -> Iterable[object]:
+    """Return classes of one kind, or paths of recipes: the specification of every hook, never called itself."""
+    raise NotImplementedError
+
+
 def _manager_of(module: ModuleType) -> pluggy.PluginManager:
     """Register one plugin with a manager of its own, so that no fault of one can reach another."""
-    # Imported here: the contracts import torch, which the command line's help must not.
-    from ssl_wb.plugin.hooks import SslWbSpecs
-
+    known = [*(spec.hook for spec in KINDS.values()), RECIPE_HOOK]
     manager = pluggy.PluginManager("ssl_wb")
-    manager.add_hookspecs(SslWbSpecs)
+    manager.add_hookspecs(type("HookSpecs", (), dict.fromkeys(known, _hook)))
     manager.register(module)
-    known = [*(spec.hook for spec in KINDS.values()), "ssl_wb_recipes"]
     callers = manager.get_hookcallers(module) or []
     try:
         manager.check_pending()

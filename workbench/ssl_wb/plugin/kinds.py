@@ -1,7 +1,7 @@
 """The table of kinds of plugin: what each is called, its contract, its hook and its place in a recipe.
 
-A new kind takes a row here, a file with its contract, and a hook specification in :mod:`ssl_wb.plugin.hooks`. Nothing
-here imports a contract before it is asked for: contracts import torch, and the command line's help must not.
+A new kind takes a row here and a file with its contract; the row specifies its hook. Nothing here imports a contract
+before it is asked for: contracts import torch, and the command line's help must not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class KindSpec:
 
     Attributes:
         kind: its name in messages and on the command line.
-        hook: hook that returns classes of this kind.
+        hook: hook that returns classes of this kind, without arguments.
         contract: the base class, as ``module:class``.
         section: keys that lead to the section of a recipe that selects one; () where no section does.
         listed: whether that section is a list of tables, each of which selects one.

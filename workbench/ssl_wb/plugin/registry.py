@@ -55,8 +55,7 @@ class Registry:
             PluginError: no such plugin, two of that name, or one that is broken, blocked or incompatible.
         """
         plugin = self.record(kind, name).plugin
-        if plugin is None:  # an active record always has its class
-            raise PluginError(f"{kind} {name!r} has no class")
+        assert plugin is not None  # an active record always has its class
         if plugin.is_library:
             raise PluginError(
                 f"{kind} {name!r} stands for a library; name one of its plugins",
@@ -107,12 +106,8 @@ class Registry:
 
     def _from_libraries(self, kind: Kind, name: str) -> list[PluginRecord]:
         """Return what classes that stand for whole libraries have under a bare name, each as a record of its own."""
-        found = []
-        for record in self.libraries(kind):
-            plugin = record.plugin.named(name) if record.plugin is not None else None
-            if plugin is not None:
-                found.append(replace(record, name=name, plugin=plugin))
-        return found
+        named = [(record, record.plugin.named(name)) for record in self.libraries(kind) if record.plugin is not None]
+        return [replace(record, name=name, plugin=plugin) for record, plugin in named if plugin is not None]
 
     def _absent(self, kind: Kind, name: str) -> PluginError:
         """Return the error for a name that selects nothing: what is wrong, the nearest names, plugins that failed."""
@@ -169,16 +164,12 @@ def _warn(records: Sequence[PluginRecord], blocked: Sequence[str]) -> None:
                 "%s %s is %s and left out: %s; %s",
                 *(what, record.provider, record.status, record.error, remedy(record)),
             )
-    known = {alias for record in records for alias in _aliases(record)}
-    matched = {canonical(alias) for one in records if one.status == "blocked" for alias in _aliases(one)}
+    known = {alias for record in records for alias in record.aliases}
+    matched = {canonical(alias) for one in records if one.status == "blocked" for alias in one.aliases}
     for name in blocked:
         if canonical(name) not in matched:
             guess = did_you_mean(name, known)
             _log.warning("%s names %r, which is no plugin here%s", BLOCK_VARIABLE, name, guess)
-
-
-def _aliases(record: PluginRecord) -> tuple[str, str, str]:
-    return record.entry_point, record.distribution, f"{record.distribution}/{record.entry_point}"
 
 
 _cached: Registry | None = None
@@ -222,7 +213,7 @@ def load_registry(
 def _require_torch() -> None:
     """Import torch through the contracts, so that its failure is reported once and not for each plugin."""
     try:
-        import ssl_wb.plugin.hooks  # noqa: F401
+        _ = [spec.base for spec in KINDS.values()]
     except (ImportError, OSError, RuntimeError) as failure:
         raise WorkbenchError(
             f"torch cannot be imported: {type(failure).__name__}: {failure}",
