@@ -40,7 +40,7 @@ def review(objective: Mcl, shares: list[float]) -> None:
     own = objective.population
     every = {"total_steps": 100, "step": 5 + 2}  # review_from 0.05, review_every 0.02
     own.shares[own.active] = torch.tensor(shares)
-    own._seen = [own.shares.clone()]
+    own.wins.add(own.shares.clone())
     objective.after_step(**every)
 
 
@@ -117,7 +117,7 @@ def test_reviews_are_held_between_review_from_and_settled_only():
         objective = population(review_from=0.2, review_every=10, settled=0.6)
         own = objective.population
         own.shares[:3] = torch.tensor([0.9, 0.1, 0.0])
-        own._seen = [own.shares.clone()]
+        own.wins.add(own.shares.clone())
         objective.after_step(step, 100)
         if own.active.sum() != 3:
             held.append(step)

@@ -36,13 +36,13 @@ from ssl_wb.layers.attention import attention
 from ssl_wb.layers.autocast import full_precision
 from ssl_wb.layers.batch_norm import GlobalBatchNorm
 from ssl_wb.layers.ema import ema_update, linear_schedule
-from ssl_wb.layers.health import direction_std, effective_rank, feature_std, uniformity
+from ssl_wb.layers.health import collapse_figures, direction_std, effective_rank, feature_std, uniformity
 from ssl_wb.layers.initialise import initialise, initialise_trunc_normal
 from ssl_wb.layers.noise import drop_path_scales
-from ssl_wb.layers.normalise import standardise_rows
+from ssl_wb.layers.normalise import standardise_rows, unit_vectors
 from ssl_wb.layers.patches import gather_rows, patchify
 from ssl_wb.layers.positions import sincos_2d
-from ssl_wb.layers.processes import gather_with_gradient, mean_over_processes, process_place
+from ssl_wb.layers.processes import StepMean, gather_with_gradient, mean_over_processes, own_rows, process_place
 from ssl_wb.layers.schedules import warmup_cosine
 from ssl_wb.layers.transformer import Block
 from ssl_wb.plugin.augmentation import Augmentation
@@ -65,6 +65,7 @@ from ssl_wb.plugin.hints import HintOptions, exchange_hints, highest_cells
 from ssl_wb.plugin.masker import Grid, Latents, Mask, Masker, MaskRequest, visible_count
 from ssl_wb.plugin.objective import (
     HealthRule,
+    Metrics,
     ModelShapes,
     Need,
     Objective,
@@ -141,6 +142,7 @@ __all__ = [
     "Masker",
     "MaskingEncoder",
     "MelOptions",
+    "Metrics",
     "ModelShapes",
     "Need",
     "Objective",
@@ -157,6 +159,7 @@ __all__ = [
     "Source",
     "Split",
     "SplitScores",
+    "StepMean",
     "StepState",
     "StoredAudio",
     "Targets",
@@ -177,6 +180,7 @@ __all__ = [
     "build_optimiser",
     "check_cell",
     "choose_metric",
+    "collapse_figures",
     "correct",
     "dataset_folder",
     "direction_std",
@@ -206,6 +210,7 @@ __all__ = [
     "metric_of",
     "mixup",
     "model_validator",
+    "own_rows",
     "pad_batches",
     "part_of_group",
     "patchify",
@@ -232,6 +237,7 @@ __all__ = [
     "summarise",
     "train_heads",
     "uniformity",
+    "unit_vectors",
     "visible_count",
     "walk_audio",
     "warmup_cosine",

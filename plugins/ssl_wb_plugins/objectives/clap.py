@@ -1,4 +1,4 @@
-"""Contrast of clips and their captions."""
+"""Contrast of clips and captions: find a clip's caption among those of the batch, and the reverse (CLAP, M2D-CLAP)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ssl_wb.api import (
     Field,
     HealthRule,
+    Metrics,
     ModelShapes,
     Objective,
     ObjectiveOutput,
@@ -22,10 +23,12 @@ from ssl_wb.api import (
     gather_with_gradient,
     hookimpl,
     initialise,
+    own_rows,
     process_place,
+    unit_vectors,
 )
 
-#: Bounds of the logarithm of the scale; it starts at ln(1 / 0.07).
+#: Bounds of the logarithm of the scale, and where it starts: CLIP's, which found larger scales to be unstable.
 LOG_SCALES = (0.0, math.log(100.0))
 FIRST_LOG_SCALE = math.log(1.0 / 0.07)
 
@@ -58,11 +61,13 @@ def contrast(anchors: Tensor, candidates: Tensor, scale: Tensor | float, targets
         Two scalars: the loss, and the share of anchors whose best candidate is a positive; means over anchors. The
         loss of a positive is the cross-entropy of finding it among the negatives; of several, their mean.
     """
-    with full_precision(anchors.device):
+    with full_precision(anchors.device):  # multiplied by up to 100, the rounding of bf16 would be 0.4
         logits = scale * (anchors @ candidates.T)  # [b, m]
-    # Other positives are left out of the denominator. To share the target of one softmax among them would be no
-    # change at all: clips of equal captions have equal rows and columns, over which the published loss sums already.
+    # Other positives are left out of the denominator, which holds one positive and the negatives. Sharing the target of
+    # one softmax among the positives would change nothing: clips of equal captions have equal rows and columns, over
+    # which the published loss sums already.
     negatives = logits.masked_fill(targets > 0, torch.finfo(logits.dtype).min).logsumexp(dim=-1, keepdim=True)  # [b, 1]
+    # softplus(log sum e^n - p) = -log(e^p / (e^p + sum e^n)), the cross-entropy of one positive.
     loss = (targets * F.softplus(negatives - logits)).sum(dim=-1).mean()
     hits = targets.gather(1, logits.detach().argmax(dim=-1, keepdim=True)) > 0  # [b, 1]
     return loss, hits.float().mean()
@@ -89,29 +94,31 @@ class Clap(Objective):
         self.audio_projector = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.text_projector = nn.Identity() if shapes.caption_dim == dim else nn.Linear(shapes.caption_dim, dim)
         self.apply(initialise)
+        # The logarithm is trained: the scale stays positive, and a step changes it by a factor.
         self.log_scale = nn.Parameter(torch.tensor(FIRST_LOG_SCALE))
 
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average the loss over this process' clips and captions, both directions and the views."""
         scale = self.log_scale.exp()
         targets = self._targets(state.captions)  # [b, m]
-        text = F.normalize(self.text_projector(state.captions).float(), dim=-1)  # [b, D]
+        text = unit_vectors(self.text_projector(state.captions))  # [b, D]
         texts = self._everyone(text)  # [m, D]
-        losses: list[Tensor] = []
-        metrics: dict[str, Tensor | float] = {"scale": scale.detach()}
-        for number, view in enumerate(state.views):
-            audio = F.normalize(self.audio_projector(view.latents.mean(dim=1)).float(), dim=-1)  # [b, D]
+        outputs = []
+        for view in state.views:
+            # The mean over the visible patches: what the student has heard. M2D-CLAP drops the class token here.
+            audio = unit_vectors(self.audio_projector(view.latents.mean(dim=1)))  # [b, D]
             to_text, found_text = contrast(audio, texts, scale, targets)
             to_audio, found_audio = contrast(text, self._everyone(audio), scale, targets)
-            losses.append((to_text + to_audio) / 2)
-            if number == 0:
-                metrics |= {"audio_to_text_accuracy": found_text, "text_to_audio_accuracy": found_audio}
-            if state.measure and number == 0 and len(audio) > 1:
+            metrics: Metrics = {"audio_to_text_accuracy": found_text, "text_to_audio_accuracy": found_audio}
+            if state.measures(view) and len(audio) > 1:  # a single clip has no spread
                 metrics |= {"audio_std": direction_std(audio), "text_std": direction_std(text)}
-        return ObjectiveOutput(torch.stack(losses).mean(), metrics)
+            outputs.append(ObjectiveOutput((to_text + to_audio) / 2, metrics))
+        output = ObjectiveOutput.over_views(outputs)
+        output.metrics["scale"] = scale.detach()
+        return output
 
     def _everyone(self, rows: Tensor) -> Tensor:
-        """Stack the rows ``[b, D]`` of all processes: ``[m, D]``; with ``local``, others' are without gradient."""
+        """Stack the rows ``[b, D]`` of all processes: ``[m, D]``; with ``local``, those of others have no gradient."""
         if self.options.gather == "full":
             return gather_with_gradient(rows)
         rank, world = process_place()
@@ -121,13 +128,11 @@ class Clap(Objective):
 
     @torch.no_grad()
     def _targets(self, captions: Tensor) -> Tensor:
-        """Say which of all captions belong to each of these ``[b, C]``: float32 ``[b, m]``, rows sum to 1."""
-        rank, world = process_place()
-        b = len(captions)
-        own = torch.arange(b, device=captions.device)[:, None] + rank * b  # [b, 1]
-        same = torch.arange(world * b, device=captions.device) == own  # [b, m]
+        """Return which of all captions belong to each of these ``[b, C]``: float32 ``[b, m]``, rows sum to 1."""
+        own = own_rows(len(captions), captions.device)  # [b]
+        same = torch.arange(process_place()[1] * len(own), device=own.device) == own[:, None]  # [b, m]
         if self.options.duplicates == "positives":
-            # The largest difference in any dimension, without a [b, m, C] tensor.
+            # Equal where the largest difference in any dimension is 0; cdist needs no [b, m, C] tensor for it.
             everyone = gather_with_gradient(captions.detach().float())  # [m, C]
             same = same | (torch.cdist(captions.float(), everyone, p=math.inf) == 0)
         return same / same.sum(dim=1, keepdim=True)
@@ -135,19 +140,13 @@ class Clap(Objective):
     @torch.no_grad()
     def after_step(self, step: int, total_steps: int) -> None:
         """Keep the scale within its bounds."""
+        # Not by a clamp in forward: beyond a bound it has no gradient, and the scale would stay there.
         self.log_scale.clamp_(*LOG_SCALES)
 
     def health_rules(self) -> tuple[HealthRule, ...]:
-        """Audio embeddings that no longer differ."""
-        return (
-            HealthRule(
-                "audio_std",
-                "the clips' embeddings beside the captions are nearly the same for every clip "
-                "(lower the weight of clap, or the learning rate)",
-                below=0.02,
-                after=0.05,
-            ),
-        )
+        """Return the rule for audio embeddings that no longer differ."""
+        what, remedy = "the clips' embeddings beside the captions", "lower the weight of clap, or the learning rate"
+        return (HealthRule.collapse("audio_std", what, over="clip", remedy=remedy, after=0.05),)
 
 
 @hookimpl

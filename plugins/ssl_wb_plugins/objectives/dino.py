@@ -1,4 +1,4 @@
-"""Classification of predictions by self-distillation."""
+"""Self-distilled classification: classify each prediction as the teacher classifies its target (DINO, MATPAC)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from ssl_wb.api import (
     Duration,
     Field,
     HealthRule,
+    Metrics,
     ModelShapes,
     Objective,
     ObjectiveOutput,
     PluginOptions,
+    StepMean,
     StepState,
     ema_update,
     feature_std,
     full_precision,
     hookimpl,
     linear_schedule,
-    mean_over_processes,
     steps_of,
+    unit_vectors,
 )
 
 
@@ -64,6 +66,7 @@ class PrototypeLayer(nn.Module):
 
     def __init__(self, dim: int, prototypes: int) -> None:
         super().__init__()
+        # Named as by torch's weight_norm, as in released checkpoints. MATPAC trains the lengths, DINO keeps them at 1.
         self.weight_g = nn.Parameter(torch.ones(prototypes, 1))
         self.weight_v = nn.Parameter(torch.empty(prototypes, dim))
         nn.init.trunc_normal_(self.weight_v, std=0.02)
@@ -93,7 +96,7 @@ class DinoHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``[..., D]`` to logits ``[..., K]``, cosines times the prototypes' lengths."""
-        bottleneck = F.normalize(self.mlp(features).float(), dim=-1)
+        bottleneck = unit_vectors(self.mlp(features))  # [..., bottleneck]
         # Logits are divided by temperatures down to 0.04: a half-precision rounding of 0.002 would become 0.05 there.
         with full_precision(features.device):
             return self.last_layer(bottleneck)
@@ -101,6 +104,8 @@ class DinoHead(nn.Module):
 
 def teacher_probabilities(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
     """Return softmax((logits - centre) / temperature) of teacher logits ``[..., K]``, centre ``[K]``, in float32."""
+    # The centre lowers the classes that are chosen often, against one class for all patches; the low temperature makes
+    # the classes distinct, against all classes for each patch. DINO needs both, they balance each other.
     return ((logits.float() - center) / temperature).softmax(dim=-1)
 
 
@@ -126,47 +131,54 @@ class Dino(Objective):
     def __init__(self, options: DinoOptions, shapes: ModelShapes) -> None:
         super().__init__(options, shapes)
         self.student_head = DinoHead(shapes.latent_dim, options)
+        # Equal at first. In MATPAC's release they are not: a later initialisation redraws the student's head only.
         self.teacher_head = copy.deepcopy(self.student_head).requires_grad_(False)
         self.center: Tensor
         self.register_buffer("center", torch.zeros(options.prototypes))
-        self._seen: list[Tensor] = []  # mean teacher output [K] of each micro-batch of the step
+        self._batch_center = StepMean()  # of mean teacher outputs [K]
 
     def temperature_at(self, step: int, total_steps: int) -> float:
         """Return the teacher's temperature after ``step`` optimiser steps."""
+        # Low at first: an untrained teacher's logits hardly differ, and a high temperature would make them uniform.
         start, end = self.options.teacher_temperature
         return linear_schedule(start, end, step, steps_of(self.options.teacher_warmup, total_steps))
 
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average the cross-entropy over patches, clips and views."""
         temperature = self.temperature_at(state.step, state.total_steps)
-        losses: list[Tensor] = []
-        metrics: dict[str, Tensor | float] = {"teacher_temperature": temperature}
-        for number, view in enumerate(state.views):
+        outputs = []
+        for view in state.views:
             student = self.student_head(view.prediction)  # [B, Nm, K]
             with torch.no_grad():
-                logits = self.teacher_head(view.target)  # [B, Nm, K]
-                probabilities = teacher_probabilities(logits, self.center, temperature)
-                averaged = logits.float() if self.options.center == "logits" else probabilities
+                logits = self.teacher_head(view.target).float()  # [B, Nm, K]
+                # The centre of the steps before this one, as in DINO: that of this batch would need the outputs of all
+                # micro-batches and processes first, and the loss would depend on how the batch is split.
+                probabilities = teacher_probabilities(logits, self.center, temperature)  # [B, Nm, K]
                 if self.training:
-                    self._seen.append(averaged.mean(dim=(0, 1)))
-            losses.append(cross_entropy(student, probabilities, self.options.student_temperature).mean())
-            if state.measure and number == 0:
-                metrics |= self._health(student, probabilities)
-        return ObjectiveOutput(torch.stack(losses).mean(), metrics)
+                    averaged = logits if self.options.center == "logits" else probabilities
+                    self._batch_center.add(averaged.mean(dim=(0, 1)))
+            # The gradient reaches predictor and encoder too, through the prediction.
+            loss = cross_entropy(student, probabilities, self.options.student_temperature).mean()
+            metrics = self._health(student, probabilities) if state.measures(view) else {}
+            outputs.append(ObjectiveOutput(loss, metrics))
+        output = ObjectiveOutput.over_views(outputs)
+        output.metrics["teacher_temperature"] = temperature
+        return output
 
     @torch.no_grad()
-    def _health(self, student: Tensor, probabilities: Tensor) -> dict[str, Tensor | float]:
+    def _health(self, student: Tensor, probabilities: Tensor) -> Metrics:
         """Measure student logits ``[B, Nm, K]`` against teacher probabilities ``[B, Nm, K]``."""
         rows = probabilities.flatten(0, 1)  # [B * Nm, K]
         guesses = (student.detach().float().flatten(0, 1) / self.options.student_temperature).softmax(dim=-1)
-        mean = rows.mean(dim=0)
-        uniform = math.log(self.options.prototypes)
-        entropy = -(rows * rows.clamp_min(1e-12).log()).sum(dim=-1).mean()
-        choices = rows.argmax(dim=-1)
+        mean = rows.mean(dim=0)  # [K]
+        uniform = math.log(self.options.prototypes)  # the largest entropy there is
+        entropy = -(rows * rows.clamp_min(1e-12).log()).sum(dim=-1).mean()  # the floor makes 0 log 0 = 0
+        choices = rows.argmax(dim=-1)  # [B * Nm]
         return {
             "teacher_entropy": entropy,
             "teacher_entropy_share": entropy / uniform,
             "teacher_largest": rows.max(dim=-1).values.mean(),
+            # Number of classes in use: 1 when all patches get the same one, K when all classes are used alike.
             "perplexity": torch.exp(-(mean * mean.clamp_min(1e-12).log()).sum()),
             "prototypes_used": float(torch.bincount(choices, minlength=1).count_nonzero()),
             "agreement": (choices == guesses.argmax(dim=-1)).float().mean(),
@@ -183,15 +195,15 @@ class Dino(Objective):
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Move the teacher's head and the centre."""
+        # step - 1: the first update has the first decay. At a decay of 1 the teacher's head stands still.
         start, end = self.options.head_decay
         ema_update(self.teacher_head, self.student_head, linear_schedule(start, end, step - 1, total_steps))
-        if self._seen:
-            batch_center = mean_over_processes(torch.stack(self._seen).mean(dim=0))  # [K]
+        batch_center = self._batch_center.take()  # [K]
+        if batch_center is not None:
             self.center.lerp_(batch_center, 1.0 - self.options.center_momentum)
-            self._seen.clear()
 
     def health_rules(self) -> tuple[HealthRule, ...]:
-        """The two ways a self-distilled classifier collapses: one class for all, or all classes for each."""
+        """Return the rules for the two ways to collapse: one class for all patches, or all classes for each patch."""
         return (
             HealthRule(
                 "perplexity",

@@ -1,4 +1,4 @@
-"""EAT: frames and utterance, predicted from many masked readings of each clip."""
+"""EAT: predict averaged teacher features, per patch and per clip, from many masked views of each clip."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch.nn import functional as F
 from ssl_wb.api import (
     Field,
     HealthRule,
+    Metrics,
     ModelShapes,
     Objective,
     ObjectiveOutput,
     PluginOptions,
     StepState,
     UsageError,
-    View,
+    collapse_figures,
     direction_std,
-    effective_rank,
     gather_rows,
     hookimpl,
     initialise,
@@ -43,6 +43,8 @@ def averaged_target(mlp_outputs: tuple[Tensor, ...]) -> Tensor:
 
     Each block's output is standardised per clip and feature over the patches, the mean of them per patch over features.
     """
+    # Blocks have outputs of very different size: without the first norm the largest one would be the whole mean.
+    # instance_norm wants the features in front: [B, D, N].
     normed = [F.instance_norm(output.float().transpose(1, 2)).transpose(1, 2) for output in mlp_outputs]
     mean = torch.stack(normed).mean(dim=0)  # [B, N, D]
     return F.layer_norm(mean, mean.shape[-1:])
@@ -72,51 +74,44 @@ class Eat(Objective):
     def __init__(self, options: EatOptions, shapes: ModelShapes) -> None:
         super().__init__(options, shapes)
         if shapes.teacher_sees != "all":
+            # The first norm of the target and the utterance target are taken over all patches of the clip.
             raise ValueError("its target is the teacher's reading of the whole clip; set teacher.sees = 'all'")
         self.head = nn.Linear(shapes.feature_dim, shapes.latent_dim)
         self.apply(initialise)
 
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average frame and utterance losses over patches, clips and views."""
-        frames: list[Tensor] = []
-        utterances: list[Tensor] = []
-        metrics: dict[str, Tensor | float] = {}
-        shared: dict[int, Tensor] = {}  # views of one reading have one target
         depth = len(state.views[0].mlp_outputs)
-        if (self.options.average or 0) > depth:
+        average = self.options.average or depth
+        if average > depth:
             raise UsageError(
-                f"objective 'eat': average names {self.options.average} blocks, the teacher has {depth}",
+                f"objective 'eat': average names {average} blocks, the teacher has {depth}",
                 hint=f"give a number from 1 to {depth}",
             )
-        for number, view in enumerate(state.views):
-            key = id(view.mlp_outputs[-1])
-            if key not in shared:
-                shared[key] = averaged_target(view.mlp_outputs[-(self.options.average or len(view.mlp_outputs)) :])
-            target = shared[key]  # [B, N, D]
+        frames: list[Tensor] = []
+        utterances: list[Tensor] = []
+        metrics: Metrics = {}
+        # Up to 64 views may share one pass of the teacher, and then one target: it is computed once for all of them.
+        targets: dict[int, Tensor] = {}
+        for view in state.views:
+            outputs = view.mlp_outputs  # of each block [B, N, D]
+            if id(outputs[-1]) not in targets:
+                targets[id(outputs[-1])] = averaged_target(outputs[-average:])
+            target = targets[id(outputs[-1])]  # [B, N, D]
             prediction = self.head(view.features)  # [B, Nm, D]
             frames.append(squared_error(prediction, gather_rows(target, view.mask.masked)).mean())
             utterances.append(squared_error(view.pooled, target.mean(dim=1)).mean())
-            if state.measure and number == 0:
-                metrics |= self._health(prediction, target, view)
+            if state.measures(view):
+                metrics |= collapse_figures(prediction, target)
+                # The target has unit variance per patch by construction: the spread is that of the teacher's output.
+                metrics["target_std"] = direction_std(outputs[-1])
+                metrics["pooled_std"] = direction_std(view.pooled)
         frame, utterance = torch.stack(frames).mean(), torch.stack(utterances).mean()
         metrics |= {"frame": frame.detach(), "utterance": utterance.detach()}
         return ObjectiveOutput(frame + self.options.utterance_weight * utterance, metrics)
 
-    @torch.no_grad()
-    def _health(self, prediction: Tensor, target: Tensor, view: View) -> dict[str, Tensor | float]:
-        """Measure predictions ``[B, Nm, D]`` and targets ``[B, N, D]``.
-
-        The target has unit variance per patch by construction, so its spread is measured on the teacher's raw output.
-        """
-        return {
-            "prediction_std": direction_std(prediction),
-            "target_std": direction_std(view.mlp_outputs[-1]),
-            "target_rank": effective_rank(target),
-            "pooled_std": direction_std(view.pooled[:, None]),
-        }
-
     def health_rules(self) -> tuple[HealthRule, ...]:
-        """A teacher that says the same of every patch."""
+        """Return the rule for a teacher whose features no longer differ from patch to patch."""
         return (HealthRule.collapse("target_std", "the teacher's features"),)
 
 

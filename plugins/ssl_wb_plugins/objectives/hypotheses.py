@@ -1,4 +1,4 @@
-"""How many hypotheses: a number, or a population that grows and shrinks with what it is asked to predict."""
+"""How many hypotheses multiple choice learning has: a fixed number, or a population that grows and shrinks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.api import Duration, Field, PluginOptions, mean_over_processes, model_validator, steps_of
+from ssl_wb.api import Duration, Field, Metrics, PluginOptions, StepMean, model_validator, steps_of
 
-#: Deviation of a new head from the one it copies, as a share of that head's root mean square.
+#: Deviation of a new head from the one it copies, as a share of that head's root mean square. An exact copy would get
+#: the same gradient for ever.
 NOISE = 0.02
-#: The shares forget all but exp(-3), 5 %, of what was before the last review.
+#: Time constants of the shares' moving average between two reviews: exp(-3) = 5 % is left of what was before the last.
 REVIEW_SPANS = 3.0
 #: Fewest active hypotheses: with one there is nothing to choose from.
 FEWEST = 2
@@ -52,18 +53,17 @@ class PopulationOptions(PluginOptions):
 class Population(nn.Module):
     """Which of the r heads take part, and the rule by which that changes.
 
-    Every ``review_every`` steps the least-winning active hypothesis is retired when its share of the wins is below
-    ``retire_below / active``; when none is, and the most-winning one has more than ``grow_above / active``, a free head
-    becomes a copy of it, a little displaced, and each takes half of its share. A patch's win is divided as its weights
-    q are: while the temperature is high the hypotheses are nearly the same and who comes closest says nothing; below
-    the temperature's floor a win is a win.
+    At each review the least-winning active hypothesis is retired when its share of the wins is below
+    ``retire_below / active``. When none is, and the most-winning one has more than ``grow_above / active``, a free head
+    becomes a copy of it with some noise added, and each takes half of its share. A patch's win is divided as its
+    weights q are: while the temperature is high the hypotheses are nearly the same and which one is closest says
+    nothing; below the temperature's floor one hypothesis has the whole win.
 
-    The rule looks at how the wins are spread and not at the loss: hypotheses that each cover as much as the others stay
-    as they are, however much that is.
+    The rule looks at how the wins are spread and not at the loss: hypotheses that all win alike stay as they are.
 
     Shapes never change and all state is in buffers, equal on all processes, so a resumed run continues bit for bit. The
-    optimiser knows nothing of it: the moments of a head that is used again are what its earlier life left of them,
-    decayed by the zero gradients since, and weight decay goes on shrinking an idle head, which the copy overwrites.
+    optimiser is not told: a head that is used again starts with the moments of its earlier use, decayed by the zero
+    gradients since; weight decay goes on shrinking an inactive head, which the copy overwrites.
     """
 
     active: Tensor
@@ -79,21 +79,16 @@ class Population(nn.Module):
         self.register_buffer("shares", active / options.start)  # [r], EMA of each one's share of the wins
         self.register_buffer("grown", torch.zeros((), dtype=torch.int64))
         self.register_buffer("retired", torch.zeros((), dtype=torch.int64))
-        self._seen: list[Tensor] = []  # shares [r] of each view of each micro-batch of the step
+        self.wins = StepMean()  # of shares [r]
 
-    @torch.no_grad()
     def count(self, weights: Tensor) -> None:
         """Note who won: weights ``[B, Nm, r]``, each patch's of sum 1."""
-        self._seen.append(weights.float().mean(dim=(0, 1)))
+        self.wins.add(weights.detach().float().mean(dim=(0, 1)))
 
-    def figures(self) -> dict[str, Tensor | float]:
+    def figures(self) -> Metrics:
         """Return the population's size and history."""
-        # Copies: the buffers move on before the figures are read.
-        return {
-            "active": self.active.sum().float(),
-            "grown": self.grown.float(),
-            "retired": self.retired.float(),
-        }
+        # float() copies: after_step changes the buffers before the figures are read.
+        return {"active": self.active.sum().float(), "grown": self.grown.float(), "retired": self.retired.float()}
 
     @torch.no_grad()
     def after_step(self, step: int, total_steps: int, heads: nn.Linear) -> None:
@@ -104,13 +99,12 @@ class Population(nn.Module):
             total_steps: optimiser steps of the run.
             heads: the r heads as one layer, rows of a head together.
         """
-        if not self._seen:
+        share = self.wins.take()  # [r]
+        if share is None:
             return
         options = self.options
         first, last = steps_of(options.review_from, total_steps), steps_of(options.settled, total_steps)
         every = max(1, steps_of(options.review_every, total_steps))
-        share = mean_over_processes(torch.stack(self._seen).mean(dim=0))  # [r]
-        self._seen.clear()
         self.shares.lerp_(share, min(1.0, REVIEW_SPANS / every))
         if first < step <= last and (step - first) % every == 0:
             self._review(step, heads)
@@ -120,21 +114,18 @@ class Population(nn.Module):
         active = self.active.nonzero().flatten().tolist()
         shares = self.shares.tolist()
         weakest, busiest = min(active, key=shares.__getitem__), max(active, key=shares.__getitem__)
+        # Retiring comes first: a population that needs both makes room before it grows.
         if len(active) > FEWEST and shares[weakest] < self.options.retire_below / len(active):
-            self._retire(weakest)
+            self.active[weakest] = False
+            self.shares[weakest] = 0.0
+            self.shares.div_(self.shares.sum())  # the others share its wins as they share the rest
+            self.retired.add_(1)
         elif len(active) < self.options.capacity and shares[busiest] > self.options.grow_above / len(active):
             free = int(self.active.logical_not().nonzero()[0])
             self._grow(busiest, free, step, heads)
 
-    def _retire(self, one: int) -> None:
-        """Take a hypothesis out; the others share its wins as they share the rest."""
-        self.active[one] = False
-        self.shares[one] = 0.0
-        self.shares.div_(self.shares.sum())
-        self.retired.add_(1)
-
     def _grow(self, source: int, free: int, step: int, heads: nn.Linear) -> None:
-        """Make the free head a displaced copy of the source."""
+        """Make the free head a copy of the source with noise added."""
         # On the CPU and seeded from the step: the same numbers on every process and device, and after a resume.
         generator = torch.Generator().manual_seed(step)
         for parameter in (heads.weight, heads.bias):

@@ -1,4 +1,4 @@
-"""Contrast of clips: two views of a clip against all other clips."""
+"""Contrast of clips: find a clip's other view among the views of all other clips (SimCLR, AudioMosaic)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ssl_wb.api import (
     Field,
     GlobalBatchNorm,
     HealthRule,
+    Metrics,
     ModelShapes,
     Objective,
     ObjectiveOutput,
@@ -25,11 +26,14 @@ from ssl_wb.api import (
     hookimpl,
     initialise_trunc_normal,
     model_validator,
+    own_rows,
     process_place,
     uniformity,
+    unit_vectors,
 )
 
-#: A learned temperature stays between these.
+#: A learned temperature stays between these: at 0.01 cosines are multiplied by 100, and the hardest negative is nearly
+#: all of the loss; at 1 all negatives count alike.
 TEMPERATURES = (0.01, 1.0)
 
 
@@ -67,29 +71,32 @@ def ntxent(views: Sequence[Tensor], temperature: Tensor | float) -> tuple[Tensor
         Two float32 scalars: the loss, mean over anchors and their positives, and the share of positives that are more
         alike than every negative. Without another clip the loss is 0.
     """
-    directions = F.normalize(torch.stack(tuple(views), dim=1).float(), dim=-1)  # [b, V, d]
+    directions = unit_vectors(torch.stack(tuple(views), dim=1))  # [b, V, d]
+    # With gradient: an embedding is an anchor here and a negative elsewhere, and both have to move it.
     everyone = gather_with_gradient(directions)  # [m, V, d]
     b, V = directions.shape[:2]
-    rank, _ = process_place()
-    rows = torch.arange(b, device=directions.device)
+    rows = torch.arange(b, device=directions.device)  # [b]
+    own = own_rows(b, directions.device)  # [b], where this process' clips are in everyone
     with full_precision(directions.device):
         logits = torch.einsum("bvd,mwd->bvmw", directions, everyone) / temperature  # [b, V, m, V]
-    # The anchor itself and the other views of its clip are no negatives.
-    own = torch.arange(len(everyone), device=rows.device) == rows[:, None] + rank * b  # [b, m]
-    negatives = logits.masked_fill(own[:, None, :, None], torch.finfo(logits.dtype).min).flatten(2)  # [b, V, m * V]
-    positives = logits[rows, :, rows + rank * b]  # [b, V, V]; the diagonal is the anchor with itself
-    # -log(e^p / (e^p + sum e^n)) = softplus(logsumexp(n) - p)
+    # The anchor itself and the other views of its clip are no negatives. The lowest number and not -inf: for the only
+    # clip of a batch, logsumexp of nothing but -inf would have a NaN gradient.
+    same = torch.arange(len(everyone), device=own.device) == own[:, None]  # [b, m]
+    negatives = logits.masked_fill(same[:, None, :, None], torch.finfo(logits.dtype).min).flatten(2)  # [b, V, m * V]
+    positives = logits[rows, :, own]  # [b, V, V]; the diagonal is the anchor with itself
+    # -log(e^p / (e^p + sum e^n)) = softplus(logsumexp(n) - p), which never computes e^p itself: it could overflow.
     losses = F.softplus(negatives.logsumexp(dim=-1, keepdim=True) - positives)  # [b, V, V]
     hits = (positives > negatives.amax(dim=-1, keepdim=True)).float()  # [b, V, V]
-    pairs = 1.0 - torch.eye(V, device=rows.device)  # [V, V]
+    pairs = 1.0 - torch.eye(V, device=rows.device)  # [V, V], without the anchor with itself
     count = b * V * (V - 1)
     return (losses * pairs).sum() / count, (hits.detach() * pairs).sum() / count
 
 
 def positive_similarity(views: Sequence[Tensor]) -> Tensor:
     """Return the mean cosine of two views ``[b, d]`` of a clip, over clips and pairs of views, without gradient."""
-    directions = F.normalize(torch.stack([view.detach().float() for view in views], dim=1), dim=-1)  # [b, V, d]
+    directions = unit_vectors(torch.stack([view.detach() for view in views], dim=1))  # [b, V, d]
     V = directions.shape[1]
+    # The squared length of a clip's sum of V unit vectors is V plus the cosines of all ordered pairs.
     return ((directions.sum(dim=1).square().sum(dim=-1) - V) / (V * (V - 1))).mean()
 
 
@@ -113,6 +120,9 @@ class InfoNce(Objective):
             raise ValueError(
                 "infonce compares two views of a clip, and the masker gives one; choose one that gives two"
             )
+        # The loss makes its input indifferent to what augmentations change; the projector takes that upon itself and is
+        # thrown away after training (SimCLR, section 4.2). Linear layers have no bias where a BN follows, which would
+        # subtract it.
         self.projector = nn.Sequential(
             nn.Linear(shapes.latent_dim, options.hidden, bias=False),
             GlobalBatchNorm(options.hidden),
@@ -121,30 +131,34 @@ class InfoNce(Objective):
             GlobalBatchNorm(options.out, bias_frozen=True),
         )
         self.projector.apply(initialise_trunc_normal)
+        # The logarithm is trained: the temperature stays positive, and a step changes it by a factor.
         self.log_temperature: nn.Parameter | None = None
         if options.learnable_temperature:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(options.temperature)))
 
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average the loss over this process' anchors; the mean over processes is that of the whole batch."""
-        fixed, learned = self.options.temperature, self.log_temperature
-        temperature = fixed if learned is None else learned.exp()
-        # One pass per view: the views' statistics are kept apart, as in two forward passes.
+        learned = self.log_temperature
+        temperature = self.options.temperature if learned is None else learned.exp()
+        # One pass per view: BN takes its statistics from one view, as in the published two forward passes.
         projections = [self.projector(view.pooled) for view in state.views]  # V of [b, out]
         loss, accuracy = ntxent(projections, temperature)
-        others = (process_place()[1] * len(projections[0]) - 1) * len(projections)
-        metrics: dict[str, Tensor | float] = {
+        similarity = positive_similarity(projections)
+        # A guess picks among the positive and all V views of the other clips of all processes.
+        candidates = 1 + (process_place()[1] * len(projections[0]) - 1) * len(projections)
+        metrics: Metrics = {
             "accuracy": accuracy,
-            "positive_similarity": positive_similarity(projections),
+            "positive_similarity": similarity,
             "temperature": temperature.detach() if isinstance(temperature, Tensor) else temperature,
-            "accuracy_over_chance": accuracy * (1 + others),
+            "accuracy_over_chance": accuracy * candidates,
         }
-        if state.measure and len(projections[0]) > 1:
+        if state.measure and len(projections[0]) > 1:  # a single clip has no spread
             metrics |= {
                 # The last BN spreads what it is given, so collapse does not show in the projections' own deviation.
                 "embedding_std": direction_std(state.views[0].pooled),
                 "projection_rank": effective_rank(projections[0]),
-                "alignment": 2.0 - 2.0 * positive_similarity(projections),
+                # Wang, Isola 2020: how close positives are, and how evenly all clips are spread.
+                "alignment": 2.0 - 2.0 * similarity,
                 "uniformity": uniformity(projections[0]),
             }
         return ObjectiveOutput(loss, metrics)
@@ -152,21 +166,23 @@ class InfoNce(Objective):
     @torch.no_grad()
     def after_step(self, step: int, total_steps: int) -> None:
         """Keep a learned temperature within its bounds."""
+        # Not by a clamp in forward: beyond a bound it has no gradient, and the temperature would stay there.
         if self.log_temperature is not None:
             self.log_temperature.clamp_(math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1]))
 
     def health_rules(self) -> tuple[HealthRule, ...]:
-        """Embeddings that no longer differ, or a choice that is no better than a guess."""
+        """Return the rules for embeddings that no longer differ, and for a choice that is no better than a guess."""
         return (
-            HealthRule(
+            HealthRule.collapse(
                 "embedding_std",
-                "the clip embeddings are nearly the same for every clip: the representation is collapsing "
-                "(lower the learning rate, or lengthen train.warmup)",
+                "the clip embeddings",
+                over="clip",
+                remedy="lower the learning rate, or lengthen train.warmup",
                 below=0.01,
                 after=0.05,
             ),
             HealthRule(
-                # Not the loss: at a low temperature a beginner's confident mistakes cost more than guessing would.
+                # Not the loss: at a low temperature an untrained model's confident mistakes cost more than guessing.
                 "accuracy_over_chance",
                 "a clip's other view is found no better than by guessing: nothing is being learned "
                 "(raise the learning rate, mask less, or soften the augmentations)",

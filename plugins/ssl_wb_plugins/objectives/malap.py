@@ -1,4 +1,4 @@
-"""Masked latent prediction."""
+"""Masked latent prediction: predict the teacher's latents of the masked patches (M2D, MATPAC)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ssl_wb.api import (
     Field,
@@ -18,12 +17,12 @@ from ssl_wb.api import (
     StepState,
     UsageError,
     View,
-    direction_std,
-    effective_rank,
+    collapse_figures,
     gather_rows,
     hookimpl,
     initialise,
     standardise_rows,
+    unit_vectors,
 )
 
 
@@ -43,8 +42,8 @@ class MalapOptions(PluginOptions):
 
 def latent_distance(prediction: Tensor, target: Tensor) -> Tensor:
     """Return ``2 - 2 cos`` of predictions ``[..., D]`` and targets ``[..., D]`` as ``[...]``, in float32."""
-    direction = F.normalize(prediction.float(), dim=-1)
-    return 2.0 - 2.0 * (direction * F.normalize(target.float(), dim=-1)).sum(dim=-1)
+    # Equal to the squared distance of the two unit vectors: 0 for the same direction, 4 for opposite ones.
+    return 2.0 - 2.0 * (unit_vectors(prediction) * unit_vectors(target)).sum(dim=-1)
 
 
 class Malap(Objective):
@@ -63,54 +62,47 @@ class Malap(Objective):
     def __init__(self, options: MalapOptions, shapes: ModelShapes) -> None:
         super().__init__(options, shapes)
         if options.target == "layers":
+            # Asked for only here: the outputs of all blocks then stay in memory until the losses are computed.
             self.needs = frozenset({"features", "layers"})
         self.head = nn.Linear(shapes.feature_dim, shapes.latent_dim)
         self.apply(initialise)
 
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average the distance over patches, clips and views."""
-        predictions: list[Tensor] = []
-        targets: list[Tensor] = []
-        losses: list[Tensor] = []
-        metrics: dict[str, Tensor | float] = {}
+        outputs = []
         for view in state.views:
             prediction = self.head(view.features)  # [B, Nm, D]
-            targets.append(self._target(view))
-            losses.append(latent_distance(prediction, targets[-1]).mean())
-            predictions.append(prediction)
-        loss = torch.stack(losses).mean()
-        if state.measure:
-            # Standardising a collapsed target would blow its noise up, and hide the collapse.
-            target = targets[0] if self.options.target == "layers" else state.views[0].target
-            metrics = {
-                "prediction_std": direction_std(predictions[0]),
-                "target_std": direction_std(target),
-                "target_rank": effective_rank(target),
-            }
-        return ObjectiveOutput(loss, metrics, tuple(predictions))
+            target = self._target(view)  # [B, Nm, D]
+            loss = latent_distance(prediction, target).mean()
+            # Figures are taken of the target before it is standardised. Standardising a collapsed target would blow up
+            # its noise and hide the collapse. With target = 'layers' there is no such target at hand.
+            raw = target if self.options.target == "layers" else view.target
+            metrics = collapse_figures(prediction, raw) if state.measures(view) else {}
+            # With its gradient: what a later objective makes of the prediction trains predictor and student as well.
+            outputs.append(ObjectiveOutput(loss, metrics, (prediction,)))
+        return ObjectiveOutput.over_views(outputs)
 
     def _target(self, view: View) -> Tensor:
-        """Return what is predicted, ``[B, Nm, D]``."""
+        """Return what is predicted, ``[B, Nm, D]``, without gradient."""
         if self.options.target == "l2":
             return view.target
         if self.options.target == "standardised":
             return standardise_rows(view.target)
-        chosen = [view.layers[number - 1] for number in self._chosen(len(view.layers))]  # each [B, K, D]
-        mean = view.final_norm(torch.stack(chosen).mean(dim=0)).detach()  # [B, K, D]
-        return standardise_rows(mean if self.shapes.teacher_sees == "masked" else gather_rows(mean, view.mask.masked))
-
-    def _chosen(self, depth: int) -> list[int]:
-        """Return the numbers of the averaged blocks; UsageError when the teacher has fewer."""
-        wanted = self.options.layers or list(range(1, depth + 1))
-        if max(wanted) > depth:
+        depth = len(view.layers)
+        numbers = self.options.layers or range(1, depth + 1)
+        if max(numbers) > depth:
             raise UsageError(
-                f"objective 'malap': layers names block {max(wanted)}, the teacher has {depth}",
+                f"objective 'malap': layers names block {max(numbers)}, the teacher has {depth}",
                 hint=f"give numbers from 1 to {depth}",
             )
-        return wanted
+        blocks = torch.stack([view.layers[number - 1] for number in numbers])  # [blocks, B, K, D]
+        # The teacher's own final norm, applied to the mean as it is to its last block.
+        mean = view.final_norm(blocks.mean(dim=0)).detach()  # [B, K, D]
+        # A teacher that sees the masked patches gives K = Nm rows in their order; one that sees all gives K = N.
+        return standardise_rows(mean if self.shapes.teacher_sees == "masked" else gather_rows(mean, view.mask.masked))
 
     def health_rules(self) -> tuple[HealthRule, ...]:
-        """Latents or predictions that no longer differ from patch to patch."""
+        """Return the rule for predictions that no longer differ from patch to patch."""
         return (HealthRule.collapse("prediction_std", "the predictions"),)
 
 

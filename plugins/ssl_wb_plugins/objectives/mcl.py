@@ -1,4 +1,4 @@
-"""Multiple choice learning over several hypotheses per masked patch."""
+"""Multiple choice learning: several hypotheses per masked patch, of which the closest learn (MATPAC++)."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ssl_wb.api import (
     Field,
     HealthRule,
+    Metrics,
     ModelShapes,
     Objective,
     ObjectiveOutput,
     StepState,
     View,
-    direction_std,
-    effective_rank,
+    collapse_figures,
     full_precision,
     hookimpl,
     initialise,
+    unit_vectors,
 )
 from ssl_wb_plugins.objectives.hypotheses import Population, PopulationOptions
 
-#: Share of the run after which the published schedule reaches its floor (MATPAC++'s release: 78 %).
+#: Share of the run after which the published schedule reaches its floor, 78 %: 0.1 * 0.99997 ** step falls to 1e-4 at
+#: step 230,256 of the 294,816 of MATPAC++'s release.
 FLOOR_REACHED = 230_256 / 294_816
 
 
@@ -48,10 +49,11 @@ def hypothesis_distances(hypotheses: Tensor, target: Tensor) -> Tensor:
     The dot products are divided by the hypotheses' lengths afterwards: normalising the hypotheses themselves, the
     largest tensor of the step, would write it three times over.
     """
-    hypotheses, target = hypotheses.float(), F.normalize(target.float(), dim=-1)
+    hypotheses, target = hypotheses.float(), unit_vectors(target)
+    # Autocast would run the einsum in half precision, whose rounding is as large as the distances between hypotheses.
     with full_precision(target.device):
-        dots = torch.einsum("bmrd,bmd->bmr", hypotheses, target)
-    lengths = torch.linalg.vector_norm(hypotheses, dim=-1).clamp_min(1e-12)
+        dots = torch.einsum("bmrd,bmd->bmr", hypotheses, target)  # [B, Nm, r]
+    lengths = torch.linalg.vector_norm(hypotheses, dim=-1).clamp_min(1e-12)  # [B, Nm, r]; F.normalize's own floor
     return 2.0 - 2.0 * dots / lengths
 
 
@@ -66,6 +68,8 @@ def hypothesis_weights(distances: Tensor, temperature: float, floor: float) -> T
     Returns:
         ``[..., r]`` of sum 1, without gradient; exactly 0 where the distance is infinite.
     """
+    # Without gradient, as published. With it, dL/dl_k of L = sum_k q_k l_k would be q_k (1 - (l_k - L) / T):
+    # negative where l_k > L + T, so that far hypotheses would be pushed away from the target.
     distances = distances.detach()
     if temperature <= floor:
         return torch.zeros_like(distances).scatter_(-1, distances.argmin(dim=-1, keepdim=True), 1.0)
@@ -90,18 +94,22 @@ class Mcl(Objective):
 
     def __init__(self, options: MclOptions, shapes: ModelShapes) -> None:
         super().__init__(options, shapes)
-        # The r linear heads are one matrix, r x D rows; Xavier bounds are those of a single head.
+        # The r linear heads are one matrix of r * D rows, for one large product instead of r small ones. Each head's
+        # rows are drawn apart: the bounds of Xavier's distribution depend on the height of the matrix.
         self.heads = nn.Linear(shapes.feature_dim, options.heads * shapes.latent_dim)
         self.apply(initialise)
-        for rows in self.heads.weight.data.chunk(options.heads):
+        for rows in self.heads.weight.data.chunk(options.heads):  # [D, Dd]
             nn.init.xavier_uniform_(rows)
         self.population = Population(options) if options.hypotheses == "auto" else None
 
     def temperature_at(self, step: int, total_steps: int) -> float:
         """Return T after ``step`` optimiser steps: ``max(floor, T0 * decay ** step)``."""
+        # High at first, when all hypotheses are guesses and all should learn; low later, when each has its own answers.
+        # After a fall that is too fast some hypotheses never win again, as in plain winner-takes-all.
         options = self.options
         decay = options.temperature_decay
         if decay == "auto":
+            # T0 * decay ** reach = floor, solved for decay.
             reach = max(1.0, FLOOR_REACHED * total_steps)
             decay = (options.temperature_floor / options.temperature) ** (1.0 / reach)
         return max(options.temperature_floor, options.temperature * decay**step)
@@ -109,31 +117,32 @@ class Mcl(Objective):
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average the weighted distance over patches, clips and views."""
         temperature = self.temperature_at(state.step, state.total_steps)
-        losses: list[Tensor] = []
-        winners: list[Tensor] = []
-        metrics: dict[str, Tensor | float] = {"temperature": temperature}
-        if self.population is not None:
-            metrics |= self.population.figures()
-        for number, view in enumerate(state.views):
+        outputs = []
+        for view in state.views:
             hypotheses = self._hypotheses(view)  # [B, Nm, r, D]
             distances = hypothesis_distances(hypotheses, view.target)  # [B, Nm, r]
-            # An idle hypothesis is infinitely far where it competes. Its own distance, finite, meets a weight of 0 in
-            # the loss: 0 times infinity would be no number, nor would its gradient.
-            contest = distances.detach()
+            # An inactive hypothesis gets an infinite distance where hypotheses compete. In the loss its finite distance
+            # meets a weight of 0, because infinity times 0 is NaN, and so is its gradient.
+            competing = distances.detach()  # [B, Nm, r]
             if self.population is not None:
-                contest = contest.masked_fill(~self.population.active, torch.inf)
-            weights = hypothesis_weights(contest, temperature, self.options.temperature_floor)  # [B, Nm, r]
+                competing = competing.masked_fill(~self.population.active, torch.inf)
+            weights = hypothesis_weights(competing, temperature, self.options.temperature_floor)  # [B, Nm, r]
             if self.population is not None and self.training:
                 self.population.count(weights)
-            losses.append((weights * distances).sum(dim=-1).mean())
-            winner = contest.argmin(dim=-1)  # [B, Nm]
-            winners.append(hypotheses.take_along_dim(winner[:, :, None, None], dim=2).squeeze(2))  # [B, Nm, D]
-            if state.measure and number == 0:
-                metrics |= self._health(hypotheses, winner, winners[0], view.target)
-        return ObjectiveOutput(torch.stack(losses).mean(), metrics, tuple(winners))
+            loss = (weights * distances).sum(dim=-1).mean()
+            # Later objectives get the closest hypothesis at any temperature; their gradient reaches its head alone.
+            winner = competing.argmin(dim=-1)  # [B, Nm]
+            best = hypotheses.take_along_dim(winner[:, :, None, None], dim=2).squeeze(2)  # [B, Nm, D]
+            metrics = self._health(hypotheses, winner, best, view.target) if state.measures(view) else {}
+            outputs.append(ObjectiveOutput(loss, metrics, (best,)))
+        output = ObjectiveOutput.over_views(outputs)
+        output.metrics["temperature"] = temperature
+        if self.population is not None:
+            output.metrics |= self.population.figures()
+        return output
 
     def _hypotheses(self, view: View) -> Tensor:
-        """Return every head's prediction of a view's masked patches, ``[B, Nm, r, D]``, idle heads' too."""
+        """Return every head's prediction of a view's masked patches, ``[B, Nm, r, D]``, those of inactive heads too."""
         batch, masked, _ = view.features.shape
         return self.heads(view.features).view(batch, masked, self.options.heads, self.shapes.latent_dim)
 
@@ -145,7 +154,7 @@ class Mcl(Objective):
         return active.tolist(), hypotheses.index_select(2, active)
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Review the population, where there is one."""
+        """Let the population add or retire a hypothesis, where there is one."""
         if self.population is not None:
             self.population.after_step(step, total_steps, self.heads)
 
@@ -158,13 +167,13 @@ class Mcl(Objective):
         active, hypotheses = self._taking_part(self._hypotheses(view))
         if len(active) == 1:
             return torch.zeros(hypotheses.shape[:2], device=hypotheses.device)
-        directions = F.normalize(hypotheses.float(), dim=-1)
-        # 2 - 2 cos is the squared distance of unit vectors, and its mean over pairs twice their variance: never
-        # negative, and 0 to the last digit for equal ones.
+        directions = unit_vectors(hypotheses)  # [B, Nm, active, D]
+        # 2 - 2 cos is the squared distance of unit vectors, and its mean over pairs is twice their variance. Unlike a
+        # sum of cosines this is never negative, and exactly 0 for equal hypotheses.
         return 2.0 * directions.var(dim=2, unbiased=True).sum(dim=-1)
 
     @torch.no_grad()
-    def _health(self, hypotheses: Tensor, winner: Tensor, best: Tensor, target: Tensor) -> dict[str, Tensor | float]:
+    def _health(self, hypotheses: Tensor, winner: Tensor, best: Tensor, target: Tensor) -> Metrics:
         """Measure the active hypotheses.
 
         ``hypotheses`` ``[B, Nm, r, D]``, ``winner`` ``[B, Nm]``, ``best`` and ``target`` ``[B, Nm, D]``.
@@ -172,27 +181,26 @@ class Mcl(Objective):
         shares = torch.bincount(winner.flatten(), minlength=self.options.heads) / winner.numel()  # [r]
         active, hypotheses = self._taking_part(hypotheses)
         count = len(active)
-        figures: dict[str, Tensor | float] = {f"won_by_{k}": shares[k] for k in active}
+        figures: Metrics = {f"won_by_{k}": shares[k] for k in active}
         figures["largest_share"] = shares.max()
         if self.population is not None:
+            # 0 when all active ones win alike and 1 when one wins all, however many there are.
             figures["dominance"] = (shares.max() * count - 1.0) / (count - 1)
         if count > 1:
-            directions = F.normalize(hypotheses.float(), dim=-1)
+            directions = unit_vectors(hypotheses)  # [B, Nm, active, D]
             with full_precision(directions.device):
-                cosines = torch.einsum("bmkd,bmld->kl", directions, directions) / winner.numel()  # [r, r]
+                cosines = torch.einsum("bmkd,bmld->kl", directions, directions) / winner.numel()  # [active, active]
+            # The trace is each hypothesis with itself; the rest are the pairs, each twice.
             figures["pairwise_distance"] = 2.0 - 2.0 * (cosines.sum() - cosines.trace()) / (count * (count - 1))
-        figures["prediction_std"] = direction_std(best)
-        figures["target_std"] = direction_std(target)
-        figures["target_rank"] = effective_rank(target)
-        return figures
+        return figures | collapse_figures(best, target)
 
     def health_rules(self) -> tuple[HealthRule, ...]:
-        """Predictions that no longer differ, or hypotheses that no longer compete."""
+        """Return the rules for predictions that no longer differ, and for hypotheses that no longer compete."""
         rules = [HealthRule.collapse("prediction_std", "the predictions")]
         if self.options.heads > 1:
             rules += [
                 HealthRule(
-                    # Of a population, relative to its size: 0 when all win alike, 1 when one wins all.
+                    # A population changes its size, and with it the largest share that is still healthy.
                     "largest_share" if self.population is None else "dominance",
                     "one hypothesis wins nearly every patch, the others learn nothing "
                     "(start from a higher mcl temperature, or use malap)",

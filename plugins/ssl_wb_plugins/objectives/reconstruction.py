@@ -1,13 +1,13 @@
-"""Reconstruction of the masked patches' pixels."""
+"""Reconstruction: predict the pixels of the masked patches (MAE, MSM-MAE, AudioMAE)."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_wb.api import (
     Field,
     HealthRule,
+    Metrics,
     ModelShapes,
     Objective,
     ObjectiveOutput,
@@ -46,29 +46,33 @@ class Reconstruction(Objective):
         self.apply(initialise)
 
     def forward(self, state: StepState) -> ObjectiveOutput:
-        """Average the squared error over views."""
-        losses: list[Tensor] = []
-        metrics: dict[str, Tensor | float] = {}
-        for number, view in enumerate(state.views):
+        """Average the squared error over pixels, patches, clips and views."""
+        outputs = []
+        for view in state.views:
+            # Masked patches only: MAE found that a loss on visible patches too gives worse encoders.
             target = gather_rows(view.patches, view.mask.masked).float()  # [B, Nm, P]
             if self.options.norm_patch:
+                # Takes a patch's loudness away, so that its inner contrast counts as much in quiet patches.
                 target = standardise_rows(target)
             prediction = self.head(view.features).float()  # [B, Nm, P]
-            losses.append((prediction - target).square().mean())
-            if state.measure and number == 0:
-                metrics["explained"] = 1.0 - losses[0].detach() / target.var().clamp_min(1e-12)
+            loss = (prediction - target).square().mean()
+            metrics: Metrics = {}
+            if state.measures(view):
+                # Share of the pixels' variance that is predicted: 0 for the mean of all pixels, 1 for a perfect copy.
+                metrics["explained"] = 1.0 - loss.detach() / target.var().clamp_min(1e-12)
                 metrics["prediction_std"] = prediction.detach().flatten(0, 1).std(dim=0, unbiased=False).mean()
-        return ObjectiveOutput(torch.stack(losses).mean(), metrics)
+            outputs.append(ObjectiveOutput(loss, metrics))
+        return ObjectiveOutput.over_views(outputs)
 
     def health_rules(self) -> tuple[HealthRule, ...]:
-        """A predictor that answers the same for every patch."""
+        """Return the rule for a predictor that gives the same answer for every patch."""
         return (
             HealthRule(
                 "prediction_std",
                 "the reconstruction is nearly the same for every patch: nothing is learnt of what is heard "
                 "(raise the learning rate, lengthen the run, or mask less)",
                 below=0.02,
-                after=0.1,
+                after=0.1,  # it starts near 0: the mean spectrogram is what a predictor learns first
             ),
         )
 

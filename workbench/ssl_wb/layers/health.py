@@ -6,11 +6,12 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from ssl_wb.layers.autocast import full_precision
+from ssl_wb.layers.normalise import unit_vectors
 
-__all__ = ["direction_std", "effective_rank", "feature_std", "uniformity"]
+__all__ = ["collapse_figures", "direction_std", "effective_rank", "feature_std", "uniformity"]
 
 
 @torch.no_grad()
@@ -24,6 +25,7 @@ def feature_std(features: Tensor) -> Tensor:
         Scalar; 0 when every row is the same.
     """
     rows = features.detach().float().flatten(0, -2)  # [rows, D]
+    # The mean is taken of the variances, not of the deviations: the square of the figure is the variance per dimension.
     return rows.var(dim=0, unbiased=False).mean().sqrt()
 
 
@@ -39,8 +41,8 @@ def direction_std(features: Tensor) -> Tensor:
     Returns:
         Scalar.
     """
-    rows = functional.normalize(features.detach().float(), dim=-1)
-    return feature_std(rows) * features.shape[-1] ** 0.5
+    # A unit vector's D entries have a mean square of 1 / D: sqrt(D) makes the figure independent of the width.
+    return feature_std(unit_vectors(features.detach())) * features.shape[-1] ** 0.5
 
 
 @torch.no_grad()
@@ -56,17 +58,39 @@ def effective_rank(features: Tensor, rows: int = 2048) -> Tensor:
     """
     flat = features.detach().float().flatten(0, -2)  # [n, D]
     if len(flat) > rows:
+        # Evenly spaced and not the first ones: those would be the patches of a few clips only.
         flat = flat[:: len(flat) // rows][:rows]
+    # Centred, or the common mean would be the one large singular value and hide the spread around it.
     centred = flat - flat.mean(dim=0)
     # Singular values by the D x D (or n x n) Gram matrix: cheaper than an SVD, and exact enough for a health figure.
+    # Squaring halves the digits, so its eigenvalues are taken in float64; rounding makes some a little negative.
     with full_precision(features.device):  # half precision would lift the rank of a collapsed representation
         gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
     values = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()  # [min(n, D)]
     total = values.sum()
-    if total <= 1e-8:
+    if total <= 1e-8:  # all rows equal: p would be 0 / 0
         return torch.zeros((), device=features.device)
     p = values / total
-    return torch.exp(-(p * (p + 1e-12).log()).sum()).float()
+    return torch.exp(-(p * (p + 1e-12).log()).sum()).float()  # + 1e-12: 0 log 0 is 0
+
+
+def collapse_figures(prediction: Tensor, target: Tensor) -> dict[str, Tensor | float]:
+    """Measure what a collapse shows in first: how much predictions and targets differ from row to row.
+
+    A collapsed encoder predicts its own constant targets perfectly, so the loss does not tell it.
+
+    Args:
+        prediction: ``[..., D]`` of some masked patches.
+        target: ``[..., D]``, what was to be predicted.
+
+    Returns:
+        ``prediction_std`` and ``target_std`` (:func:`direction_std`), ``target_rank`` (:func:`effective_rank`).
+    """
+    return {
+        "prediction_std": direction_std(prediction),
+        "target_std": direction_std(target),
+        "target_rank": effective_rank(target),
+    }
 
 
 @torch.no_grad()
@@ -82,5 +106,6 @@ def uniformity(embeddings: Tensor) -> Tensor:
         Scalar.
     """
     rows = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    squared = torch.pdist(functional.normalize(rows, dim=1)).square()  # [n (n - 1) / 2]
+    squared = torch.pdist(F.normalize(rows, dim=1)).square()  # [n (n - 1) / 2]
+    # The logarithm of a mean as logsumexp minus log n: the exponentials themselves may underflow.
     return torch.logsumexp(-2.0 * squared, dim=0) - math.log(len(squared))

@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-__all__ = ["alone", "gather_with_gradient", "mean_over_processes", "process_place", "sum_with_gradient"]
-
+__all__ = [
+    "StepMean",
+    "alone",
+    "gather_with_gradient",
+    "mean_over_processes",
+    "own_rows",
+    "process_place",
+    "sum_with_gradient",
+]
 
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
@@ -20,7 +27,7 @@ _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 @contextmanager
 def alone() -> Iterator[None]:
     """Compute as if this process were the only one: for what one process may have to give up without the others."""
-    token = _ALONE.set(True)
+    token = _ALONE.set(True)  # a context variable, so that other threads are not affected
     try:
         yield
     finally:
@@ -40,9 +47,37 @@ def mean_over_processes(value: Tensor) -> Tensor:
     _, world = process_place()
     if world == 1:
         return value
-    total = value.clone()
+    total = value.clone()  # all_reduce writes its result into its argument
     dist.all_reduce(total)
     return total / world
+
+
+class StepMean:
+    """The mean of a figure over everything that one optimiser step sees: views, micro-batches and processes.
+
+    For what moves once per optimiser step, as a centre does. A forward pass may run several times in a step (gradient
+    accumulation) and must not move it: the micro-batches of a step would be treated differently.
+    """
+
+    def __init__(self) -> None:
+        self._seen: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, value: Tensor) -> None:
+        """Note the figure of one view of one micro-batch; a tensor of any shape, always the same."""
+        self._seen.append(value.detach())
+
+    def take(self) -> Tensor | None:
+        """Return the mean of what was noted and forget it; None where nothing was.
+
+        All processes have to call it equally often.
+        """
+        if not self._seen:
+            return None
+        # Every process has the same number of values, so the mean of means is the mean.
+        mean = mean_over_processes(torch.stack(self._seen).mean(dim=0))
+        self._seen.clear()
+        return mean
 
 
 # torch.distributed.nn has both of these, but its all_gather sends the gradient through an all-to-all that gloo lacks
@@ -71,6 +106,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         _, world = process_place()
+        # all_gather needs contiguous tensors; rows may be a transposed view.
         everyone = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world)]
         dist.all_gather(everyone, rows.contiguous())
         return torch.cat(everyone)
@@ -78,6 +114,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         rank, world = process_place()
+        # Each process holds the gradient of its own loss with respect to everyone's rows: sum, then keep our rows.
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
         return total.chunk(world)[rank]
@@ -101,3 +138,8 @@ def gather_with_gradient(rows: Tensor) -> Tensor:
     """
     _, world = process_place()
     return rows if world == 1 else _Gather.apply(rows)
+
+
+def own_rows(count: int, device: torch.device) -> Tensor:
+    """Return where this process' ``count`` rows lie in what :func:`gather_with_gradient` returns, int64 ``[count]``."""
+    return torch.arange(count, device=device) + process_place()[0] * count

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_wb.plugin.base import Kind, Plugin, PluginOptions, PluginSection
 from ssl_wb.plugin.masker import Grid, Mask
 
-__all__ = ["HealthRule", "ModelShapes", "Need", "Objective", "ObjectiveOutput", "ObjectiveSection", "StepState", "View"]
+__all__ = [
+    "HealthRule",
+    "Metrics",
+    "ModelShapes",
+    "Need",
+    "Objective",
+    "ObjectiveOutput",
+    "ObjectiveSection",
+    "StepState",
+    "View",
+]
 
-#: What the pretext model can be asked to compute:
-#: ``features``   predictor output at the masked positions (a predictor is built),
-#: ``target``     teacher latents at the masked positions (a teacher is built),
-#: ``pooled``     clip embedding of each view,
-#: ``prediction`` what an earlier objective predicted for the masked positions,
-#: ``layers``     output of every teacher block (a teacher is built),
-#: ``mlp_outputs`` output of every teacher block's MLP before it is added to its input (a teacher is built),
-#: ``captions``   caption embeddings of the clips (the data must have captions).
-#: ``branches`` is the old name of ``mlp_outputs``.
+#: What an objective may ask for; :class:`Objective` says what each is. ``branches`` is the old name of ``mlp_outputs``.
 Need = Literal["features", "target", "pooled", "prediction", "layers", "mlp_outputs", "branches", "captions"]
+
+#: Figures by name: detached scalars.
+Metrics = dict[str, Tensor | float]
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,13 @@ class ModelShapes:
 class View:
     """One view: the batch under one mask, and what the model computed from it.
 
-    What no objective of the recipe needs is not computed, and None stands in its place; an objective may rely on what
-    its own ``needs`` names, and so the types say Tensor.
+    What no objective of the recipe needs is not computed and is None. An objective finds everything that its own
+    ``needs`` names, and so the types say Tensor.
 
     Attributes:
         mask: the visible and masked patches.
         latents: ``[B, Nv, D]`` student latents of the visible patches (prefix tokens dropped).
-        patches: ``[B, N, P]`` pixels of the clip as this view hears it: its own where each view is augmented apart.
+        patches: ``[B, N, P]`` pixels of the clip, with this view's augmentation where each view has its own.
         pooled: ``[B, D]`` clip embedding.
         features: ``[B, Nm, Dd]`` predictor output at the masked positions.
         target: ``[B, Nm, D]`` teacher latents at the masked positions, without gradient.
@@ -107,7 +113,7 @@ class StepState:
         views: one per mask.
         step: optimiser steps done before this one.
         total_steps: optimiser steps of the run.
-        measure: whether health figures are wanted this step; they cost time, so compute them only then.
+        measure: whether health figures are wanted in this step; see :meth:`measures`.
         captions: ``[B, C]`` caption embeddings, where the data has them.
     """
 
@@ -123,6 +129,10 @@ class StepState:
         """Share of training done, 0 to 1."""
         return self.step / max(1, self.total_steps)
 
+    def measures(self, view: View) -> bool:
+        """Whether health figures are wanted of a view: they cost time, so only of the first one, in measured steps."""
+        return self.measure and view is self.views[0]
+
 
 @dataclass
 class ObjectiveOutput:
@@ -131,19 +141,36 @@ class ObjectiveOutput:
     Attributes:
         loss: float32 scalar, mean over clips and patches.
         metrics: detached scalars by name: parts of the loss and, when ``state.measure``, health figures.
-        prediction: one ``[B, Nm, D]`` per view, handed to the objectives after this one; None hands nothing on.
+        prediction: one ``[B, Nm, D]`` per view, passed to the objectives after this one; None passes nothing on.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor | float] = field(default_factory=dict)
     prediction: tuple[Tensor, ...] | None = None
 
+    @classmethod
+    def over_views(cls, outputs: Iterable[ObjectiveOutput]) -> ObjectiveOutput:
+        """Join one output per view to that of the step.
+
+        Args:
+            outputs: of the views, in their order; ``prediction`` holds that view's alone, or is None in all of them.
+
+        Returns:
+            The mean of the losses, all metrics (of equal names the first view's) and the predictions of all views.
+        """
+        views = tuple(outputs)
+        metrics: Metrics = {}
+        for view in reversed(views):  # the first view last, so that its figures win
+            metrics |= view.metrics
+        predictions = [one for view in views for one in view.prediction or ()]
+        return cls(torch.stack([view.loss for view in views]).mean(), metrics, tuple(predictions) or None)
+
 
 @dataclass(frozen=True)
 class HealthRule:
     """A figure that tells collapse, and the level at which it does.
 
-    The rule fires when ``metric`` stays below ``below`` (or above ``above``) in several measured steps in a row.
+    The user is warned when ``metric`` stays below ``below`` (or above ``above``) in several measured steps in a row.
 
     Attributes:
         metric: name in ``ObjectiveOutput.metrics``.
@@ -161,19 +188,28 @@ class HealthRule:
     after: float = 0.0
 
     @classmethod
-    def collapse(cls, metric: str, what: str) -> HealthRule:
-        """Return the rule of a spread of directions over patches that vanishes.
+    def collapse(
+        cls,
+        metric: str,
+        what: str,
+        *,
+        over: str = "patch",
+        remedy: str = "lower the learning rate, raise the teacher's decay, or mask less",
+        below: float = 0.02,
+        after: float = 0.0,
+    ) -> HealthRule:
+        """Return the rule of a spread of directions that vanishes.
 
         Args:
-            metric: a :func:`ssl_wb.api.direction_std`.
+            metric: a :func:`ssl_wb.api.direction_std`, which is about 1 in a healthy model.
             what: of what it is the spread, in the plural, as "the predictions".
+            over: what the rows are: "patch" or "clip".
+            remedy: what the user can try.
+            below: see :class:`HealthRule`.
+            after: see :class:`HealthRule`.
         """
-        return cls(
-            metric,
-            f"{what} are nearly the same for every patch: the representation is collapsing "
-            "(lower the learning rate, raise the teacher's decay, or mask less)",
-            below=0.02,
-        )
+        meaning = f"{what} are nearly the same for every {over}: the representation is collapsing ({remedy})"
+        return cls(metric, meaning, below=below, after=after)
 
 
 class ObjectiveSection(PluginSection):
@@ -189,13 +225,39 @@ class ObjectiveSection(PluginSection):
 class Objective(Plugin, nn.Module, ABC):
     """A loss over the step's state.
 
-    A module: its heads are trained with the student. Heads run under the caller's autocast, losses in float32.
+    It is a module: its heads are trained with the student, under the caller's autocast. Losses are computed in float32.
+    Objectives run in the order of the recipe.
+
+    Args:
+        options: the plugin's options.
+        shapes: sizes of the model it is built into.
+
+    Raises:
+        ValueError: the options do not fit ``shapes``; the user gets the message as a mistake of the recipe. What can
+            only be seen in :meth:`forward`, such as the teacher's number of blocks, raises :class:`UsageError` there.
+
+    Attributes:
+        needs: what the pretext model has to compute for this objective. A predictor or a teacher is built only when an
+            objective of the recipe needs it. ``__init__`` may set it on the instance, where it depends on options.
+
+            =============== ============================================================ ==========================
+            need            found in                                                     makes the model build
+            =============== ============================================================ ==========================
+            ``features``    ``View.features`` ``[B, Nm, Dd]``, the predictor's output    a predictor
+            ``target``      ``View.target`` ``[B, Nm, D]``, the teacher's latents        a teacher
+            ``layers``      ``View.layers``, each teacher block's output                 a teacher
+            ``mlp_outputs`` ``View.mlp_outputs``, what each teacher block's MLP adds     a teacher
+            ``pooled``      ``View.pooled`` ``[B, D]``, the clip embedding               the backbone's pooling
+            ``prediction``  ``View.prediction`` ``[B, Nm, D]`` of an earlier objective   nothing
+            ``captions``    ``StepState.captions`` ``[B, C]``, caption embeddings        nothing; data.captions
+            =============== ============================================================ ==========================
+        provides: what its output hands to later objectives: ``prediction``, or nothing.
+        options: the plugin's options.
+        shapes: sizes of the model.
     """
 
     kind: ClassVar[Kind] = "objective"
-    #: What the pretext model must compute for this objective; options may change it for an instance.
     needs: frozenset[Need] = frozenset()
-    #: What it hands to later objectives.
     provides: ClassVar[frozenset[Need]] = frozenset()
 
     def __init__(self, options: PluginOptions, shapes: ModelShapes) -> None:
@@ -205,10 +267,20 @@ class Objective(Plugin, nn.Module, ABC):
 
     @abstractmethod
     def forward(self, state: StepState) -> ObjectiveOutput:
-        """Compute the loss of one (micro-)batch."""
+        """Compute the loss of one (micro-)batch.
+
+        It may run several times in an optimiser step, so it changes no state that a loss depends on: collect with
+        :class:`ssl_wb.api.StepMean`, and change it in :meth:`after_step`.
+
+        Args:
+            state: the encoded views; what ``needs`` names is in them.
+
+        Raises:
+            UsageError: the options ask for what this model does not have.
+        """
 
     def after_step(self, step: int, total_steps: int) -> None:
-        """Move the objective's own EMA or centre, once per optimiser step, after it.
+        """Move the objective's own EMA or centre, once per optimiser step, after it, on every process.
 
         Args:
             step: optimiser steps done, this one included.
@@ -216,7 +288,7 @@ class Objective(Plugin, nn.Module, ABC):
         """
 
     def uncertainty(self, view: View) -> Tensor | None:
-        """Say how far this objective's own predictions for a masked patch lie apart.
+        """Return the disagreement between this objective's own predictions of each masked patch.
 
         Args:
             view: with ``features`` at least.
@@ -227,7 +299,7 @@ class Objective(Plugin, nn.Module, ABC):
         return None
 
     def assignments(self, latents: Tensor) -> Tensor | None:
-        """Say to which of its own classes this objective assigns patches, as it does in training.
+        """Return the probabilities by which this objective assigns patches to its own classes, as it does in training.
 
         Args:
             latents: ``[B, N, D]`` of the patches: the teacher's where the run has a teacher, else the student's.
@@ -238,5 +310,5 @@ class Objective(Plugin, nn.Module, ABC):
         return None
 
     def health_rules(self) -> tuple[HealthRule, ...]:
-        """Figures among the metrics that tell collapse."""
+        """Return the figures among the metrics that tell collapse, each with its level."""
         return ()
