@@ -1,4 +1,4 @@
-"""Dispersion-weighted masking."""
+"""Dispersion-weighted masking: patches with much contrast in them are masked more often (DWM)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ssl_wb.api import (
     visible_count,
 )
 
-#: Added to every dispersion, so that silent patches can be chosen too, all with the same weight.
+#: Added to every dispersion, so that patches of digital silence can be drawn too, all with the same weight.
 EPSILON = 1e-12
-#: Half the step of float32's uniform draws: stands in for a draw of 0, whose logarithm is not finite.
+#: Half the step of float32's uniform draws (2 ** -24). It replaces a draw of 0, whose logarithm is not finite.
 SMALLEST_DRAW = 2.0**-25
 
 
@@ -43,7 +43,7 @@ def dispersion(patches: Tensor, metric: Literal["mad", "variance"]) -> Tensor:
 
     ``mad`` is ``mean |p - mean(p)|``, ``variance`` is ``mean (p - mean(p)) ** 2``.
     """
-    patches = patches.float()
+    patches = patches.float()  # the deviations of a quiet patch are small beside its mean
     deviation = patches - patches.mean(dim=-1, keepdim=True)
     return (deviation.abs_() if metric == "mad" else deviation.square_()).mean(dim=-1)
 
@@ -80,10 +80,12 @@ class DwmMasker(Masker):
 
     def _choose(self, request: MaskRequest, weights: Tensor, count: int) -> Tensor:
         """Choose ``count`` patches by weights ``[B, N]``; bool ``[B, N]``."""
+        # Not torch.multinomial: with request.uniform a clip gets the same draws, however the batch is split.
         noise = request.uniform(request.grid.cells)  # [B, N]
         if not self.options.probabilistic:
             return highest_cells(weights, count, noise)
-        # Gumbel top-k, as an exponential race: the largest of ln w - ln E are draws without replacement.
+        # Gumbel top-k: with E ~ Exp(1), -ln E is Gumbel noise, and the Nm largest of ln w - ln E are draws without
+        # replacement in proportion to w. log1p(-noise): noise lies in [0, 1), so 1 - noise is never 0.
         race = -torch.log1p(-noise)  # [B, N], E ~ Exp(1)
         order = (weights.log() - race.clamp_min(SMALLEST_DRAW).log()).argsort(dim=1, descending=True, stable=True)
         hidden = torch.zeros_like(weights, dtype=torch.bool)

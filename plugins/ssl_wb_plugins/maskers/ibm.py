@@ -1,4 +1,4 @@
-"""Inverse block masking."""
+"""Inverse block masking: whole blocks stay visible, what lies around them is masked (data2vec 2.0, EAT)."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ class IbmMasker(Masker):
         """
         grid, block = request.grid, self.options.block
         share = 1.0 - self.options.ratio + self.options.adjust
+        # As published; rounded first, so that a product like 1.9999999999 counts as 2.
         count = int(round(grid.cells * share / block**2, 9))
         if count == 0:
             side = int((grid.cells * share) ** 0.5)
@@ -72,11 +73,12 @@ class IbmMasker(Masker):
                 f"a block of {block} x {block} patches is more than stays visible of a {grid.freq} x {grid.time} grid, "
                 f"and masks would be random; block may be at most {side} here"
             )
+        # With replacement, as published: equal centres paint one block. The clamp is for a draw that rounds up to N.
         centres = (request.uniform(count) * grid.cells).long().clamp_(max=grid.cells - 1)  # [B, n]
         rows = torch.arange(grid.freq, device=centres.device)  # [F]
         columns = torch.arange(grid.time, device=centres.device)  # [T]
         distance = torch.full((centres.shape[0], *grid), grid.freq + grid.time, device=centres.device)  # [B, F, T]
-        for centre in centres.unbind(dim=1):  # blocks, not clips; all at once would take [B, n, F, T]
+        for centre in centres.unbind(dim=1):  # [B]; a loop over the few blocks: all at once would take [B, n, F, T]
             up = _outside(rows - (centre // grid.time)[:, None], block)  # [B, F]
             along = _outside(columns - (centre % grid.time)[:, None], block)  # [B, T]
             distance = torch.minimum(distance, up[:, :, None] + along[:, None, :])

@@ -1,4 +1,4 @@
-"""Uniform random masking."""
+"""Uniform random masking (MAE)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class RandomMasker(Masker):
         """Return one mask per view; ``request.patches`` is ``[B, N, P]``."""
         cells = request.grid.cells
         visible = visible_count(cells, self.options.ratio)
+        # Sorting noise draws without replacement, for all clips at once and with the same count in each.
         noise = request.uniform(self.views, cells)  # [B, views, N]
         return tuple(Mask.from_scores(one, visible) for one in noise.unbind(dim=1))
 

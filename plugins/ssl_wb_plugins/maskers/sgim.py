@@ -1,4 +1,4 @@
-"""Self-guided informed masking: the model's own clusters say what to hide."""
+"""Self-guided informed masking: the model's own latents say which patches to mask (SG-MAE)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ssl_wb.api import (
     visible_count,
 )
 
-#: Degrees are held above this: where cosines are negative on average a patch's could vanish.
+#: Lower bound of a patch's degree, the sum of its cosines with all patches: it is 0 or less where most are negative.
 SMALLEST_DEGREE = 1e-3
 
 
@@ -94,22 +94,25 @@ def lanczos(matrix: Tensor, start: Tensor, steps: int, place: int) -> Tensor:
     steps = min(steps, cells)
     vector = F.normalize(start, dim=1)
     basis = matrix.new_zeros(rows, steps, cells)  # [B, m, N]
+    # In exact arithmetic the matrix is tridiagonal in this basis; beside is the diagonal next to the main one.
     diagonal, beside = matrix.new_zeros(rows, steps), matrix.new_zeros(rows, max(1, steps - 1))
     for step in range(steps):
         basis[:, step] = vector
         image = torch.bmm(matrix, vector[:, :, None]).squeeze(2)  # [B, N]
         diagonal[:, step] = (image * vector).sum(dim=1)
         known = basis[:, : step + 1]
-        for _ in range(2):  # once leaves a rest of rounding that grows from step to step
+        for _ in range(2):  # subtracting once leaves a rounding error that grows from step to step
             image = image - torch.bmm(torch.bmm(image[:, None], known.transpose(1, 2)), known).squeeze(1)
         length = image.norm(dim=1)  # [B]
         if step + 1 < steps:
             beside[:, step] = length
-        # Where nothing is left (silence: all patches alike) the rest of the basis is zero and plays no part.
+        # Where nothing is left (silence: all patches are alike) the rest of the basis is zero and has no effect.
         vector = torch.where(length[:, None] > 1e-6, image / length[:, None].clamp_min(1e-6), torch.zeros_like(image))
     inner = torch.diag_embed(diagonal)
     if steps > 1:
         inner = inner + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)  # [B, m, m]
+    # eigh of [m, m] with m = 24, in place of [N, N] with N = 190 to 512.
+    # Eigenvalues ascend, so -place counts from the largest.
     weights = torch.linalg.eigh(inner).eigenvectors[:, :, -min(place, steps)]  # [B, m]
     return F.normalize(torch.bmm(weights[:, None], basis).squeeze(1), dim=1)
 
@@ -133,15 +136,19 @@ def bipartition(directions: Tensor, start: Tensor, solver: str, iterations: int)
         centred = directions - directions.mean(dim=1, keepdim=True)
         return lanczos(centred @ centred.transpose(1, 2), start - start.mean(dim=1, keepdim=True), iterations, place=1)
     matrix, scale = normalised_affinity(directions)
+    # The leading eigenvector is D^1/2, which has one sign throughout and cuts nothing; the second one cuts.
     if solver == "eigh":
         vector = torch.linalg.eigh(matrix).eigenvectors[:, :, -2] if matrix.shape[1] > 1 else torch.ones_like(start)
     else:
+        # Power iteration is unreliable where the second and third eigenvalue are close; Lanczos is not.
         vector = lanczos(matrix, start - 0.5, iterations, place=2)
     return vector * scale
 
 
 def object_side(sides: Tensor, patches: Tensor, rule: str) -> Tensor:
-    """Say which patches are on the object's side of the cut.
+    """Return which patches are on the object's side of the cut.
+
+    An eigenvector's sign is arbitrary, so the sides have to be told apart by something else.
 
     Args:
         sides: ``[B, N]`` of :func:`bipartition`.
@@ -157,7 +164,7 @@ def object_side(sides: Tensor, patches: Tensor, rule: str) -> Tensor:
         return torch.where(firmest >= 0, upper, 1.0 - upper)
     loudness = patches.float().mean(dim=2)  # [B, N]
     of_sides = torch.stack([upper, 1.0 - upper])  # [2, B, N]
-    # An empty side (all patches alike) is divided by 0: it is not a number, and never the louder one.
+    # An empty side (all patches alike) has 0 / 0 = NaN for a mean, and is never the louder one.
     means = (of_sides * loudness).sum(dim=2) / of_sides.sum(dim=2)  # [2, B]
     return torch.where((means[0] < means[1])[:, None] | means[0].isnan()[:, None], 1.0 - upper, upper)
 
@@ -180,7 +187,7 @@ def relevance(directions: Tensor, member: Tensor, kind: str) -> Tensor:
 
 
 class SgimMasker(Masker):
-    """Masks what the model itself takes for one thing: patches on one side of a cut of its own latents.
+    """Masks one segment of each clip, found by a normalised cut of the model's latents.
 
     The clip's patches are cut in two by the normalised cut of their cosines; each patch is scored by its cosine with
     the centre of the object, the louder side; the Nm of highest score are masked, and a share of them, falling from 1
@@ -204,6 +211,7 @@ class SgimMasker(Masker):
     def scores(self, request: MaskRequest) -> Tensor:
         """Return each patch's relevance, float32 ``[B, N]``."""
         assert request.latents is not None
+        # Drawn before latents are read, so that every solver leaves the generator in the same state.
         start = request.uniform(request.grid.cells)  # [B, N]
         options = self.options
         latents = request.latents(options.layer)  # [B, N, d], in the precision of training; the rest is in float32
@@ -216,13 +224,14 @@ class SgimMasker(Masker):
     def importance(self, request: MaskRequest) -> Tensor:
         """Return how readily each patch is masked, ``[B, N]``, 0 to 1."""
         sign = 1.0 if self.options.mask == "object" else -1.0
-        return (1.0 + sign * self.scores(request)) / 2.0
+        return (1.0 + sign * self.scores(request)) / 2.0  # [B, N]; a cosine's -1 to 1 becomes 0 to 1
 
     def __call__(self, request: MaskRequest) -> tuple[Mask, ...]:
         """Return one mask per view; ``request.patches`` is ``[B, N, P]``."""
         cells = request.grid.cells
         masked = cells - visible_count(cells, self.options.ratio)
         hint = self.options.hint_ratio(request.progress)
+        # At a hint ratio of 1 the exchange would give a random mask as well, after a pass of the encoder for nothing.
         if request.progress < self.options.start or round(masked * hint, 9) >= masked:
             return tuple(Mask.from_scores(request.uniform(cells), cells - masked) for _ in range(self.views))
         wanted = self.importance(request)  # [B, N]

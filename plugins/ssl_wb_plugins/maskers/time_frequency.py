@@ -1,4 +1,4 @@
-"""Time and frequency masking: whole columns in one view, whole rows in the other."""
+"""Time and frequency masking: whole columns in one view, whole rows in the other (AudioMosaic, AudioMAE)."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ class TimeFrequencyMasker(Masker):
             line, lines, ratio = (
                 (time_line, columns, options.time_ratio) if branch == "t" else (freq_line, rows, options.freq_ratio)
             )
+            # A patch is masked where its line is. Views of different counts take a pass of the encoder each.
             masked = _draw_lines(request, lines, ratio)[:, line.to(request.patches.device)]  # [B, N]
             masks.append(Mask.from_scores(masked.float(), visible_count(lines, ratio) * (grid.cells // lines)))
         return tuple(masks)

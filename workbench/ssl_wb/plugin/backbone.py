@@ -17,11 +17,14 @@ __all__ = ["Backbone", "Trunk", "final_norm_of"]
 
 
 class Trunk(nn.Module, ABC):
-    """The part of a backbone behind the embedding: what an EMA teacher copies."""
+    """The part of a backbone behind the embedding, which the EMA teacher copies.
+
+    Tokens are embedded patches ``[B, K, D]``, prefix tokens in front; K differs from call to call.
+    """
 
     @abstractmethod
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``, final norm included."""
+        """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``, with the final norm applied."""
 
     @abstractmethod
     def layers(self, tokens: Tensor, depth: int | None = None) -> list[Tensor]:
@@ -70,7 +73,11 @@ class Trunk(nn.Module, ABC):
             vars(self)[name] = value
 
     def reset_parameters(self) -> None:
-        """Draw fresh weights, for a teacher that does not start as a copy of the student."""
+        """Draw new weights, for a teacher that does not start as a copy of the student (M2D, MATPAC).
+
+        Raises:
+            PluginError: the trunk does not offer it.
+        """
         raise PluginError(f"{type(self).__name__} cannot be initialised anew; use teacher.init = 'copy'")
 
 
@@ -94,11 +101,15 @@ class Backbone(Plugin, nn.Module, ABC):
         ValueError: the options do not fit the spectrograms; the message reaches the user.
 
     Attributes:
-        no_decay: names of parameters that the optimiser does not decay, as it does not decay biases, norms and tokens.
-        dim: latent width ``D``.
+        no_decay: names of parameters without weight decay, besides biases, norms and tokens.
+        dim: latent width ``D``; ``__init__`` sets it and the next three.
         patch: patch height (mel bins) and width (frames).
-        prefix_tokens: tokens in front of the patch tokens (a class token), dropped by whoever wants patches only.
-        trunk: what follows the embedding; the teacher is an EMA copy of it and shares the embedding.
+        prefix_tokens: number of tokens in front of the patch tokens, such as a class token. What reads patches drops
+            them.
+        trunk: what follows the embedding. The teacher is an EMA copy of it and uses the student's embedding.
+        options: the plugin's options.
+        n_mels: mel bins of the spectrograms.
+        frames: frames of a training crop.
     """
 
     kind: ClassVar[Kind] = "backbone"
@@ -119,8 +130,10 @@ class Backbone(Plugin, nn.Module, ABC):
     def embed(self, patches: Tensor, grid: Grid, indices: Tensor | None = None) -> Tensor:
         """Embed patches and add their positions.
 
+        All patches are given, also where few are embedded: a backbone may look at the neighbours of a patch.
+
         Args:
-            patches: ``[B, N, P]``, all patches of the clip, frequency-major.
+            patches: ``[B, N, P]``, all patches of the clip, frequency-major (patch ``f * time + t``).
             grid: their grid.
             indices: int64 ``[B, K]``, which of them to embed; all when None.
 
@@ -144,9 +157,9 @@ class Backbone(Plugin, nn.Module, ABC):
 
     @property
     def pooling(self) -> nn.Module | None:
-        """What only ``pool`` uses; it is not trained where no objective asks for the clip embedding."""
+        """The module that only ``pool`` uses, if any; it is not trained where no objective needs the clip embedding."""
         return None
 
     def grid_of(self, frames: int) -> Grid:
-        """Return the patch grid of a spectrogram of ``frames`` frames; a last part of a patch does not count."""
+        """Return the patch grid of a spectrogram of ``frames`` frames; an incomplete last patch is left out."""
         return Grid(self.n_mels // self.patch[0], frames // self.patch[1])

@@ -29,13 +29,16 @@ __all__ = [
     "SplitScores",
 ]
 
-#: What an evaluator reads: one embedding per clip, one per clip and layer, one per clip and frame, or no embedding but
-#: the encoder itself and the clips' audio.
+#: What an evaluator reads; :class:`Evaluator` says what each is.
 Level = Literal["clip", "layers", "frames", "audio"]
 
 
 class Encoder(Protocol):
-    """What an evaluator may ask of a frozen encoder."""
+    """What an evaluator may ask of a frozen encoder.
+
+    Attributes:
+        sample_rate: of the waveforms it embeds, in Hz.
+    """
 
     sample_rate: int
 
@@ -83,10 +86,15 @@ class MaskingEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """One way to divide a task: int64 indices of clips to train on, to choose with and to report on.
+    """One way to divide the clips of a task; the three parts have no clip in common.
 
-    ``held_out`` says that the workbench took the validation clips out of the training part because the task names none:
-    once they have chosen, an evaluator may train on them.
+    Attributes:
+        name: as ``fold 1``.
+        train: int64 indices of the clips to train on.
+        validation: int64 indices of the clips to choose settings with.
+        test: int64 indices of the clips to report on.
+        held_out: the task names no validation clips, and these were taken out of the training part. Once the settings
+            are chosen, an evaluator may train on them.
     """
 
     name: str
@@ -157,6 +165,8 @@ class Result:
     """What an evaluator found.
 
     Attributes:
+        task: name of the task.
+        evaluator: name of the evaluator.
         metric: ``accuracy``, ``mAP``, or another by name.
         mean: over folds and seeds.
         interval: 95 % confidence interval of the mean, low and high; NaN where there is none.
@@ -231,8 +241,14 @@ class EvaluatorSection(PluginSection):
 class Evaluator(Plugin, ABC):
     """Scores frozen embeddings on a task.
 
+    Args:
+        options: the plugin's options.
+
     Attributes:
-        level: what ``ProbeTask.embeddings`` holds; the workbench computes and keeps each level once per encoder.
+        level: what ``ProbeTask.embeddings`` holds; each level is computed once per encoder and kept. ``clip``: one
+            embedding per clip; ``layers``: one per clip and block of the encoder; ``frames``: one per clip and frame;
+            ``audio``: no embedding, for evaluators that use ``ProbeTask.encoder`` and ``ProbeTask.read`` themselves.
+        options: the plugin's options.
     """
 
     kind: ClassVar[Kind] = "evaluator"
@@ -252,4 +268,19 @@ class Evaluator(Plugin, ABC):
 
     @abstractmethod
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
-        """Probe the task once per seed and fold; choose on validation clips only, read test clips once."""
+        """Probe the task once per seed and split.
+
+        Settings are chosen on validation clips only; test clips are scored once, with the chosen settings.
+
+        Args:
+            task: the task with its clips embedded.
+            seeds: of initial weights and batch order; one score for each.
+
+        Returns:
+            The scores; ``settings`` records what was chosen.
+
+        Raises:
+            DataError: the task has labels or parts that this evaluator cannot use; see
+                :func:`ssl_wb.api.require_labels` and :func:`ssl_wb.api.require_parts`.
+            UsageError: the encoder does not offer what this evaluator needs.
+        """

@@ -1,4 +1,4 @@
-"""Hints: informed maskers show the student part of what they would hide."""
+"""Hints: an informed masker leaves part of its choice visible and masks random patches instead (DWM, SG-MAE)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ __all__ = ["HintOptions", "exchange_hints", "highest_cells"]
 
 
 class HintOptions(PluginOptions):
-    """Options of a masker that gives hints; a masker adds its own ``ratio``."""
+    """Options of a masker that gives hints; a masker adds its own ``ratio``.
+
+    An informed masker hides the hard patches. From the first step on that would be too hard a task, so training starts
+    with random masks and moves to informed ones.
+    """
 
     hint: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["scheduled"] = Field(
         "scheduled",
@@ -29,6 +33,7 @@ class HintOptions(PluginOptions):
 
     def hint_ratio(self, progress: float) -> float:
         """Return the share of hints after ``progress`` of the run, both 0 to 1."""
+        # SemMAE's schedule; DWM tried exponents 1, 2, 4 and 8, and 2 was best.
         if self.hint == "scheduled":
             return 1.0 - math.pow(min(max(progress, 0.0), 1.0), self.hint_gamma)
         return self.hint
@@ -45,6 +50,7 @@ def highest_cells(scores: Tensor, count: int, noise: Tensor) -> Tensor:
     Returns:
         bool ``[B, N]``.
     """
+    # A stable sort keeps equal scores in their order, so the cells are shuffled before it.
     shuffled = noise.argsort(dim=1, stable=True)  # [B, N]
     by_score = scores.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, shuffled.gather(1, by_score)[:, :count], True)
@@ -61,13 +67,14 @@ def _pick(among: Tensor, count: int, noise: Tensor) -> Tensor:
     Returns:
         bool ``[B, N]``.
     """
+    # 2.0 is above every draw, so that other cells come last.
     # Stable: equal draws are ordered the same way on every device and for every batch size.
     order = noise.masked_fill(~among, 2.0).argsort(dim=1, stable=True)  # [B, N]
     return torch.zeros_like(among).scatter_(1, order[:, :count], True)
 
 
 def exchange_hints(request: MaskRequest, hidden: Tensor, ratio: float, masked: int | None = None) -> Mask:
-    """Make a share of an informed choice visible again, and mask as many patches at random in their place.
+    """Make a share of an informed choice visible again, and mask as many random patches in their place.
 
     With ratio 0 the choice stands; with 1 the mask is exactly uniform. A hint may be masked again (DWM,
     algorithm 1).
@@ -76,7 +83,7 @@ def exchange_hints(request: MaskRequest, hidden: Tensor, ratio: float, masked: i
         request: source of the randomness.
         hidden: bool ``[B, N]``, the choice: Nm True in every row.
         ratio: share of Nm exchanged, 0 to 1.
-        masked: Nm, where the caller knows it; otherwise it is counted, for which a GPU has to be waited for.
+        masked: Nm, where the caller knows it; otherwise it is counted, and the host has to wait for a GPU.
 
     Returns:
         A mask with Nm masked patches in every row.
@@ -85,5 +92,7 @@ def exchange_hints(request: MaskRequest, hidden: Tensor, ratio: float, masked: i
     masked = int(hidden[0].sum()) if masked is None else masked
     hints = int(round(masked * ratio, 9))  # rounded as in visible_count: 10 patches at 0.3 are 3 hints
     noise = request.uniform(2, cells)  # [B, 2, N]
+    # The replacements are drawn from everything visible, the hints included. With ratio 1 that is all N patches, and
+    # the mask is exactly uniform.
     shown = ~hidden | _pick(hidden, hints, noise[:, 0])  # [B, N], V' of the paper: Nv + hints
     return Mask.from_scores((~shown | _pick(shown, hints, noise[:, 1])).float(), cells - masked)

@@ -25,7 +25,9 @@ def visible_count(cells: int, ratio: float) -> int:
 
 @dataclass(frozen=True)
 class Mask:
-    """One masked reading of every clip of the batch.
+    """Which patches are visible and which are masked, in one view of every clip of the batch.
+
+    Rows are sorted because order has no meaning to the model: equal sets then give equal tensors, bit for bit.
 
     Attributes:
         visible: int64 ``[B, Nv]``, each row sorted.
@@ -43,6 +45,7 @@ class Mask:
             scores: float ``[B, N]``, without ties to be exact in distribution.
             visible: number of patches kept visible.
         """
+        # Stable: ties fall the same way on every device and for every batch size.
         order = scores.argsort(dim=1, stable=True)  # [B, N]
         return cls(order[:, :visible].sort(dim=1).values, order[:, visible:].sort(dim=1).values)
 
@@ -57,12 +60,12 @@ class Latents(Protocol):
 
 @dataclass(frozen=True)
 class MaskRequest:
-    """What a masker may look at.
+    """What a masker may use.
 
     Attributes:
         patches: float ``[B, N, P]``, pixels of the normalised spectrogram, ``P`` = patch height x width.
         grid: the patch grid, ``grid.cells == N``.
-        progress: share of training done, 0 to 1.
+        progress: share of training done, 0 to 1; schedules are written in it.
         generator: the only source of randomness, on the device of ``patches``, seeded from (seed, step).
         first_row: index of this batch's first clip within the global batch of the step.
         global_rows: clips in the global batch.
@@ -93,17 +96,25 @@ class MaskRequest:
 class Masker(Plugin, ABC):
     """Chooses visible and masked patches, one :class:`Mask` per view.
 
-    Vectorised over the batch, on the patches' device; the only randomness is ``request``'s. Where each view hears the
-    clip augmented in its own way, the masker is called once per view, on what that view hears and with the same
-    randomness, and the mask of that view is used.
+    A masker works on the whole batch at once, on the patches' device; its only randomness is that of ``request``. Where
+    each view has an augmentation of its own, the masker is called once per view, on the patches of that view and with
+    the same randomness, and the mask of that view is used.
+
+    Args:
+        options: the plugin's options.
+
+    Attributes:
+        views: number of masks returned, 1 unless set. It is read before the model is built, so ``__init__`` sets it
+            where it depends on options.
+        needs_latents: ``request.latents`` is set; it costs a pass of the encoder when it is called.
+        latents_from: whose latents these are: the student's, or its EMA teacher's. A recipe in which no objective needs
+            a teacher is refused with ``teacher``. ``__init__`` may set it on the instance.
+        options: the plugin's options.
     """
 
     kind: ClassVar[Kind] = "masker"
-    #: Ask for ``request.latents``.
     needs_latents: ClassVar[bool] = False
-    #: Whose latents: the student's, or those of its EMA teacher, where an objective has one built.
     latents_from: Literal["student", "teacher"] = "student"
-    #: Number of masks returned, known before the model is built.
     views: int = 1
 
     def __init__(self, options: PluginOptions) -> None:
@@ -111,8 +122,19 @@ class Masker(Plugin, ABC):
 
     @abstractmethod
     def __call__(self, request: MaskRequest) -> tuple[Mask, ...]:
-        """Return one mask per view."""
+        """Return one mask per view.
+
+        Args:
+            request: patches ``[B, N, P]``, their grid, and what else a masker may use.
+
+        Raises:
+            ValueError: the options do not fit the grid. Every recipe is tried on one clip before training, and the user
+                gets the message as a mistake of the recipe.
+        """
 
     def importance(self, request: MaskRequest) -> Tensor | None:
-        """Return the weights by which patches are chosen, float ``[B, N]``, for pictures; None where all are alike."""
+        """Return the weights by which patches are chosen, float ``[B, N]``; None where all are alike.
+
+        Only pictures of masks use it.
+        """
         return None
