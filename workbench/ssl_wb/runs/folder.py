@@ -9,6 +9,7 @@ from typing import Any
 
 from ssl_wb.errors import RunFolderError
 from ssl_wb.files import write_atomically
+from ssl_wb.runs.lock import RunLock
 
 __all__ = ["RunFolder"]
 
@@ -17,7 +18,8 @@ class RunFolder:
     """Names of everything in a run folder.
 
     ``recipe.toml`` as given, ``recipe.resolved.toml`` with every default, ``environment.json``, ``statistics.json`` of
-    the data, ``metrics.jsonl``, ``checkpoints/`` and, after probing, ``results.json``.
+    the data, ``metrics.jsonl``, ``checkpoints/`` and, after probing, ``results.json``; ``run.lock`` while a process
+    trains in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,6 +31,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.results = path / "results.json"
+        self.lock = RunLock(path / "run.lock")
 
     def is_run(self) -> bool:
         """Whether a run was started here."""
@@ -49,9 +52,13 @@ class RunFolder:
         """Refuse a folder that must not be written, without touching it; every process of a run may call this.
 
         Raises:
-            RunFolderError: it is not empty and is not to be resumed or overwritten, or there is nothing to resume.
+            RunFolderError: it is not empty and is not to be resumed or overwritten, there is nothing to resume, or
+                another process writes it.
         """
-        taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        self.lock.check()
+        taken = self.path.exists() and (
+            not self.path.is_dir() or any(entry != self.lock.path for entry in self.path.iterdir())
+        )
         if resume:
             if not self.is_run():
                 raise RunFolderError(
@@ -67,14 +74,21 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: the run folder is not empty", hint=hint)
 
     def prepare(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready to be written; on the main process only.
+        """Take the folder's lock and make it ready to be written; on the main process only.
 
         Raises:
             RunFolderError: as :meth:`check`.
         """
         self.check(resume=resume, overwrite=overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.lock.take()
         if overwrite and not resume and self.is_run():
-            shutil.rmtree(self.path)
+            self.resolved.unlink()  # first: what is left of an interrupted removal is no run
+            for entry in self.path.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                elif entry != self.lock.path:
+                    entry.unlink()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def write_json(self, path: Path, values: Any) -> None:

@@ -106,7 +106,7 @@ def pretrain(
 
     Raises:
         RecipeError: mistakes in the recipe.
-        RunFolderError: the folder is taken, or there is nothing to resume.
+        RunFolderError: the folder is taken, another process writes it, or there is nothing to resume.
         UsageError: another number of processes than was asked for, a strategy that this machine cannot serve, or not
             enough memory for a single clip.
         DivergedError: the loss is no longer finite.
@@ -130,18 +130,21 @@ def pretrain(
     )
     _check_machine(loaded, accelerator, processes)
     loaded = find_passes(loaded, checked.plan, accelerator)
-    _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
-    if train_section.trackers:
-        accelerator.init_trackers("metrics")
-    trainer = _trainer(loaded, folder, checked, accelerator, quiet=quiet)
-    if resume:
-        trainer.resume()
-    trainer.fit()
-    accelerator.end_training()
-    main, rows = accelerator.is_main_process, list[Row]()
-    if main:
-        rows = run_final_probes(loaded, checked, folder, device, quiet=quiet)
-    return PretrainedRun(folder.path, rows, main)
+    try:
+        _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
+        if train_section.trackers:
+            accelerator.init_trackers("metrics")
+        trainer = _trainer(loaded, folder, checked, accelerator, quiet=quiet)
+        if resume:
+            trainer.resume()
+        trainer.fit()
+        accelerator.end_training()
+        main, rows = accelerator.is_main_process, list[Row]()
+        if main:
+            rows = run_final_probes(loaded, checked, folder, device, quiet=quiet)
+        return PretrainedRun(folder.path, rows, main)
+    finally:
+        folder.lock.release()
 
 
 def _check_machine(loaded: LoadedRecipe, accelerator: Accelerator, processes: int | None) -> None:
