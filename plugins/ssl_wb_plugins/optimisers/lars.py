@@ -40,12 +40,9 @@ class _Lars(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        assert closure is None  # as everywhere in training
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -62,7 +59,6 @@ class _Lars(torch.optim.Optimizer):
                 velocity = state.setdefault("momentum_buffer", torch.zeros_like(weight))
                 velocity.mul_(group["momentum"]).add_(update)
                 weight.sub_(group["lr"] * velocity)
-        return loss
 
 
 @hookimpl

@@ -7,6 +7,8 @@ import hashlib
 import io
 import math
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from ssl_wb.api import Clip, ClipSet, DataError, Source, hookimpl, itemise
@@ -47,7 +49,14 @@ class ManifestSource(Source):
             ) from error
         rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
         _read_header(path, rows)
-        parent, files = str(path.parent), _Files()
+        parent = str(path.parent)
+
+        @cache  # each file is looked for once, however many lines name it
+        def find(name: str) -> Path | None:
+            # os.path and not Path: a Path per line would double the time.
+            full = os.path.join(parent, name)  # noqa: PTH118
+            return Path(full) if os.path.isfile(full) else None  # noqa: PTH113
+
         clips: list[Clip] = []
         mistakes: list[str] = []
         try:
@@ -62,7 +71,7 @@ class ManifestSource(Source):
                             "more cells than the header has columns; put double quotes around a path, label or "
                             "caption with a comma"
                         )
-                    clips.append(_clip(cells, parent, len(clips), files))
+                    clips.append(_clip(cells, len(clips), find))
                 except ValueError as mistake:
                     mistakes.append(f"line {rows.line_num}: {mistake}")
         except csv.Error as error:
@@ -99,29 +108,13 @@ def _read_header(path: Path, rows: csv.DictReader[str]) -> None:
     rows.fieldnames = header
 
 
-class _Files(dict[str, Path]):
-    """Files by name as a manifest joins it; each is looked for once, however many lines name it."""
-
-    def __missing__(self, full: str) -> Path:
-        try:
-            # Not Path.is_file, here and for os.path.join below: a Path per line would double the time.
-            found = os.path.isfile(full)  # noqa: PTH113
-        except ValueError:  # a NUL in the name
-            found = False
-        if not found:
-            raise FileNotFoundError
-        path = self[full] = Path(full)
-        return path
-
-
-def _clip(cells: dict[str, str], parent: str, index: int, files: _Files) -> Clip:
+def _clip(cells: dict[str, str], index: int, find: Callable[[str], Path | None]) -> Clip:
     """Parse one line; ValueError says what is wrong with it.
 
     Args:
         cells: stripped cells by column.
-        parent: folder of the manifest.
         index: of the clip within the manifest.
-        files: those found so far.
+        find: returns the file of a name as the manifest has it, None where there is none.
     """
     if not cells["path"]:
         raise ValueError("no path")
@@ -133,10 +126,9 @@ def _clip(cells: dict[str, str], parent: str, index: int, files: _Files) -> Clip
     found: dict[str, Path | None] = {}
     for column in ("path", "caption_embedding"):
         name = cells.get(column)
-        try:
-            found[column] = files[os.path.join(parent, name)] if name else None  # noqa: PTH118
-        except FileNotFoundError:
-            raise ValueError(f"no such file: {name!r}") from None
+        found[column] = find(name) if name else None
+        if name and found[column] is None:
+            raise ValueError(f"no such file: {name!r}")
     path = found["path"]
     assert path is not None
     return Clip(

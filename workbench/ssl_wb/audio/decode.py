@@ -27,21 +27,8 @@ __all__ = ["EXTENSIONS", "AudioInfo", "AudioSource", "StoredAudio", "info", "rea
 
 #: Endings, in lower case, of the files that a folder is searched for; soundfile decodes all of them.
 EXTENSIONS = frozenset(
-    {
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-    }
+    f".{ending}"
+    for ending in ("wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "caf", "w64", "rf64")
 )
 
 #: MATPAC's settings of the sinc interpolation: those that torchaudio's tutorial gives for librosa's "kaiser_best".
@@ -110,7 +97,7 @@ def info(path: AudioSource) -> AudioInfo:
     Raises:
         AudioError: the file is absent, is not audio, or holds no samples.
     """
-    with _opened(_place(path)) as file:
+    with _opened(path) as file:
         return _describe(file)
 
 
@@ -140,7 +127,6 @@ def read(
 
 def read_samples(path: AudioSource, sample_rate: int, first: int = 0, count: int | None = None) -> NDArray[np.float32]:
     """Decode ``count`` samples from sample ``first`` on, both at ``sample_rate``; see :func:`read`."""
-    path = _place(path)
     with _opened(path) as file:
         header = _describe(file)
         total = header.samples_at(sample_rate)
@@ -164,13 +150,11 @@ def read_samples(path: AudioSource, sample_rate: int, first: int = 0, count: int
     return waveform
 
 
-def _place(path: AudioSource) -> Path | StoredAudio:
-    return Path(path) if isinstance(path, str) else path
-
-
 @contextmanager
-def _opened(path: Path | StoredAudio) -> Iterator[soundfile.SoundFile]:
+def _opened(path: AudioSource) -> Iterator[soundfile.SoundFile]:
     """Open for reading; any error of libsndfile becomes an AudioError with the file's name."""
+    if isinstance(path, str):
+        path = Path(path)
     try:
         # Of an open binary file libsndfile reads only what it needs, so that stored audio is not read whole, either.
         with nullcontext(path) if isinstance(path, Path) else path.open() as place, soundfile.SoundFile(place) as file:

@@ -151,8 +151,10 @@ def check_captions(clips: ClipSet | None, section: CaptionsSection) -> CaptionCo
         DataError: clips without a caption, embedding files of another width, or a missing package.
     """
     layout = None if clips is None else _lay_out(clips, section)
-    if section.source != "embedding" and section.encoder != HASHING and not _installed("sentence_transformers"):
-        raise _missing_package(section)
+    if section.source != "embedding" and section.encoder != HASHING:
+        package = "sentence_transformers"
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
+            raise _missing_package(section)
     return None if layout is None else CaptionCounts(len(layout.rows), int(layout.sizes.sum()))
 
 
@@ -311,10 +313,6 @@ def _encoder(section: CaptionsSection) -> Callable[[list[str]], Any]:
             hint="Name a sentence-transformers model, or a folder that holds one; 'hashing' needs no download.",
         ) from error
     return lambda texts: model.encode(texts, batch_size=64, convert_to_numpy=True, show_progress_bar=False)
-
-
-def _installed(package: str) -> bool:
-    return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 def _missing_package(section: CaptionsSection) -> DataError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -50,13 +50,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy to a device; asynchronously if the memory is pinned."""
-        return Batch(
-            self.waveform.to(device, non_blocking=True),
-            self.lengths.to(device, non_blocking=True),
-            self.clips.to(device, non_blocking=True),
-            self.first_row,
-            None if self.captions is None else self.captions.to(device, non_blocking=True),
-        )
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 class _ErrorsAsItems(Dataset[Crop | WorkbenchError]):

@@ -11,9 +11,8 @@ import hashlib
 import io
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ssl_wb.audio.ahead import started_ahead
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import info, read
 from ssl_wb.data.clips import load_clips
@@ -163,16 +163,9 @@ def _encoded(
             return error
 
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[tuple[Clip, Future[_Encoded | AudioError]]] = deque()
     try:
-        for clip in clips:
-            waiting.append((clip, pool.submit(encode, clip)))
-            if len(waiting) > AHEAD * threads:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+        started = started_ahead(clips, lambda clip: (clip, pool.submit(encode, clip)), AHEAD * threads)
+        yield from ((clip, future.result()) for clip, future in started)
     finally:
         pool.shutdown(cancel_futures=True)  # also when the writer failed: nobody wants the rest
 
@@ -217,16 +210,17 @@ class _Writer:
         text = Value("string")
         # A label with ";" (from a data set's list) must stay in a list: as text it would be read as two labels.
         self.one_label = all(len(clip.labels) <= 1 and ";" not in "".join(clip.labels) for clip in clips)
-        if any(clip.labels for clip in clips):
-            columns["label"] = text if self.one_label else List(text)
-        if any(clip.split for clip in clips):
-            columns["split"] = text
-        if any(clip.fold for clip in clips):
-            columns["fold"] = text
-        if any(clip.captions for clip in clips):
-            columns["caption"] = List(text)
-        if any(clip.caption_embedding for clip in clips):
-            columns["caption_embedding"] = text
+        # Each column, by what a clip has of it and its type; those that no clip has are left out.
+        optional = {
+            "label": ("labels", text if self.one_label else List(text)),
+            "split": ("split", text),
+            "fold": ("fold", text),
+            "caption": ("captions", List(text)),
+            "caption_embedding": ("caption_embedding", text),
+        }
+        for name, (attribute, kind) in optional.items():
+            if any(getattr(clip, attribute) for clip in clips):
+                columns[name] = kind
         self.features = Features(columns)
         self.shards = 0
         self._rows: list[dict[str, Any]] = []
@@ -267,14 +261,11 @@ class _Writer:
         from datasets import DatasetInfo
 
         DatasetInfo(features=self.features).write_to_directory(str(self.folder))
-        shards = [
-            (self.folder / _shard(index), f"data-{index:05d}-of-{self.shards:05d}.arrow")
-            for index in range(self.shards)
-        ]
-        for path, name in shards:
-            path.rename(self.folder / name)
+        names = [f"data-{index:05d}-of-{self.shards:05d}.arrow" for index in range(self.shards)]
+        for index, name in enumerate(names):
+            (self.folder / _shard(index)).rename(self.folder / name)
         state: dict[str, Any] = {
-            "_data_files": [{"filename": name} for _, name in shards],
+            "_data_files": [{"filename": name} for name in names],
             "_fingerprint": self._fingerprint.hexdigest()[:16],
             "_format_columns": None,
             "_format_kwargs": {},

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ssl_wb.audio.ahead import started_ahead
 from ssl_wb.audio.clip import Clip
 from ssl_wb.audio.decode import info, read
 from ssl_wb.errors import DataError
@@ -101,14 +101,9 @@ def _encoded(
         yield from (_encode(encoder, level, batch) for batch in batches)
         return
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
-    waiting: deque[Future[tuple[list[int], NDArray[np.float32]]]] = deque()
     try:
-        for batch in batches:
-            waiting.append(pool.submit(_encode, encoder, level, batch))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        started = started_ahead(batches, lambda batch: pool.submit(_encode, encoder, level, batch), workers)
+        yield from (future.result() for future in started)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # the workers' setting is global in MKL
@@ -205,16 +200,13 @@ def _decoded(clips: Sequence[Clip], sample_rate: int, batch_seconds: float) -> I
     """Yield indices and waveforms of batches, decoding a few batches ahead."""
     with ThreadPoolExecutor(THREADS) as pool:
         seconds = list(pool.map(_seconds, clips))
-        waiting: deque[tuple[list[int], list[Future[NDArray[np.float32]]]]] = deque()
         try:
-            for rows in _batches(seconds, batch_seconds):
-                waiting.append((rows, [pool.submit(read_clip, clips[row], sample_rate) for row in rows]))
-                if len(waiting) > AHEAD:
-                    ready, futures = waiting.popleft()
-                    yield ready, [future.result() for future in futures]
-            while waiting:
-                ready, futures = waiting.popleft()
-                yield ready, [future.result() for future in futures]
+            started = started_ahead(
+                _batches(seconds, batch_seconds),
+                lambda rows: (rows, [pool.submit(read_clip, clips[row], sample_rate) for row in rows]),
+                AHEAD,
+            )
+            yield from ((rows, [future.result() for future in futures]) for rows, futures in started)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

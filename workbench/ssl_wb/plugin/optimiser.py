@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 from torch.optim import Optimizer
@@ -23,10 +23,6 @@ class OptimiserOptions(PluginOptions):
     decay_all: bool = Field(
         False, description="Decay biases, norms and tokens too (MATPAC); otherwise matrices only (M2D, MAE)."
     )
-
-
-#: A factor of an exponential moving average.
-Factor = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Optimiser(Plugin, ABC):

@@ -128,7 +128,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Re
     _raise_if_any(file, chain, overrides, problems)
     # Every selection is there, for there are no problems.
     plugins = {
-        section: tuple(cast(PluginSelection[Any], selections[at]) for at in selections if _section_of(at) == section)
+        section: tuple(cast(PluginSelection[Any], selections[at]) for at in selections if section in (at, at[:-1]))
         for section in SECTIONS
     }
     places = [tree.value(("data", "train")), *(selection.settings.task for selection in plugins["evaluate",])]
@@ -140,11 +140,6 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Re
         if name in used or tree.value(("data", name)) is not None
     }
     return LoadedRecipe(file, chain.layers[0].source, tuple(overrides), own_part(document), plugins, sources)
-
-
-def _section_of(at: Location) -> Location:
-    """Return the keys that lead to the section of a place, its index in a list left out."""
-    return at[:-1] if isinstance(at[-1], int) else at
 
 
 def require_data(loaded: LoadedRecipe) -> str:
@@ -166,7 +161,8 @@ def resolved(loaded: LoadedRecipe) -> dict[str, Any]:
 
     Loading its TOML gives a recipe equal to ``loaded``.
     """
-    values: dict[str, Any] = _without_none(loaded.recipe.model_dump(mode="json", by_alias=True))
+    # TOML has no null: a key that is None is left out, which is its default.
+    values: dict[str, Any] = loaded.recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     for section, selections in loaded.plugins.items():
         written = [selection.written() for selection in selections]
         table = values
@@ -181,15 +177,6 @@ def resolved(loaded: LoadedRecipe) -> dict[str, Any]:
 def to_toml(values: dict[str, Any]) -> str:
     """Write ``values`` as TOML."""
     return tomli_w.dumps(values)
-
-
-def _without_none(value: Any) -> Any:
-    """Drop None values, which TOML cannot say; they are the defaults of the keys that have them."""
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_none(item) for item in value]
-    return value
 
 
 def _assemble(

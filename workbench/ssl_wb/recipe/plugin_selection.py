@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ssl_wb.errors import PluginError
-from ssl_wb.plugin.base import Kind, Plugin, PluginSection
+from ssl_wb.plugin.base import Kind, Plugin
 from ssl_wb.plugin.kinds import SECTIONS, KindSpec
 from ssl_wb.plugin.places import source_of_text
 from ssl_wb.recipe.problems import Problem, check_model, key_text
@@ -124,13 +124,9 @@ def select(
     if isinstance(options, list):
         problems.extend(options)
         return None
-    return PluginSelection(spec.kind, name, plugin, options, _own_keys(spec, {"name": name, **section}))
-
-
-def _own_keys(spec: KindSpec, section: Mapping[str, Any]) -> PluginSection:
-    """Return the section's own keys as its model, unchecked: the check of the whole recipe does that."""
-    own = {key: value for key, value in section.items() if key in spec.own_keys}
-    return spec.section_model.model_construct(**own)
+    # Unchecked: the check of the whole recipe does that.
+    own = {key: value for key, value in {"name": name, **section}.items() if key in spec.own_keys}
+    return PluginSelection(spec.kind, name, plugin, options, spec.section_model.model_construct(**own))
 
 
 def cascade_problems(

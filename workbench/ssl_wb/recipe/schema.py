@@ -265,7 +265,9 @@ def document_model(registry: Registry | None = None) -> type[Section]:
         registry: the plugins; of their sources those with options have a table ``[data.NAME]``. None for no sources.
     """
     tables: dict[str, Any] = {} if registry is None else source_tables(registry)
-    data = _with_plugins(DataSection, ("data",), tables)
+    data = create_model(
+        "DataSection", __base__=Section, __doc__=DataSection.__doc__, **_fields(DataSection, ("data",)), **tables
+    )
     fields = _fields(Recipe, ()) | {"data": (data, Field(default_factory=data, description=DataSection.__doc__))}
     ordered = {name: fields[name] for name in in_section_order(fields)}
     return create_model("Recipe", __base__=Section, __doc__=Recipe.__doc__, **ordered)
@@ -284,10 +286,6 @@ def source_tables(registry: Registry) -> dict[str, tuple[type[PluginOptions], An
     }
 
 
-def _with_plugins(model: type[Section], at: tuple[str, ...], more: dict[str, Any]) -> type[Section]:
-    return create_model(model.__name__, __base__=Section, __doc__=model.__doc__, **_fields(model, at), **more)
-
-
 def _fields(model: type[Section], at: tuple[str, ...]) -> dict[str, Any]:
     """Return the fields of the table at ``at``: the model's own, and a section for each kind selected in it."""
     fields: dict[str, Any] = {name: (info.annotation, info) for name, info in model.model_fields.items()}
@@ -295,14 +293,11 @@ def _fields(model: type[Section], at: tuple[str, ...]) -> dict[str, Any]:
         if spec.section[:-1] != at or not spec.section:
             continue
         section: Any = spec.section_model
-        if spec.listed and spec.required:
-            fields[spec.section[-1]] = (list[section], Field(min_length=1, description=spec.description))
-        elif spec.listed:
-            fields[spec.section[-1]] = (list[section], Field(default_factory=list, description=spec.description))
-        elif spec.required:
-            fields[spec.section[-1]] = (section, ...)
+        if spec.listed:
+            length: dict[str, Any] = {"min_length": 1} if spec.required else {"default_factory": list}
+            fields[spec.section[-1]] = (list[section], Field(description=spec.description, **length))
         else:
-            fields[spec.section[-1]] = (section, Field(default_factory=section))
+            fields[spec.section[-1]] = (section, ... if spec.required else Field(default_factory=section))
     return fields
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -170,17 +171,9 @@ def _macro_f1(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None
     return np.asarray(values.sum(axis=1) / np.maximum((either > 0).sum(axis=1), 1))
 
 
-def _map(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
-    return _macro(average_precision, labels, scores, weights)
-
-
-def _auc(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
-    return _macro(_area, labels, scores, weights)
-
-
 def _d_prime(labels: NDArray[Any], scores: NDArray[Any], weights: Floats | None = None) -> Floats:
     """Turn the macro AUC into a distance, sqrt(2) times the normal quantile (Gemmeke et al., ICASSP 2017)."""
-    areas = np.clip(_auc(labels, scores, weights), AUC_EDGE, 1 - AUC_EDGE)
+    areas = np.clip(_macro(_area, labels, scores, weights), AUC_EDGE, 1 - AUC_EDGE)
     return np.array([np.nan if np.isnan(area) else 2**0.5 * NormalDist().inv_cdf(area) for area in areas])
 
 
@@ -240,9 +233,9 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("accuracy", _accuracy, ("single",), majority_accuracy),
         Metric("macro F1", _macro_f1, ("single",), best_guess_f1),
-        Metric("mAP", _map, ("several",), random_order_map, sorts=True),
+        Metric("mAP", partial(_macro, average_precision), ("several",), random_order_map, sorts=True),
         # Random scores have an area of a half, as many misses as false alarms, and no distance.
-        Metric("macro AUC", _auc, ("several", "single"), lambda _: 0.5, sorts=True),
+        Metric("macro AUC", partial(_macro, _area), ("several", "single"), lambda _: 0.5, sorts=True),
         Metric("d-prime", _d_prime, ("several", "single"), lambda _: 0.0, percent=False, sorts=True),
         Metric("EER", _eer, ("several", "single"), lambda _: 0.5, higher=False, sorts=True),
         # The best constant prediction is the mean, and for absolute errors the median.

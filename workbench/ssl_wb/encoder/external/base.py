@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ssl_wb.encoder.external.module_import import failure
+from ssl_wb.encoder.external.module_import import call_external
 from ssl_wb.encoder.waveforms import checked_waveform
-from ssl_wb.errors import DataError, UsageError, WorkbenchError
+from ssl_wb.errors import DataError, UsageError
 
 __all__ = ["ExternalEncoder", "sample_rate_of"]
 
@@ -92,7 +93,9 @@ class ExternalEncoder(ABC):
             parts.append((rows, embed(waveform[rows, :length])))
         if time is not None:
             longest = max(values.shape[time] for _, values in parts)
-            parts = [(rows, _padded(values, time, longest)) for rows, values in parts]
+            # F.pad takes pairs from the last dimension backwards.
+            missing = [(0, 0) * (values.dim() - 1 - time) + (0, longest - values.shape[time]) for _, values in parts]
+            parts = [(rows, F.pad(values, pad)) for (rows, values), pad in zip(parts, missing, strict=True)]
         shapes = list(dict.fromkeys(tuple(values.shape[1:]) for _, values in parts))
         if len(shapes) > 1:
             raise DataError(
@@ -114,15 +117,8 @@ class ExternalEncoder(ABC):
         Raises:
             DataError: the call fails.
         """
-        try:
-            return function()
-        except WorkbenchError:
-            raise
-        except Exception as error:  # external code may raise anything
-            raise DataError(
-                f"{self.source}: {what} fails: {failure(error)}",
-                hint="Try the encoder by itself on a waveform of that length.",
-            ) from error
+        hint = "Try the encoder by itself on a waveform of that length."
+        return call_external(self.source, what, function, hint, DataError)
 
     def checked(self, values: Any, what: str, clips: int, axes: str, width: int | None = None) -> Tensor:
         """Check the shape of what a call returned; return it as float32 on the CPU.
@@ -171,13 +167,6 @@ class ExternalEncoder(ABC):
             counts.append(embeddings["embed_frames"].shape[1])
         if np.isnan(self.hop_seconds) and counts[1] > counts[0]:
             self.hop_seconds = (TONE_SECONDS[1] - TONE_SECONDS[0]) / (counts[1] - counts[0])
-
-
-def _padded(values: Tensor, axis: int, size: int) -> Tensor:
-    """Pad an axis of a tensor with 0 up to ``size``."""
-    shape = list(values.shape)
-    shape[axis] = size - shape[axis]
-    return torch.cat([values, values.new_zeros(shape)], dim=axis)
 
 
 def sample_rate_of(owner: Any, name: str, source: str) -> int:

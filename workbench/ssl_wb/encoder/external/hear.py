@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_wb.encoder.external.base import ExternalEncoder, sample_rate_of
-from ssl_wb.encoder.external.module_import import failure, import_module
+from ssl_wb.encoder.external.module_import import call_external, import_module
 from ssl_wb.errors import UsageError
 
 __all__ = ["HearEncoder", "load_hear"]
@@ -90,14 +90,9 @@ def load_hear(source: str, module: str, weights: str | None, device: str | torch
             hint=f"A HEAR module has the functions {', '.join(API)}: hearbenchmark.com/hear-api.html.",
         )
     arguments = [str(Path(weights).expanduser())] if weights is not None else []
-    try:
-        model = loaded.load_model(*arguments)
-    except Exception as error:  # external code may raise anything
-        called = f"load_model({', '.join(map(repr, arguments))})"
-        raise UsageError(
-            f"{source}: {called} fails: {failure(error)}",
-            hint="Weights are named as hear:MODULE:WEIGHTS.",
-        ) from error
+    called = f"load_model({', '.join(map(repr, arguments))})"
+    hint = "Weights are named as hear:MODULE:WEIGHTS."
+    model = call_external(source, called, lambda: loaded.load_model(*arguments), hint)
     if not isinstance(model, nn.Module):
         raise UsageError(
             f"{source}: load_model returns a {type(model).__name__}, no PyTorch module",

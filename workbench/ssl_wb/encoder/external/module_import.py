@@ -6,12 +6,14 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ssl_wb.errors import UsageError, WorkbenchError
 
-__all__ = ["failure", "find_module", "import_module"]
+__all__ = ["call_external", "failure", "find_module", "import_module"]
 
 
 def find_module(name: str, source: str) -> None:
@@ -53,15 +55,15 @@ def import_module(name: str, source: str) -> ModuleType:
         UsageError: there is none, or importing it fails.
     """
     find_module(name, source)
-    try:
-        return _from_file(Path(name).expanduser().resolve()) if name.endswith(".py") else importlib.import_module(name)
-    except WorkbenchError:
-        raise
-    except Exception as error:  # external code may raise anything
-        raise UsageError(
-            f"{source}: importing {name!r} fails: {failure(error)}",
-            hint="Install what it needs, or fix it: `python -c 'import ...'` shows where it fails.",
-        ) from error
+    module: ModuleType = call_external(
+        source,
+        f"importing {name!r}",
+        lambda: (
+            _from_file(Path(name).expanduser().resolve()) if name.endswith(".py") else importlib.import_module(name)
+        ),
+        hint="Install what it needs, or fix it: `python -c 'import ...'` shows where it fails.",
+    )
+    return module
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -85,6 +87,29 @@ def _search(folder: Path) -> None:
     """Add a folder to the module search path, after all other places."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+
+def call_external(
+    source: str, what: str, call: Callable[[], Any], hint: str, kind: type[WorkbenchError] = UsageError
+) -> Any:
+    """Run external code; turn any exception into one message.
+
+    Args:
+        source: the encoder, for the message.
+        what: name of the call for the message.
+        call: makes the call.
+        hint: what to do.
+        kind: class of the error.
+
+    Raises:
+        WorkbenchError: the call fails, or itself raises one.
+    """
+    try:
+        return call()
+    except WorkbenchError:
+        raise
+    except Exception as error:  # external code may raise anything
+        raise kind(f"{source}: {what} fails: {failure(error)}", hint=hint) from error
 
 
 def failure(error: BaseException) -> str:

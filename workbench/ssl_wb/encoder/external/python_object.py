@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external.base import ExternalEncoder, sample_rate_of
-from ssl_wb.encoder.external.module_import import failure, import_module
+from ssl_wb.encoder.external.module_import import call_external, import_module
 from ssl_wb.errors import UsageError, did_you_mean
 
 __all__ = ["LayeredPythonEncoder", "PythonEncoder", "load_python_object"]
@@ -79,12 +79,7 @@ def load_python_object(source: str, module: str, function: str) -> PythonEncoder
             f"{source}: no function {function!r} in the module{did_you_mean(function, names)}",
             hint="python:MODULE:FUNCTION names a function that returns an encoder.",
         )
-    try:
-        made = make()
-    except Exception as error:  # external code may raise anything
-        raise UsageError(
-            f"{source}: {function}() fails: {failure(error)}", hint="It is called without arguments."
-        ) from error
+    made = call_external(source, f"{function}()", make, "It is called without arguments.")
     if type(made) is FrozenEncoder:
         return made  # our own class needs no adapter; as itself it can be cached and fine-tuned
     if missing := [name for name in ("embed_clip", "embed_frames") if not callable(getattr(made, name, None))]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_wb.encoder.external.base import ExternalEncoder, sample_rate_of
-from ssl_wb.encoder.external.module_import import failure, import_module
+from ssl_wb.encoder.external.module_import import call_external, import_module
 from ssl_wb.errors import UsageError, did_you_mean
 
 __all__ = ["XaresEncoder", "load_xares"]
@@ -67,12 +67,7 @@ def load_xares(source: str, file: str, name: str | None, device: str | torch.dev
         DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
     kind = _class_of(import_module(file, source), name, source)
-    try:
-        encoder = kind()
-    except Exception as error:  # external code may raise anything
-        raise UsageError(
-            f"{source}: {kind.__name__}() fails: {failure(error)}", hint="X-ARES makes an encoder without arguments."
-        ) from error
+    encoder = call_external(source, f"{kind.__name__}()", kind, "X-ARES makes an encoder without arguments.")
     if not callable(encoder):
         raise UsageError(f"{source}: a {kind.__name__} cannot be called", hint="Give it a forward, or a __call__.")
     if isinstance(encoder, nn.Module):
