@@ -1,4 +1,4 @@
-"""Vision transformer over spectrogram patches."""
+"""Vision transformer (ViT) over spectrogram patches."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def norm_or_not(dim: int, wanted: bool) -> nn.Module:
 
 
 class VitTrunk(Trunk):
-    """What comes after the positions: norm where wanted, transformer blocks, norm where wanted."""
+    """The part after the embedding: optional norm, transformer blocks, optional norm."""
 
     def __init__(self, options: VitOptions) -> None:
         super().__init__()
@@ -118,12 +118,14 @@ class VitTrunk(Trunk):
         self.pre_norm = norm_or_not(dim, options.pre_norm)
         self.blocks = nn.ModuleList(Block(dim, heads, options.mlp_ratio, options.key_bias) for _ in range(depth))
         self.norm = norm_or_not(dim, options.final_norm)
+        # Early blocks are dropped least: all later ones build on them (Huang et al. 2016).
         self.drop_rates = [options.drop_path * block / max(1, depth - 1) for block in range(depth)]
 
     def _blocks(self, tokens: Tensor, depth: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield each block's output ``[B, K, D]`` and what its MLP added to get there ``[B, K, D]``."""
         scales = None  # [depth * 2, B, 1, 1]
         if self.training:
+            # Two branches per block, attention and MLP; all are drawn at once, one call for the whole trunk.
             rates = [rate for rate in self.drop_rates for _ in range(2)]
             scales = drop_path_scales(rates, len(tokens), tokens.device)
         tokens = self.pre_norm(tokens)
@@ -184,9 +186,11 @@ class Vit(Backbone):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, self.dim)) if options.class_token else None
         self.trunk = VitTrunk(options)
         self.pool_norm = norm_or_not(self.dim, options.pool_norm)
+        # Tables of the grids met so far: they depend on the grid alone, and are not in the state dict.
         self._tables: dict[tuple[Grid, torch.device], Tensor] = {}
         self.apply(self.trunk.init)
         if self.cls_token is not None:
+            # After apply, which knows modules and not parameters. 0.02 as MAE, M2D and MATPAC.
             nn.init.normal_(self.cls_token, std=0.02)
         self.trained_grid = self.grid_of(frames)
         self.position_table = None
@@ -199,7 +203,7 @@ class Vit(Backbone):
 
     @property
     def pooling(self) -> nn.Module:
-        """The norm of the clip embedding."""
+        """Return the norm of the clip embedding."""
         return self.pool_norm
 
     def positions(self, grid: Grid, device: torch.device) -> Tensor:
@@ -215,6 +219,8 @@ class Vit(Backbone):
         """Cut the trained table ``[1, N, D]`` to a shorter grid, or resample it to a longer one (bicubic, as M2D)."""
         if grid == self.trained_grid:
             return table
+        # Only time changes: another number of frequency rows is another front end. A shorter grid is cut and not
+        # resampled, so that a patch keeps its position.
         tiles = table.unflatten(1, self.trained_grid).permute(0, 3, 1, 2)  # [1, D, f, t]
         if grid.time > self.trained_grid.time:
             size = (self.trained_grid.freq, grid.time)
@@ -225,12 +231,13 @@ class Vit(Backbone):
         """Embed patches ``[B, N, P]`` at ``indices [B, K]`` as tokens ``[B, prefix + K, D]``."""
         positions = self.positions(grid, patches.device)
         if indices is not None:
-            # Only the patches asked for are projected: the projection of the others would be thrown away.
+            # Gathered before the projection: that of masked patches would be thrown away.
             patches = gather_rows(patches, indices)
             positions = gather_rows(positions, indices)
         tokens = self.patch_norm(self.proj(patches)) + positions  # [B, K, D]
         if self.cls_token is None:
             return tokens
+        # The class token has no position: M2D's and MATPAC's tables have a row of zeros for it.
         return torch.cat([self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
 
     def pool(self, latents: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one place through which all attention goes: xformers on CUDA in half precision, torch's own elsewhere."""
+"""Attention of all models, in one place: xformers on CUDA in half precision, torch's own elsewhere."""
 
 from __future__ import annotations
 
@@ -28,19 +28,18 @@ __all__ = [
 AttentionName = Literal["xformers", "sdpa"]
 AttentionChoice = Literal["auto", "xformers", "sdpa"]
 
-#: Number formats that its fast operators compute in.
+#: Number formats that xformers' fast operators compute in.
 _HALF = (torch.float16, torch.bfloat16)
-#: Widths of a head that its flash operator takes, in steps of 8; all our sizes have one of 32 or 64.
+#: Widest head that xformers' flash operator takes, in steps of 8. All named sizes of the ViT have heads of 64.
 _WIDEST_HEAD = 256
 
-
-#: ``xformers.ops`` once it is imported: what a compiled block can look at, unlike the import.
+#: ``xformers.ops`` once it is imported. torch.compile can read this variable; it cannot trace the import.
 _OPS: ModuleType | None = None
 
 
 @functools.cache
 def _xformers() -> ModuleType | None:
-    """Import ``xformers.ops``, which takes seconds, or return None; its warnings on import are not for our users."""
+    """Import ``xformers.ops``, which takes seconds, or return None. Its warnings on import concern other features."""
     global _OPS
     logger = logging.getLogger("xformers")
     logger.addFilter(_is_error)
@@ -59,7 +58,7 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 
 def xformers_info() -> str:
-    """Say in a line what ``python -m xformers.info`` would: version, attention operators at hand, device."""
+    """Return what ``python -m xformers.info`` prints, in one line: version, available attention operators, device."""
     if importlib.util.find_spec("xformers") is None:
         return "xformers is not installed"
     ops = _xformers()
@@ -67,13 +66,13 @@ def xformers_info() -> str:
         return "xformers is installed and cannot be imported"
     from xformers import __version__ as version
 
-    at_hand = [op.NAME for op in ops.fmha.ALL_FW_OPS if op.is_available()]
+    available = [op.NAME for op in ops.fmha.ALL_FW_OPS if op.is_available()]
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else "not available"
-    return f"xFormers {version}; attention operators: {', '.join(at_hand) or 'none'}; pytorch.cuda: {cuda}"
+    return f"xFormers {version}; attention operators: {', '.join(available) or 'none'}; pytorch.cuda: {cuda}"
 
 
 def _why_not(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
-    """Say why xformers cannot serve; nothing where it can."""
+    """Return why xformers cannot be used, or nothing where it can."""
     if device.type != "cuda":
         return f"it computes on CUDA devices only, not on {device.type}"
     if dtype not in _HALF:
@@ -124,7 +123,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ``[B, heads, Kq, d]``.
     """
     if query.device.type == "cpu" and query.dtype != torch.float32:
-        # The CPU kernel's half-precision backward pass takes two to eight times as long as the float32 one.
+        # On a CPU the half-precision backward pass takes two to eight times as long as the float32 one.
         with full_precision(query.device):
             mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
         return mixed.to(query.dtype)
@@ -136,8 +135,8 @@ def packed_attention(qkv: Tensor, kernel: AttentionName = "sdpa") -> Tensor:
 
     Args:
         qkv: ``[B, K, 3, heads, d]``: queries, keys and values of all tokens.
-        kernel: what computes it, as :func:`attention_name` chose. What it chose xformers for and comes in float32 all
-            the same, outside of autocast, goes to torch's own.
+        kernel: what computes it, as :func:`attention_name` chose. float32 tensors (outside of autocast) go to torch's
+            own attention all the same.
 
     Returns:
         ``[B, K, heads * d]``.
@@ -160,7 +159,7 @@ def split_attention(query: Tensor, key: Tensor, value: Tensor, kernel: Attention
     """
     if kernel == "xformers" and query.is_cuda and query.dtype in _HALF:
         ops = _OPS or _xformers()
-        assert ops is not None  # attention_name saw to it
-        # This layout is xformers' own: nothing is moved.
+        assert ops is not None  # attention_name has imported it
+        # xformers takes [B, K, heads, d], the layout in which the projection writes: no transposed copies.
         return ops.memory_efficient_attention(query, key, value).flatten(2)
     return attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)).transpose(1, 2).flatten(2)

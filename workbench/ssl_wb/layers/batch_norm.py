@@ -55,11 +55,12 @@ class GlobalBatchNorm(nn.BatchNorm1d):
         rows = rows.float()
         if not self.training:
             return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        # Rows are counted and summed in one message: [features + 1].
-        own = torch.cat([rows.sum(dim=0), rows.new_full((1,), len(rows))])
+        # Sums and the number of rows travel in one message. Processes may have different numbers of rows.
+        own = torch.cat([rows.sum(dim=0), rows.new_full((1,), len(rows))])  # [features + 1]
         sums, count = sum_with_gradient(own).split([self.num_features, 1])
-        mean = sums / count
+        mean = sums / count  # [features]
         centred = rows - mean  # [b, features]
+        # Biased (divided by the count) to normalise, as in torch; the running variance is unbiased.
         variance = sum_with_gradient(centred.square().sum(dim=0)) / count
         self._track(mean.detach(), variance.detach(), count.detach())
         normed = centred * (variance + self.eps).rsqrt()

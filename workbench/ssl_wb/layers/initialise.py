@@ -18,7 +18,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def initialise_trunc_normal(module: nn.Module) -> None:
-    """Draw weights as AudioMosaic and timm do: truncated normal of deviation 0.02, zero biases, unit norms.
+    """Draw weights as timm and AudioMosaic do: truncated normal of standard deviation 0.02, zero biases, unit norms.
 
     For use with ``module.apply``.
     """

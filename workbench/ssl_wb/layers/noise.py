@@ -1,4 +1,4 @@
-"""Randomness of a training step inside the layers, the same whatever the split of the batch."""
+"""Randomness inside the layers in a training step, independent of how the batch is split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["drop_path_scales", "step_noise"]
 
 @dataclass(frozen=True)
 class _StepNoise:
-    """Where a process' clips lie in the global batch, and the generator of the step."""
+    """The generator of the step, and which clips of the global batch this process has."""
 
     generator: torch.Generator
     first_row: int
@@ -29,6 +29,7 @@ class _StepNoise:
         return everyone[:, :, self.first_row : self.first_row + self.rows].reshape(count, rows)
 
 
+#: The noise of the running step; a stack, so that leaving an inner context restores the outer one.
 _active: list[_StepNoise] = []
 
 
@@ -53,7 +54,7 @@ def step_noise(generator: torch.Generator, *, first_row: int, global_rows: int, 
 
 @functools.lru_cache(maxsize=64)
 def _keep(rates: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return float32 ``[branches, 1]``, 1 - rate; kept, because a copy to a GPU makes the host wait for it."""
+    """Return float32 ``[branches, 1]``, 1 - rate; cached, because the host waits for each copy to a GPU."""
     return 1.0 - torch.tensor(rates, device=device)[:, None]
 
 
@@ -71,6 +72,7 @@ def drop_path_scales(rates: list[float], rows: int, device: torch.device) -> Ten
     """
     if not _active or not any(rates):
         return None
-    keep = _keep(tuple(rates), device)
+    keep = _keep(tuple(rates), device)  # [branches, 1]
     kept = _active[-1].uniform(len(rates), rows).to(device) < keep  # [branches, rows]
+    # Divided by the probability of being kept, so that the expected value of a branch does not change.
     return (kept / keep)[:, :, None, None]

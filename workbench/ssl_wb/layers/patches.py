@@ -10,7 +10,14 @@ __all__ = ["Grid", "gather_rows", "patchify"]
 
 
 class Grid(NamedTuple):
-    """Patch grid of a spectrogram; the patch index is frequency-major, ``f * time + t``."""
+    """Patch grid of a spectrogram; the patch index is frequency-major, ``f * time + t``.
+
+    Frequency-major as in M2D, MSM-MAE and MATPAC; AudioMAE, EAT and AudioMosaic count time-major, ``t * freq + f``.
+
+    Attributes:
+        freq: rows of patches.
+        time: columns of patches.
+    """
 
     freq: int
     time: int
@@ -50,4 +57,5 @@ def gather_rows(rows: Tensor, indices: Tensor) -> Tensor:
         ``[B, K, D]``.
     """
     batch, count = indices.shape
+    # Both expands are views: nothing is copied but the rows taken.
     return rows.expand(batch, -1, -1).gather(1, indices[:, :, None].expand(batch, count, rows.shape[2]))

@@ -1,4 +1,4 @@
-"""Fixed two-dimensional sine-cosine positions."""
+"""Fixed two-dimensional sine-cosine positions (MAE)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = ["sincos_2d"]
 
 def _sincos_1d(places: Tensor, dim: int) -> Tensor:
     """Code places ``[N]`` as ``[N, dim]``: sines in the first half, cosines in the second."""
+    # In float64, as the published tables; in float32 the angles of far places would lose digits.
     rates = 10000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))  # [dim / 2]
     angles = places.double()[:, None] * rates  # [N, dim / 2]
     return torch.cat([angles.sin(), angles.cos()], dim=1)

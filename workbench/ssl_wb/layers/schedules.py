@@ -18,7 +18,7 @@ def warmup_cosine(step: int, steps: int, warmup: int, *, peak: float, last: floa
         last: value at ``steps`` and after.
     """
     if step < warmup:
-        # Counted from 1, so that the first update moves.
+        # Counted from 1: from 0, the first update would have a learning rate of 0.
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
     return last + (peak - last) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))

@@ -18,11 +18,11 @@ __all__ = ["Attention", "Block", "Mlp"]
 class Attention(nn.Module):
     """Multi-head self-attention with one projection for query, key and value.
 
-    Without ``key_bias`` only query and value have one (BEiT, MSM-MAE's first release). The result is the same function:
-    a bias of the keys adds the same to all scores of a query, which the softmax takes away.
+    Without ``key_bias`` only query and value have one (BEiT, MSM-MAE's first release). Both compute the same functions:
+    a bias of the keys adds the same number to all scores of a query, which the softmax cancels.
 
     Attributes:
-        kernel: what computes the attention; whoever puts the module on a device may choose another.
+        kernel: what computes the attention, "sdpa" until ``ssl_wb.training`` chooses for the device.
     """
 
     def __init__(self, dim: int, heads: int, key_bias: bool = True) -> None:
@@ -51,8 +51,10 @@ class Attention(nn.Module):
         batch, count, dim = tokens.shape
         width = dim // self.heads
         if last is None:
+            # One product for all three, [3 D, D]: the order of its rows is (query, key, value), then heads.
             qkv = self._project(tokens).view(batch, count, 3, self.heads, width)
             return self.proj(packed_attention(qkv, self.kernel))
+        # Keys and values of all tokens, queries of the last ones only: rows 0 to D of the weight, and the rest.
         weight, bias = self.qkv.weight, self._bias()
         query = F.linear(tokens[:, count - last :], weight[:dim], bias[:dim]).view(batch, last, self.heads, width)
         key, value = F.linear(tokens, weight[dim:], bias[dim:]).view(batch, count, 2, self.heads, width).unbind(2)
@@ -96,7 +98,7 @@ class Block(nn.Module):
         Args:
             tokens: ``[B, K, D]``.
             scales: ``[2, B, 1, 1]``, multiply the two branches.
-            last: compute the last tokens only, ``[B, last, D]``: what nobody reads of the others is not computed.
+            last: compute the last tokens only, ``[B, last, D]``, for a last block whose other outputs are not used.
         """
         return self.parts(tokens, scales, last)[0]
 
@@ -104,12 +106,13 @@ class Block(nn.Module):
         """Return the output ``[B, K, D]`` and, apart, what the MLP added to get there ``[B, K, D]``."""
         compute = _compiled() if self.compiled else Block._parts
         if self.recomputed and torch.is_grad_enabled():
-            # Nothing is drawn inside: the scales come from outside, so the second time computes what the first did.
+            # The random state need not be saved: the scales are drawn outside, so both computations are equal.
             return checkpoint(compute, self, tokens, scales, last, use_reentrant=False, preserve_rng_state=False)
         return compute(self, tokens, scales, last)
 
     def _parts(self, tokens: Tensor, scales: Tensor | None, last: int | None) -> tuple[Tensor, Tensor]:
         """Compute :meth:`parts`."""
+        # Pre-norm (x + f(norm(x))): the residual path has no norm, so that deep models train without care.
         mixed = self.attn(self.norm1(tokens), last)
         if last is not None:
             tokens = tokens[:, tokens.shape[1] - last :]
@@ -122,6 +125,6 @@ class Block(nn.Module):
 def _compiled() -> Callable[[Block, Tensor, Tensor | None, int | None], tuple[Tensor, Tensor]]:
     """Compile a block's computation, once for all blocks: weights are arguments, so equal shapes share a kernel.
 
-    Not the module itself: its state dict stays as it is.
+    The function is compiled and not the module, whose state dict would get other names.
     """
     return torch.compile(Block._parts, dynamic=False)
