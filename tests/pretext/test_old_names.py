@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from ssl_wb.api import Backbone, Grid, Mask, ModelShapes, Objective, ObjectiveOutput, PluginOptions, Trunk, View
 from ssl_wb.errors import PluginError
+from ssl_wb.plugin.backbone import final_norm_of
 from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.pretext.model import PretextModel, WeightedObjective
 from ssl_wb.recipe.schema import TeacherSection
@@ -119,6 +120,34 @@ def test_the_old_names_of_a_new_trunk_are_answered_with_a_warning():
         pytest.raises(PluginError, match="MLPs' outputs"),
     ):
         trunk.layers_and_branches(tokens)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_old_trunk_that_calls_the_finish_of_the_base_class_norms_once():
+    class Calls(OldTrunk):
+        def finish(self, latents):
+            return Trunk.finish(self, self.final_norm(latents))
+
+    trunk, tokens = Calls(), torch.randn(1, 3, DIM)
+    assert_close(trunk.finish(tokens), trunk.final_norm(tokens))
+
+
+@pytest.mark.parametrize("attribute", [nn.LayerNorm(DIM), True])
+def test_an_old_trunk_without_finish_may_call_anything_final_norm(attribute):
+    class Plain(Trunk):
+        def __init__(self):
+            super().__init__()
+            self.final_norm = attribute
+
+        def forward(self, tokens):
+            return self.layers(tokens)[-1]
+
+        def layers(self, tokens, depth=None):
+            return [2 * tokens + 1]
+
+    trunk, tokens = Plain(), torch.randn(1, 3, DIM)
+    assert trunk.final_norm is attribute
+    assert_close(final_norm_of(trunk)(trunk.layers(tokens)[-1]), trunk(tokens))
 
 
 def test_a_view_has_its_new_names():

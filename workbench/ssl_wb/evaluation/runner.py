@@ -19,7 +19,7 @@ from ssl_wb.evaluation.embedding_cache import EmbeddingCache
 from ssl_wb.evaluation.embeddings import embed_task, frame_counts, read_clip, total_seconds
 from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
 from ssl_wb.evaluation.results import Role, Row, Seconds
-from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask
+from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask, level_of
 from ssl_wb.tasks.task import LoadedTask
 
 __all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "probe"]
@@ -64,8 +64,8 @@ def probe(
     for name, encoder in encoders.items():
         cache = EmbeddingCache(folder, encoder)
         role = (roles or {}).get(name, "encoder")
-        offered = [(kind, one) for kind, one in evaluators if _offers(encoder, one.level)]
-        if role == "encoder" and (missing := [kind for kind, one in evaluators if not _offers(encoder, one.level)]):
+        offered = [(kind, one) for kind, one in evaluators if _offers(encoder, level_of(one))]
+        if role == "encoder" and (missing := [kind for kind, one in evaluators if not _offers(encoder, level_of(one))]):
             log.warning("%s gives embeddings only, so it has no row of %s", name, ", ".join(missing))
         for task in tasks:
             rows += _probe_task(name, role, encoder, task, offered, seeds, progress or (lambda *_: None), cache)
@@ -91,10 +91,10 @@ def _probe_task(
     """Probe one encoder on one task, level by level, so that memory holds the embeddings of one level at a time."""
     label = f"{name} on {task.name}"
     rows: dict[str, Row] = {}
-    for level in dict.fromkeys(evaluator.level for _, evaluator in evaluators):
+    for level in dict.fromkeys(level_of(evaluator) for _, evaluator in evaluators):
         embedded, seconds = _embedded(encoder, task, level, partial(progress, f"embedding: {label}"), cache)
         for kind, evaluator in evaluators:
-            if evaluator.level != level:
+            if level_of(evaluator) != level:
                 continue
             progress(f"{kind}: {label}", len(task.clips), len(task.clips))
             begin = time.perf_counter()

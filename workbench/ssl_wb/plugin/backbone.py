@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from types import MethodType
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -56,7 +57,9 @@ class Trunk(nn.Module, ABC):
     def finish(self, latents: Tensor) -> Tensor:
         """Old name of :meth:`final_norm`."""
         warnings.warn("Trunk.finish is now Trunk.final_norm", DeprecationWarning, stacklevel=2)
-        return self.final_norm(latents)
+        if type(self).finish is not Trunk.finish:  # called by an override, through super(): what 0.1 had here
+            return latents
+        return type(self).final_norm(self, latents)
 
     def layers_and_branches(self, tokens: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Old name of :meth:`layers_and_mlp_outputs`."""
@@ -69,7 +72,8 @@ class Trunk(nn.Module, ABC):
         super().__setattr__(name, value)
         if name == "final_norm" and isinstance(value, nn.Module):
             # torch keeps a submodule beside the instance's dictionary, where the method of this name would hide it.
-            # A trunk written before the method existed may well have called its norm so.
+            # A trunk written before the method existed may well have called its norm so. It is for the trunk's own
+            # code only: what is applied after the last block is the class' method (final_norm_of).
             vars(self)[name] = value
 
     def reset_parameters(self) -> None:
@@ -86,7 +90,8 @@ def final_norm_of(trunk: Trunk) -> Callable[[Tensor], Tensor]:
     if type(trunk).finish is not Trunk.finish:
         warnings.warn(f"{type(trunk).__name__}.finish: rename it to final_norm", DeprecationWarning, stacklevel=2)
         return trunk.finish
-    return trunk.final_norm
+    # By the class: on the trunk itself, an attribute of its own (a module, a flag) may hide the method.
+    return MethodType(type(trunk).final_norm, trunk)
 
 
 class Backbone(Plugin, nn.Module, ABC):

@@ -59,7 +59,7 @@ class ModelShapes:
     caption_dim: int = 768
 
 
-@dataclass
+@dataclass(init=False)
 class View:
     """One view: the batch under one mask, and what the model computed from it.
 
@@ -91,17 +91,52 @@ class View:
     mlp_outputs: tuple[Tensor, ...] = ()
     final_norm: Callable[[Tensor], Tensor] = lambda latents: latents
 
+    def __init__(
+        self,
+        mask: Mask,
+        latents: Tensor,
+        patches: Tensor,
+        pooled: Tensor = None,  # type: ignore[assignment]
+        features: Tensor = None,  # type: ignore[assignment]
+        target: Tensor = None,  # type: ignore[assignment]
+        prediction: Tensor = None,  # type: ignore[assignment]
+        layers: tuple[Tensor, ...] = (),
+        mlp_outputs: tuple[Tensor, ...] = (),
+        final_norm: Callable[[Tensor], Tensor] = lambda latents: latents,
+        *,
+        branches: tuple[Tensor, ...] | None = None,
+        finish: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Set the attributes; ``branches`` and ``finish`` are old names, and the reason why this is written out."""
+        self.mask, self.latents, self.patches, self.pooled = mask, latents, patches, pooled
+        self.features, self.target, self.prediction, self.layers = features, target, prediction, layers
+        self.mlp_outputs, self.final_norm = mlp_outputs, final_norm
+        if branches is not None:
+            self.branches = branches
+        if finish is not None:
+            self.finish = finish
+
     @property
     def branches(self) -> tuple[Tensor, ...]:
         """Old name of ``mlp_outputs``."""
         warnings.warn("View.branches is now View.mlp_outputs", DeprecationWarning, stacklevel=2)
         return self.mlp_outputs
 
+    @branches.setter
+    def branches(self, mlp_outputs: tuple[Tensor, ...]) -> None:
+        warnings.warn("View.branches is now View.mlp_outputs", DeprecationWarning, stacklevel=2)
+        self.mlp_outputs = mlp_outputs
+
     @property
     def finish(self) -> Callable[[Tensor], Tensor]:
         """Old name of ``final_norm``."""
         warnings.warn("View.finish is now View.final_norm", DeprecationWarning, stacklevel=2)
         return self.final_norm
+
+    @finish.setter
+    def finish(self, final_norm: Callable[[Tensor], Tensor]) -> None:
+        warnings.warn("View.finish is now View.final_norm", DeprecationWarning, stacklevel=2)
+        self.final_norm = final_norm
 
 
 @dataclass

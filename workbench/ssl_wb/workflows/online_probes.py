@@ -14,7 +14,7 @@ from torch import Tensor
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.evaluation.embeddings import Decoded, decode_task, embed_task, frame_counts
 from ssl_wb.plugin.base import steps_of
-from ssl_wb.plugin.evaluator import Evaluator, Level, Result
+from ssl_wb.plugin.evaluator import Evaluator, Level, Result, level_of
 from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.pretext.build import build_backbone
 from ssl_wb.pretext.crop import crop_frames
@@ -101,7 +101,7 @@ class OnlineProbes:
 
     def _run(self, probe: _Probe, embedded: dict[tuple[int, Level], NDArray[np.float32]]) -> Result:
         """Embed the probe's clips, unless another probe of this step had them ``embedded``, and probe them."""
-        task, level = probe.task, probe.evaluator.level
+        task, level = probe.task, level_of(probe.evaluator)
         if id(task) not in self._decoded:
             self._decoded[id(task)] = decode_task(task, self._encoder.sample_rate)
         key = id(task), level
