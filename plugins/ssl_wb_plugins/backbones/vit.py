@@ -136,7 +136,7 @@ class VitTrunk(Trunk):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``."""
-        for output, _ in self._blocks(tokens):
+        for output, _ in self._blocks(tokens):  # [B, K, D]; only the last is kept
             tokens = output
         return self.final_norm(tokens)
 
@@ -181,6 +181,7 @@ class Vit(Backbone):
         self.prefix_tokens = int(options.class_token)
         if n_mels < self.patch[0]:
             raise ValueError(f"a patch of {self.patch[0]} mels is higher than the {n_mels} mels of the front end")
+        # The published convolution with a stride of its own size, as a linear map: masked patches are not computed.
         self.proj = nn.Linear(self.patch[0] * self.patch[1], self.dim)
         self.patch_norm = norm_or_not(self.dim, options.patch_norm)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, self.dim)) if options.class_token else None
@@ -192,6 +193,7 @@ class Vit(Backbone):
         if self.cls_token is not None:
             # After apply, which knows modules and not parameters. 0.02 as MAE, M2D and MATPAC.
             nn.init.normal_(self.cls_token, std=0.02)
+        # Last, after all random weights: a table is computed and draws nothing.
         self.trained_grid = self.grid_of(frames)
         self.position_table = None
         if options.positions == "trainable":
@@ -242,7 +244,7 @@ class Vit(Backbone):
 
     def pool(self, latents: Tensor) -> Tensor:
         """Pool latents ``[B, prefix + K, D]`` to one embedding per clip ``[B, D]``, as ``pool`` says."""
-        if self.options.pool == "class":
+        if self.options.pool == "class":  # the options require a class token for it
             return self.pool_norm(latents[:, 0])
         patches = latents[:, self.prefix_tokens :] if self.options.pool == "patches" else latents
         return self.pool_norm(patches.mean(dim=1))

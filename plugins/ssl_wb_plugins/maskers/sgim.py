@@ -33,13 +33,12 @@ class SgimOptions(HintOptions):
         0.125,
         ge=0.0,
         le=1.0,
-        description="Share of the run with random masks, until the clusters mean something (SG-MAE: about 50 of 400 "
-        "epochs).",
+        description="Share of the run with random masks, until clusters are usable (SG-MAE: about 50 of 400 epochs).",
     )
     latents: Literal["student", "teacher"] = Field(
         "student",
-        description="Whose latents are clustered. The teacher's cost nothing more where teacher.sees = 'all' and "
-        "layer is not given: the pass that makes the targets serves.",
+        description="Whose latents are clustered. The teacher's cost no extra pass where teacher.sees = 'all' and "
+        "layer is not given: the pass that computes the targets is used.",
     )
     layer: int | None = Field(
         None, ge=1, description="Block whose output is clustered, counted from 1; the last one, normed, unless given."
@@ -58,7 +57,7 @@ class SgimOptions(HintOptions):
     object: Literal["louder", "firmest"] = Field(
         "louder",
         description="Which side is the object: the louder one, or that of the patch furthest from the cut (TokenCut). "
-        "The louder one is steadier: with the firmest patch a breath of noise swaps the sides of some clips.",
+        "The louder one is more stable: with the firmest patch a little noise swaps the sides of some clips.",
     )
     mask: Literal["object", "background"] = Field(
         "object", description="Mask the patches of highest score (SG-MAE), or of lowest (the DWM authors' comparison)."

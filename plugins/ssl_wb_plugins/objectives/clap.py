@@ -105,7 +105,7 @@ class Clap(Objective):
         texts = self._everyone(text)  # [m, D]
         outputs = []
         for view in state.views:
-            # The mean over the visible patches: what the student has heard. M2D-CLAP drops the class token here.
+            # The mean over the visible patches, without the class token, as in M2D-CLAP.
             audio = unit_vectors(self.audio_projector(view.latents.mean(dim=1)))  # [b, D]
             to_text, found_text = contrast(audio, texts, scale, targets)
             to_audio, found_audio = contrast(text, self._everyone(audio), scale, targets)

@@ -23,8 +23,8 @@ class PopulationOptions(PluginOptions):
 
     hypotheses: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         5,
-        description="Predictions r per masked patch; 'auto' adds and retires them as they are needed, and what follows "
-        "up to settled is for 'auto' only.",
+        description="Predictions r per masked patch; 'auto' adds and retires them as they are needed. The options "
+        "from capacity to settled are for 'auto' only.",
     )
     capacity: int = Field(16, ge=FEWEST, description="Most hypotheses; all of their heads are computed.")
     start: int = Field(3, ge=FEWEST, description="Hypotheses at the first step, at most capacity.")

@@ -75,7 +75,7 @@ class Malap(Objective):
             target = self._target(view)  # [B, Nm, D]
             loss = latent_distance(prediction, target).mean()
             # Figures are taken of the target before it is standardised. Standardising a collapsed target would blow up
-            # its noise and hide the collapse. With target = 'layers' there is no such target at hand.
+            # its noise and hide the collapse. With target = 'layers' there is only the standardised one.
             raw = target if self.options.target == "layers" else view.target
             metrics = collapse_figures(prediction, raw) if state.measures(view) else {}
             # With its gradient: what a later objective makes of the prediction trains predictor and student as well.

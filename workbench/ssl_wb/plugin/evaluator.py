@@ -70,7 +70,7 @@ class AssigningEncoder(Protocol):
     """An encoder that can ask the objectives it was trained with; an evaluator checks with ``isinstance``."""
 
     def assign(self, waveform: Tensor, lengths: Tensor | None = None) -> dict[str, Assigned]:
-        """Assign waveforms ``[B, S]`` to classes, by objective; empty where no objective at hand has classes."""
+        """Assign waveforms ``[B, S]`` to classes, by objective; empty where no objective has classes."""
         ...
 
 
@@ -135,7 +135,7 @@ class ProbeTask:
         notes: what the reader of a result should know, as "no validation part: 10 % of train held out".
         metric: name of the metric to report; None for the labels' default (accuracy, mAP, R2).
         frames: int64 ``[clips]``, frames of each clip, for level ``frames``.
-        encoder: what embedded the clips, where the host has it at hand; never trained itself, only copies of it.
+        encoder: what embedded the clips, or None. Train a copy of it, never the encoder itself.
         read: returns the float32 waveform ``[S]`` of a clip by its index, at the encoder's sample rate.
     """
 
