@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -21,6 +21,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from ssl_wb.audio.lengths import count_flac_samples, flac_with_length, frames_of_mp3, mp3_with_length, needs_counting
 from ssl_wb.errors import AudioError
 
 __all__ = ["EXTENSIONS", "AudioInfo", "AudioSource", "StoredAudio", "info", "read", "read_samples"]
@@ -40,6 +41,18 @@ BETA = 14.769656459379492
 #: needs 160 rows, but 44,101 Hz would need 16,000. So the denominator is limited; the relative error of the rate is
 #: about 1e-6, and nobody hears it.
 LARGEST_DENOMINATOR = 1000
+
+#: Hz that a header may tell. Ultrasound is recorded at a few MHz; the filter for a rate of GHz takes 40 GB, and rates
+#: of a few Hz have no ratio to 16,000 Hz with the denominator above. Such headers are damaged.
+SAMPLE_RATES = (100, 4_000_000)
+#: Samples of an MP3 file decoded before those asked for: 10 frames. A frame refers to bits of the frames before it and
+#: overlaps with the last one, so that the first frames after a seek are wrong (by 0.05 of full scale, measured).
+MP3_LEAD = 10 * 1152
+#: Samples beyond this are garbage: full scale is 1, and 32-bit integers written as floats reach 2^31. The power of the
+#: largest finite float is infinite, and so would be the statistics of all clips.
+LARGEST_SAMPLE = 1e10
+#: Samples that libsndfile takes for the length of a file whose header tells none are 2^63 - 1.
+_NO_LENGTH = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -147,6 +160,11 @@ def read_samples(path: AudioSource, sample_rate: int, first: int = 0, count: int
             f"{path}: has samples that are NaN or infinite",
             hint="A float file was written with bad values; convert it to 16-bit, or leave it out.",
         )
+    if (peak := float(np.abs(waveform).max())) > LARGEST_SAMPLE:
+        raise AudioError(
+            f"{path}: has a sample of {peak:.3g}, and full scale is 1",
+            hint="A float file was written with bad values; convert it to 16-bit, or leave it out.",
+        )
     return waveform
 
 
@@ -156,10 +174,14 @@ def _opened(path: AudioSource) -> Iterator[soundfile.SoundFile]:
     if isinstance(path, str):
         path = Path(path)
     try:
-        # Of an open binary file libsndfile reads only what it needs, so that stored audio is not read whole, either.
-        with nullcontext(path) if isinstance(path, Path) else path.open() as place, soundfile.SoundFile(place) as file:
-            if file.frames <= 0:
-                raise AudioError(f"{path}: holds no samples", hint="Leave the file out or record it again.")
+        with ExitStack() as stack:
+            # Of an open binary file libsndfile reads only what it needs, so that stored audio is not read whole either.
+            place = path if isinstance(path, Path) else stack.enter_context(path.open())
+            file = stack.enter_context(soundfile.SoundFile(place))
+            if file.format == "MP3" or file.frames >= _NO_LENGTH:
+                corrected = _corrected(path, file.format, stack)
+                file = file if corrected is None else stack.enter_context(soundfile.SoundFile(corrected))
+            _check_header(path, file)
             yield file
     except (soundfile.LibsndfileError, OSError, ValueError, TypeError) as error:
         if isinstance(path, Path) and not path.exists():
@@ -175,15 +197,66 @@ def _opened(path: AudioSource) -> Iterator[soundfile.SoundFile]:
         ) from error
 
 
+def _corrected(path: Path | StoredAudio, kind: str, stack: ExitStack) -> BinaryIO | None:
+    """Open a file with its length in the header; None where the header tells it, or it cannot be counted."""
+    if isinstance(path, Path):
+        status = path.stat()
+        stamp = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+    else:
+        stamp = path.stamp
+
+    def opened() -> BinaryIO:
+        return stack.enter_context(path.open("rb") if isinstance(path, Path) else path.open())
+
+    if stamp not in _counted:  # a file is counted once per process
+        if kind == "MP3":
+            file = opened()
+            _counted[stamp] = frames_of_mp3(file) if needs_counting(file) else None
+        else:
+            _counted[stamp] = count_flac_samples(opened()) if kind == "FLAC" else None
+    counted = _counted[stamp]
+    if isinstance(counted, tuple):
+        joined = mp3_with_length(opened(), *counted)
+    elif counted is not None:
+        joined = flac_with_length(opened(), counted)
+    else:
+        return None
+    joined.seek(0)  # libsndfile begins where the file is
+    return joined
+
+
+#: Frames of MP3 files or samples of FLAC files, by path, size and time; None where the header is right.
+_counted: dict[str, tuple[int, int, int] | int | None] = {}
+
+
+def _check_header(path: Path | StoredAudio, file: soundfile.SoundFile) -> None:
+    """Refuse a header that cannot be true, or a file without samples."""
+    lowest, highest = SAMPLE_RATES
+    if not lowest <= file.samplerate <= highest:
+        raise AudioError(
+            f"{path}: its header says {file.samplerate} samples per second, which cannot be",
+            hint="The header is damaged: write the right rate into it with sox or ffmpeg, or leave the file out.",
+        )
+    if file.frames >= _NO_LENGTH:
+        raise AudioError(
+            f"{path}: its header tells no length, and the file does not end as it should",
+            hint="It was probably cut while it was written to a pipe: convert it with flac or ffmpeg, or leave it out.",
+        )
+    if file.frames <= 0:
+        raise AudioError(f"{path}: holds no samples", hint="Leave the file out or record it again.")
+
+
 def _describe(file: soundfile.SoundFile) -> AudioInfo:
     return AudioInfo(int(file.frames), int(file.samplerate), int(file.channels))
 
 
 def _mono(file: soundfile.SoundFile, first: int, stop: int) -> NDArray[np.float32]:
     """Read samples ``first..stop`` at the file's own rate, mean of the channels, float32 ``[S]``."""
+    lead = 0
     if first:
-        file.seek(first)
-    samples = file.read(stop - first, dtype="float32", always_2d=True)  # [S, C]
+        lead = min(first, MP3_LEAD) if file.format == "MP3" else 0
+        file.seek(first - lead)
+    samples = file.read(stop - first + lead, dtype="float32", always_2d=True)[lead:]  # [S, C]
     if samples.shape[1] == 1:
         return np.ascontiguousarray(samples[:, 0])
     return np.asarray(samples.mean(axis=1), dtype=np.float32)
