@@ -22,7 +22,8 @@ WHOLE = "Is it whole? Copy or save it again; a folder of audio files must not ho
 NO_TEXT = frozenset({"dict", "list", "binary", "large_binary", "List", "LargeList"})
 HINT = (
     "Wanted is a column 'audio' (or one column of type Audio) of structs {'bytes', 'path'} with encoded audio, and, "
-    "where needed, label, split, fold, caption: text, numbers or lists of them. `ssl-wb pack` writes such a folder."
+    "where needed, label, split, fold, group, caption: text, numbers or lists of them. `ssl-wb pack` writes such a "
+    "folder."
 )
 
 
@@ -116,9 +117,9 @@ class ArrowSource(Source):
     """Lists the rows of a saved data set: a folder that ``save_to_disk`` (Hugging Face) or ``ssl-wb pack`` wrote.
 
     The audio is the column ``audio``, or the only one of type Audio or of structs with ``bytes``. Columns ``label``,
-    ``split``, ``fold``, ``caption`` and ``caption_embedding`` mean what they mean in a manifest; a list holds several
-    labels or captions, and class labels are known by their names. Other columns are ignored. No audio is read before
-    it is decoded.
+    ``split``, ``fold``, ``group``, ``caption`` and ``caption_embedding`` mean what they mean in a manifest; a list
+    holds several labels or captions, and class labels are known by their names. Other columns are ignored. No audio is
+    read before it is decoded.
     """
 
     name = "arrow"
@@ -144,6 +145,7 @@ class ArrowSource(Source):
         source = ArrowColumn(path, _audio_column(path, data.features), _digest(path))
         labels = _texts(path, data, "label", ";")
         splits, folds = _texts(path, data, "split"), _texts(path, data, "fold")
+        groups = _texts(path, data, "group")
         captions, embeddings = _texts(path, data, "caption", "|"), _texts(path, data, "caption_embedding")
         clips = tuple(
             Clip(
@@ -154,6 +156,7 @@ class ArrowSource(Source):
                 id=row,
                 captions=captions[row],
                 caption_embedding=path / embeddings[row][0] if embeddings[row] else None,
+                group=groups[row][0] if groups[row] else None,
             )
             for row in range(rows)
         )

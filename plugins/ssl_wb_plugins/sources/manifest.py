@@ -14,7 +14,7 @@ from pathlib import Path
 from ssl_wb.api import Clip, ClipSet, DataError, Source, hookimpl, itemise
 
 HINT = (
-    "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, start, duration, "
+    "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, group, start, duration, "
     "caption (a|b), caption_embedding (.npy)."
 )
 
@@ -23,7 +23,8 @@ class ManifestSource(Source):
     """Lists the clips of a CSV file, one per line.
 
     UTF-8 with or without byte order mark, with a header. The column ``path`` (relative to the file) is required;
-    ``label`` (several separated by ``;``), ``split``, ``fold``, ``start`` and ``duration`` (seconds), ``caption``
+    ``label`` (several separated by ``;``), ``split``, ``fold``, ``group`` (the recording or session a clip is taken
+    from: its clips are never on both sides of a split), ``start`` and ``duration`` (seconds), ``caption``
     (alternatives separated by ``|``) and ``caption_embedding`` (a .npy file, relative to the manifest) are optional;
     other columns are ignored.
     """
@@ -141,6 +142,7 @@ def _clip(cells: dict[str, str], index: int, find: Callable[[str], Path | None])
         id=index,
         captions=_several(cells, "caption", "|"),
         caption_embedding=found["caption_embedding"],
+        group=cells.get("group") or None,
     )
 
 

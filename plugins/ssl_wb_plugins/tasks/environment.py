@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ssl_wb.api import DataError, Task, TaskRow, check_cell, dataset_folder, first_existing, hookimpl, read_table
@@ -25,6 +26,12 @@ class Esc50(Task):
     licence = "CC BY-NC 3.0"
     layout = ("meta/esc50.csv", "audio/*.wav")
     known = {"clips": 2000, **{f"fold {fold}": 400 for fold in range(1, 6)}}
+
+    @classmethod
+    def recording_of(cls, name: str) -> str | None:
+        """Return the Freesound clip: a name is FOLD-FREESOUND-TAKE-TARGET, as in 1-100032-A-0.wav."""
+        found = re.match(r"\d-(\d+)-[A-Z]\b", name)
+        return found[1] if found else None
 
     def rows(self, root: Path) -> list[TaskRow]:
         """List the clips of ``meta/esc50.csv``."""
@@ -71,6 +78,12 @@ class UrbanSound8k(Task):
     layout = ("metadata/UrbanSound8K.csv", "audio/fold1..fold10/*.wav")
     _fold_sizes = (873, 888, 925, 990, 936, 823, 838, 806, 816, 837)
     known = {"clips": 8732, **{f"fold {fold}": count for fold, count in enumerate(_fold_sizes, start=1)}}
+
+    @classmethod
+    def recording_of(cls, name: str) -> str | None:
+        """Return the Freesound recording: a name is FREESOUND-CLASS-OCCURRENCE-SLICE, as in 100032-3-0-0.wav."""
+        found = re.match(r"(\d+)-\d+-\d+-\d+\b", name)
+        return found[1] if found else None
 
     def rows(self, root: Path) -> list[TaskRow]:
         """List the clips of ``metadata/UrbanSound8K.csv``; each fold has a folder."""

@@ -29,6 +29,8 @@ class Clip:
         id: index within its set.
         captions: sentences, each of which describes the clip.
         caption_embedding: file with embeddings of such sentences, float ``[C]`` or ``[k, C]``.
+        group: the recording (or session, speaker, video) it is taken from, if that is told; clips of one group are
+            never on both sides of a split.
     """
 
     path: Path | StoredAudio
@@ -40,6 +42,7 @@ class Clip:
     id: int = 0
     captions: tuple[str, ...] = ()
     caption_embedding: Path | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,13 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last or best.")] = "last",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
     keep: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings, and use those kept.")] = True,
+    allow_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--allow-leaks",
+            help="Accept splits or folds with clips of one recording on both sides: scores get too high.",
+        ),
+    ] = False,
     chart: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Draw scores by layer (layers) and singular values (spectrum) as PNG."),
@@ -94,6 +101,7 @@ def evaluate(
             checkpoint=checkpoint,
             device=device,
             cache=keep,
+            allow_leaks=allow_leaks,
             chart=chart,
             progress=lambda what, done, total: bar.update(shown, description=what, completed=done, total=total),
         )

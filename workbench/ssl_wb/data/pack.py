@@ -81,9 +81,9 @@ def pack_clips(
     """Write clips as a data set that :func:`ssl_wb.data.clips.load_clips` and ``datasets.load_from_disk`` read.
 
     Each row has ``audio`` (``{"bytes", "path"}``: the clip, mean of its channels, 16 bit) and, where any clip has them,
-    ``label`` (text, or a list where any clip has several), ``split``, ``fold``, ``caption`` (a list) and
-    ``caption_embedding`` (absolute path). A clip that cannot be read is left out and reported. The folder appears when
-    it is complete.
+    ``label`` (text, or a list where any clip has several), ``split``, ``fold``, ``group`` (of labelled stretches
+    without one, their file), ``caption`` (a list) and ``caption_embedding`` (absolute path). A clip that cannot be read
+    is left out and reported. The folder appears when it is complete.
 
     Args:
         clips: what to pack; of a stretch of a file, only the stretch.
@@ -210,6 +210,7 @@ class _Writer:
         text = Value("string")
         # A label with ";" (from a data set's list) must stay in a list: as text it would be read as two labels.
         self.one_label = all(len(clip.labels) <= 1 and ";" not in "".join(clip.labels) for clip in clips)
+<<<<<<< HEAD
         # Each column, by what a clip has of it and its type; those that no clip has are left out.
         optional = {
             "label": ("labels", text if self.one_label else List(text)),
@@ -221,6 +222,20 @@ class _Writer:
         for name, (attribute, kind) in optional.items():
             if any(getattr(clip, attribute) for clip in clips):
                 columns[name] = kind
+=======
+        if any(clip.labels for clip in clips):
+            columns["label"] = text if self.one_label else List(text)
+        if any(clip.split for clip in clips):
+            columns["split"] = text
+        if any(clip.fold for clip in clips):
+            columns["fold"] = text
+        if any(_group(clip) for clip in clips):
+            columns["group"] = text
+        if any(clip.captions for clip in clips):
+            columns["caption"] = List(text)
+        if any(clip.caption_embedding for clip in clips):
+            columns["caption_embedding"] = text
+>>>>>>> 086a4ec (Keep clips of one recording on one side of every split, and refuse splits that divide them)
         self.features = Features(columns)
         self.shards = 0
         self._rows: list[dict[str, Any]] = []
@@ -245,6 +260,7 @@ class _Writer:
             "label": next(iter(clip.labels), None) if self.one_label else list(clip.labels),
             "split": clip.split,
             "fold": clip.fold,
+            "group": _group(clip),
             "caption": list(clip.captions),
             "caption_embedding": _utf8(str(clip.caption_embedding.absolute())) if clip.caption_embedding else None,
         }
@@ -305,6 +321,13 @@ def _shard(index: int) -> str:
 def _utf8(name: str) -> str:
     """Return a file's name as Arrow can hold it: bytes that are not UTF-8 are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _group(clip: Clip) -> str | None:
+    """Return what keeps the clips of a recording together in splits: the row no longer tells a stretch's file."""
+    if clip.group or not clip.labels or (not clip.start and clip.duration is None):
+        return clip.group
+    return _utf8(clip.path.as_posix() if isinstance(clip.path, Path) else clip.path.name)
 
 
 def _file_name(clip: Clip) -> str:

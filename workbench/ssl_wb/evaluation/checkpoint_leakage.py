@@ -66,7 +66,7 @@ def _selection_clips(run: Path) -> set[Hashable]:
     if first is None:
         return set()
     try:
-        task = load_task(Path(first["task"]), metric=first.get("metric"))
+        task = load_task(Path(first["task"]), metric=first.get("metric"), allow_leaks=bool(first.get("allow_leaks")))
         return {_key(clip) for clip in validation_subset(task, first["every_clips"]).clips}
     except WorkbenchError:  # a manifest that was moved (the same clips elsewhere would not match), or generated clips
         return set()

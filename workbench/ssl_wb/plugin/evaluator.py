@@ -230,6 +230,9 @@ class EvaluatorSection(PluginSection):
         "with this key decides which checkpoint is 'best'.",
     )
     every_clips: int = Field(2000, ge=20, description="Clips of a probe while training, at most.")
+    allow_leaks: bool = Field(
+        False, description="Accept clips of one recording in train and test of the task: scores are then too high."
+    )
 
     @field_validator("every")
     @classmethod

@@ -76,6 +76,15 @@ class Task(Plugin, ABC):
     #: Decisions that were made here, and what is doubtful.
     notes: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def recording_of(cls, name: str) -> str | None:
+        """Return the recording that a clip was cut from, as its file's name tells; None where it does not.
+
+        Clips of one recording are never drawn on both sides of a split. ``name`` has no folder.
+        """
+        del name
+        return None
+
     @abstractmethod
     def rows(self, root: Path) -> list[TaskRow]:
         """List the clips from the metadata of a download.

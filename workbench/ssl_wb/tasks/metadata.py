@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ssl_wb.errors import DataError
 from ssl_wb.plugin.registry import load_registry
+from ssl_wb.plugin.task import Task
 
-__all__ = ["TaskMetadata", "task_metadata"]
+__all__ = ["TaskMetadata", "shipped_task", "task_metadata"]
 
 #: Columns of a manifest that describe the whole task.
 COLUMNS = ("domain", "metric")
@@ -42,11 +44,15 @@ def task_metadata(manifest: Path) -> TaskMetadata:
         DataError: the file cannot be read any more.
     """
     found = {} if manifest.is_dir() else _constant_columns(manifest)
-    registry = load_registry()
-    if len(found) < len(COLUMNS) and manifest.stem in registry.names("task"):
-        named = registry.get("task", manifest.stem)
+    if len(found) < len(COLUMNS) and (named := shipped_task(manifest)):
         found = {name: getattr(named, name) for name in COLUMNS} | found
     return TaskMetadata(**found)
+
+
+def shipped_task(manifest: Path) -> type[Task] | None:
+    """Return the installed task that a manifest is named after; None if there is none."""
+    registry = load_registry()
+    return cast("type[Task]", registry.get("task", manifest.stem)) if manifest.stem in registry.names("task") else None
 
 
 def _constant_columns(manifest: Path) -> dict[str, str]:

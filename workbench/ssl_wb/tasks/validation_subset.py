@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_wb.audio.clip import ClipSet
+from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import Split
-from ssl_wb.tasks.splits import SEED, draw, hold_out, strata
+from ssl_wb.tasks.draws import SEED, draw, strata
+from ssl_wb.tasks.splits import hold_out
 from ssl_wb.tasks.task import LoadedTask, check_training_classes
 
 __all__ = ["validation_subset"]
@@ -32,19 +34,25 @@ def validation_subset(task: LoadedTask, most: int) -> LoadedTask:
     Raises:
         DataError: too few clips are left.
     """
-    classes = strata(task.labels)
+    classes, recordings = strata(task.labels, task.recordings), task.recordings
     split = task.splits[0]
     train, reported = split.train, split.validation
     # A held-out validation part is a tenth: too few clips to tell one checkpoint from another.
     if split.held_out or not len(reported):
         pool = np.union1d(train, reported)
-        reported = pool[draw(classes[pool], REPORTED, np.random.default_rng([SEED, 2]))]
+        reported = pool[draw(classes[pool], REPORTED, np.random.default_rng([SEED, 2]), recordings[pool])]
         train = np.setdiff1d(pool, reported)
     share = most / (len(train) + len(reported))
     if share < 1:
         train = _thinned(train, classes, share, 3)
         reported = _thinned(reported, classes, share, 4)
-    kept, held = hold_out(train, classes, 0, str(task.clips.source))
+    kept, held = hold_out(train, classes, 0, str(task.clips.source), recordings)
+    if not len(reported):
+        raise DataError(
+            f"{task.clips.source}: {len(train)} training clips of {len(np.unique(recordings[train]))} recordings are "
+            "too few to probe with while training",
+            hint="Give a validation part in the column 'split', or leave 'every' out.",
+        )
     indices = np.union1d(train, reported)  # of the whole task, sorted
     labels = task.labels[indices]
     train_part, held_part, reported_part = (
@@ -58,6 +66,7 @@ def validation_subset(task: LoadedTask, most: int) -> LoadedTask:
         task,
         clips=ClipSet(clips, task.clips.source, task.clips.digest),
         labels=labels,
+        recordings=recordings[indices],
         splits=(divided,),
         notes=(),
     )

@@ -71,6 +71,7 @@ def evaluate(
     checkpoint: str = "last",
     device: str | None = None,
     cache: bool = True,
+    allow_leaks: bool = False,
     chart: Path | None = None,
     progress: RunnerProgress | None = None,
 ) -> Evaluation:
@@ -90,6 +91,7 @@ def evaluate(
         checkpoint: of runs, ``last`` or ``best``.
         device: where to compute; CUDA where there is one unless given.
         cache: keep embeddings, and use those kept by an earlier call.
+        allow_leaks: accept tasks whose columns put clips of one recording on both sides of a split, with a note.
         chart: folder for pictures of what evaluators such as ``layers`` and ``spectrum`` leave.
         progress: called with what is being done, the clips done and their total.
 
@@ -109,7 +111,7 @@ def evaluate(
         reference = _baseline_row(baseline, names, untrained=untrained, baselines=baselines)
     rows = evaluate_runs(
         encoders,
-        read_tasks(tasks, metrics, domains, names),
+        read_tasks(tasks, metrics, domains, names, allow_leaks=allow_leaks),
         probes,
         range(seeds),
         with_untrained=untrained,
@@ -147,6 +149,8 @@ def read_tasks(
     metrics: Sequence[str] = (),
     domains: Sequence[str] = (),
     encoders: Mapping[str, str | Path] | None = None,
+    *,
+    allow_leaks: bool = False,
 ) -> list[LoadedTask]:
     """Read the tasks, each with the metric and the domain asked for it.
 
@@ -154,6 +158,7 @@ def read_tasks(
         sources: manifests, or other places of labelled clips.
         metrics: each ``TASK=METRIC``.
         domains: each ``TASK=DOMAIN``.
+        allow_leaks: as :func:`ssl_wb.tasks.task.load_task` takes it.
         encoders: by name; clips that are generated for a run are those of the first run among them.
 
     Raises:
@@ -168,9 +173,9 @@ def read_tasks(
     for source, made in zip(sources, generated, strict=True):
         name = Path(source).stem
         if made:
-            read.append(load_task(source, settings=_settings_of_run(source, encoders or {})))
+            read.append(load_task(source, settings=_settings_of_run(source, encoders or {}), allow_leaks=allow_leaks))
         else:
-            read.append(load_task(source, metric=metric.get(name), domain=domain.get(name)))
+            read.append(load_task(source, metric=metric.get(name), domain=domain.get(name), allow_leaks=allow_leaks))
     return read
 
 

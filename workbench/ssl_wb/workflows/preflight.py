@@ -20,6 +20,14 @@ from ssl_wb.tasks.validation_subset import validation_subset
 __all__ = ["Preflight", "preflight", "source_settings"]
 
 
+#: What tells the tasks of a recipe's probes apart: manifest, metric, whether leaks are allowed.
+TaskKey = tuple[str, str | None, bool]
+
+
+def _task_key(section: EvaluatorSection) -> TaskKey:
+    return section.task, section.metric, section.allow_leaks
+
+
 @dataclass
 class Preflight:
     """What a recipe reads, and its plan.
@@ -39,8 +47,8 @@ class Preflight:
     planned: int | None
     captions: CaptionCounts | None
     augmenter: Augmenter | None
-    _tasks: dict[tuple[str, str | None], LoadedTask] = field(default_factory=dict)
-    _subsets: dict[tuple[str, str | None, int], LoadedTask] = field(default_factory=dict)
+    _tasks: dict[TaskKey, LoadedTask] = field(default_factory=dict)
+    _subsets: dict[tuple[str, str | None, bool, int], LoadedTask] = field(default_factory=dict)
 
     @property
     def count(self) -> int | None:
@@ -54,15 +62,17 @@ class Preflight:
 
     def task(self, section: EvaluatorSection, folder: RunFolder) -> LoadedTask:
         """Return the task of a probe, whose clips are generated in ``folder`` where that is due."""
-        key = section.task, section.metric
+        key = _task_key(section)
         if key not in self._tasks:
             settings = source_settings(self.loaded, folder.path)
-            self._tasks[key] = load_task(section.task, metric=section.metric, settings=settings)
+            self._tasks[key] = load_task(
+                section.task, metric=section.metric, settings=settings, allow_leaks=section.allow_leaks
+            )
         return self._tasks[key]
 
     def validation_subset(self, section: EvaluatorSection, folder: RunFolder) -> LoadedTask:
         """Return the clips of a task that probes during training use: no test clip is among them."""
-        key = section.task, section.metric, section.every_clips
+        key = (*_task_key(section), section.every_clips)
         if key not in self._subsets:
             self._subsets[key] = validation_subset(self.task(section, folder), section.every_clips)
         return self._subsets[key]
@@ -98,8 +108,8 @@ def preflight(loaded: LoadedRecipe) -> Preflight:
             augmenter = Augmenter(loaded.augmentations, loaded.front_end.options.sample_rate)
         except RecipeError as error:
             problems += error.problems
-    tasks: dict[tuple[str, str | None], LoadedTask] = {}
-    subsets: dict[tuple[str, str | None, int], LoadedTask] = {}
+    tasks: dict[TaskKey, LoadedTask] = {}
+    subsets: dict[tuple[str, str | None, bool, int], LoadedTask] = {}
     problems += _read_tasks(loaded, tasks, subsets)
     if problems:
         raise RecipeError(problems, where=str(loaded.path), hint="--set KEY=PATH names another file or folder")
@@ -108,8 +118,8 @@ def preflight(loaded: LoadedRecipe) -> Preflight:
 
 def _read_tasks(
     loaded: LoadedRecipe,
-    tasks: dict[tuple[str, str | None], LoadedTask],
-    subsets: dict[tuple[str, str | None, int], LoadedTask],
+    tasks: dict[TaskKey, LoadedTask],
+    subsets: dict[tuple[str, str | None, bool, int], LoadedTask],
 ) -> list[str]:
     """Read the tasks of a recipe's probes into ``tasks`` and ``subsets`` and return what is wrong with them."""
     problems: list[str] = []
@@ -122,14 +132,16 @@ def _read_tasks(
                 "two steps; leave 'every' out, and it runs after training"
             )
             continue
-        key = section.task, section.metric
+        key = _task_key(section)
         try:
             if settings.source(section.task).generates:
                 continue
             if key not in tasks:
-                tasks[key] = load_task(section.task, metric=section.metric, settings=settings)
+                tasks[key] = load_task(
+                    section.task, metric=section.metric, settings=settings, allow_leaks=section.allow_leaks
+                )
             if section.every is not None:
-                subsets[*key, section.every_clips] = validation_subset(tasks[key], section.every_clips)
+                subsets[(*key, section.every_clips)] = validation_subset(tasks[key], section.every_clips)
         except WorkbenchError as error:
             problems.append(f"evaluate.{selection.name}.task: {error.message}")
     return problems
