@@ -195,3 +195,10 @@ def test_bad_words_are_refused(folder, tmp_path, capsys, words):
 def test_an_unknown_encoding_is_refused_by_the_function_too(folder, tmp_path):
     with pytest.raises(UsageError, match="'opus'"):
         pack.pack_clips(load_clips(folder), tmp_path / "out", encoding="opus")
+
+
+def test_packed_stretches_keep_their_recording_as_a_group(folder, tmp_path):
+    manifest = folder / "m.csv"
+    manifest.write_text("path,label,start,duration\na.wav,x,0,0.2\na.wav,y,0.5,0.2\n")
+    pack.pack_clips(load_clips(manifest), tmp_path / "out")
+    assert {clip.group for clip in load_clips(tmp_path / "out")} == {(folder / "a.wav").as_posix()}

@@ -210,7 +210,6 @@ class _Writer:
         text = Value("string")
         # A label with ";" (from a data set's list) must stay in a list: as text it would be read as two labels.
         self.one_label = all(len(clip.labels) <= 1 and ";" not in "".join(clip.labels) for clip in clips)
-<<<<<<< HEAD
         # Each column, by what a clip has of it and its type; those that no clip has are left out.
         optional = {
             "label": ("labels", text if self.one_label else List(text)),
@@ -222,20 +221,8 @@ class _Writer:
         for name, (attribute, kind) in optional.items():
             if any(getattr(clip, attribute) for clip in clips):
                 columns[name] = kind
-=======
-        if any(clip.labels for clip in clips):
-            columns["label"] = text if self.one_label else List(text)
-        if any(clip.split for clip in clips):
-            columns["split"] = text
-        if any(clip.fold for clip in clips):
-            columns["fold"] = text
         if any(_group(clip) for clip in clips):
             columns["group"] = text
-        if any(clip.captions for clip in clips):
-            columns["caption"] = List(text)
-        if any(clip.caption_embedding for clip in clips):
-            columns["caption_embedding"] = text
->>>>>>> 086a4ec (Keep clips of one recording on one side of every split, and refuse splits that divide them)
         self.features = Features(columns)
         self.shards = 0
         self._rows: list[dict[str, Any]] = []
