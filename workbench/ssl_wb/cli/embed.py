@@ -33,7 +33,7 @@ def embed(
         bool,
         typer.Option("--uncertainty", help="Add each row's uncertainty: the disagreement between hypotheses."),
     ] = False,
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last or best.")] = "last",
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last, best or step-NUMBER.")] = "last",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:

@@ -55,7 +55,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each probe.")] = 3,
     untrained: Annotated[bool, typer.Option(help="Probe the weights each run started from, too.")] = True,
     baselines: Annotated[bool, typer.Option(help="Probe plain log-mel statistics, too.")] = True,
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last or best.")] = "last",
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last, best or step-NUMBER.")] = "last",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
     keep: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep embeddings, and use those kept.")] = True,
     allow_leaks: Annotated[

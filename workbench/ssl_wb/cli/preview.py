@@ -34,7 +34,7 @@ def preview(
     ] = "1",
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of crops and masks; the recipe's unless given.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint of a run to use: last or best.")] = "last",
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint of a run to use: last, best or step-NUMBER.")] = "last",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Draw what the student sees: clips with visible and masked patches, and each masker's importance of patches."""

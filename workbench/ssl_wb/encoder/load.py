@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_wb.encoder.assignments import Assigner, has_classes
 from ssl_wb.encoder.encoder import Assign, FrozenEncoder
-from ssl_wb.errors import RunFolderError
+from ssl_wb.errors import RunFolderError, did_you_mean
+from ssl_wb.plugin.base import Kind
 from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.pretext.build import build_backbone, build_model
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
-from ssl_wb.runs.checkpoint import find_checkpoint, load_weights
+from ssl_wb.runs.checkpoint import find_checkpoint, load_weights, mismatch
 from ssl_wb.runs.folder import RunFolder
 
 __all__ = ["build_pretext", "load_encoder", "open_run", "run_weights"]
+
+#: Kinds of plugins that a frozen encoder is made of.
+ENCODER_KINDS: tuple[Kind, ...] = ("front-end", "backbone")
+#: What to do about a run folder with a damaged file.
+DAMAGED = "the file is damaged: restore it from a copy of the run"
 
 
 def load_encoder(
@@ -29,39 +37,40 @@ def load_encoder(
 ) -> FrozenEncoder:
     """Load the frozen encoder of a run: the student, as M2D and MATPAC use it.
 
-    Where an objective of the run has classes, the encoder's ``assign`` loads the whole pretext model at its first call.
+    Only the run's front end and backbone have to be installed. Where an objective of the run has classes, the
+    encoder's ``assign`` loads the whole pretext model at its first call.
 
     Args:
         path: a run folder.
-        checkpoint: ``last`` or ``best``.
+        checkpoint: ``last``, ``best``, or the name of one, as ``step-00001800``.
         untrained: use the weights that the run started from, for comparison.
         device: where it computes.
 
     Raises:
-        RunFolderError: this is no run folder, or it has no checkpoint yet.
+        RunFolderError: this is no run folder, it has no such checkpoint, or a file of it is damaged.
     """
-    folder, loaded, front_end = open_run(path)
+    folder, loaded, front_end = open_run(path, only=ENCODER_KINDS)
     with torch.random.fork_rng(devices=[]):  # building draws weights by the recipe's seed; keep the caller's state
         backbone = build_backbone(loaded)
     file = None if untrained else _checkpoint(folder, checkpoint)
     if file is not None:
         prefix = "backbone."
         weights = load_weights(file).items()
-        backbone.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
+        own = {key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)}
+        _load_fitting(backbone, own, file)
     classes = any(has_classes(objective.plugin) for objective in loaded.objectives)
-    pretext = _assigner(folder, loaded, file, device) if classes else None
+    pretext = _assigner(folder, file, device) if classes else None
     return FrozenEncoder(front_end, backbone, crop_frames(loaded, backbone.patch[1]), pretext).to(device)
 
 
-def _assigner(
-    folder: RunFolder, loaded: LoadedRecipe, checkpoint: Path | None, device: str | torch.device
-) -> Callable[[], Assign]:
+def _assigner(folder: RunFolder, checkpoint: Path | None, device: str | torch.device) -> Callable[[], Assign]:
     """Return a function that loads the run's objectives at its first call: a checkpoint's, or untrained when None."""
 
     @cache
     def load() -> Assign:
         weights = None if checkpoint is None else load_weights(checkpoint)
-        return Assigner(build_pretext(folder, loaded, weights)).to(device)
+        whole = load_recipe(folder.resolved)  # every plugin of the run is needed here
+        return Assigner(build_pretext(folder, whole, weights)).to(device)
 
     return load
 
@@ -80,45 +89,79 @@ def build_pretext(folder: RunFolder | None, loaded: LoadedRecipe, weights: dict[
     with torch.random.fork_rng(devices=[]):  # see load_encoder
         model = build_model(loaded, total_steps=1)  # only schedules depend on the number of steps
     if weights is not None:
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise RunFolderError(
-                f"{folder.path if folder else loaded.path}: the weights do not fit the recipe's model ({error})",
-                hint="the run folder was changed",
-            ) from error
+        _load_fitting(model, weights, folder.path if folder else loaded.path)
     return model
 
 
-def open_run(path: str | Path) -> tuple[RunFolder, LoadedRecipe, FrontEnd]:
-    """Return a run's folder, its resolved recipe, and its front end with the statistics of the training data.
+def _load_fitting(module: nn.Module, weights: dict[str, Tensor], where: Path) -> None:
+    """Load weights that fit a module.
 
     Raises:
-        RunFolderError: this is no run folder, or the run never started.
+        RunFolderError: they do not fit.
+    """
+    if fault := mismatch(module, weights):
+        raise RunFolderError(
+            f"{where}: the weights do not fit the recipe's model ({fault})",
+            hint="recipe.resolved.toml was changed, or another version of a plugin is installed: see environment.json",
+        )
+    module.load_state_dict(weights)
+
+
+def open_run(path: str | Path, only: Collection[Kind] | None = None) -> tuple[RunFolder, LoadedRecipe, FrontEnd]:
+    """Return a run's folder, its resolved recipe, and its front end with the statistics of the training data.
+
+    Args:
+        path: the run folder.
+        only: kinds of plugins that are needed, the front end among them; all unless given.
+
+    Raises:
+        RunFolderError: this is no run folder, the run never started, or its statistics are damaged.
     """
     folder = RunFolder(Path(path))
     folder.require_run()
-    loaded = load_recipe(folder.resolved)
+    loaded = load_recipe(folder.resolved, only=only)
     try:
         statistics = json.loads(folder.statistics.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except FileNotFoundError as error:
         raise RunFolderError(
             f"{folder.statistics}: cannot be read ({error})", hint="the run never started training"
         ) from error
-    return folder, loaded, loaded.front_end.build(statistics["mean"], statistics["std"])
+    except (OSError, ValueError) as error:  # no JSON, or no UTF-8
+        raise RunFolderError(f"{folder.statistics}: cannot be read ({error})", hint=DAMAGED) from error
+    numbers: list[Any] = [statistics.get(key) for key in ("mean", "std")] if isinstance(statistics, dict) else []
+    if not numbers or not all(type(one) in (int, float) and math.isfinite(one) for one in numbers) or numbers[1] <= 0:
+        raise RunFolderError(
+            f"{folder.statistics}: expected the numbers 'mean' and 'std' above 0, found {json.dumps(statistics)[:80]}",
+            hint=DAMAGED,
+        )
+    return folder, loaded, loaded.front_end.build(*numbers)
 
 
 def run_weights(folder: RunFolder, checkpoint: str) -> dict[str, Tensor]:
-    """Return all tensors of the pretext model at a checkpoint, ``last`` or ``best``.
+    """Return all tensors of the pretext model at a checkpoint: ``last``, ``best`` or the name of one.
 
     Raises:
-        RunFolderError: there is no checkpoint yet.
+        RunFolderError: there is no checkpoint yet, or none of that name.
     """
     return load_weights(_checkpoint(folder, checkpoint))
 
 
 def _checkpoint(folder: RunFolder, which: str) -> Path:
-    found = find_checkpoint(folder.checkpoints, which)
-    if found is None:
+    """Return the folder of the checkpoint that a pointer (``last``, ``best``) or its own name (``step-...``) names."""
+    steps = sorted(path.name for path in folder.checkpoints.glob("step-*") if path.is_dir())
+    if which in steps:
+        return folder.checkpoints / which
+    pointers = [name for name in ("last", "best") if (folder.checkpoints / name).is_file()]
+    if which in pointers and (found := find_checkpoint(folder.checkpoints, which)) is not None:
+        return found
+    if not steps:
         raise RunFolderError(f"{folder.path}: no checkpoint yet", hint="let the run reach its first checkpoint")
-    return found
+    names = [*pointers, *steps]
+    if which == "last":
+        raise RunFolderError(
+            f"{folder.checkpoints / which} is missing, which names the last checkpoint",
+            hint=f"name a checkpoint: --checkpoint {steps[-1]}; there are {', '.join(names)}",
+        )
+    raise RunFolderError(
+        f"{folder.path}: no checkpoint {which!r}{did_you_mean(which, names)}", hint=f"there are {', '.join(names)}"
+    )

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 import tomli_w
 
 from ssl_wb.errors import RecipeError, did_you_mean
+from ssl_wb.plugin.base import Kind
 from ssl_wb.plugin.kinds import SECTIONS
 from ssl_wb.plugin.places import installed_sources, known_places, schemes_of, source_of_text, sources_of_scheme
 from ssl_wb.recipe.files import Chain, find_recipe, is_path, read_chain
 from ssl_wb.recipe.overrides import apply_override, parse_override
 from ssl_wb.recipe.plugin_selection import PluginSelection, caption_problems, cascade_problems, select_all
 from ssl_wb.recipe.problems import Problem, check_model, found, key_text
-from ssl_wb.recipe.schema import Recipe, document_model, in_section_order, own_part, source_tables
+from ssl_wb.recipe.schema import DataSection, Recipe, document_model, in_section_order, own_part, source_tables
 from ssl_wb.recipe.tree import Location, Tree, shown_path
 
 if TYPE_CHECKING:
@@ -97,13 +98,21 @@ class LoadedRecipe:
         return replace(self, plugins={**self.plugins, (section,): (selection,)})
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Registry | None = None) -> LoadedRecipe:
+def load_recipe(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    registry: Registry | None = None,
+    only: Collection[Kind] | None = None,
+) -> LoadedRecipe:
     """Read, merge and validate a recipe.
 
     Args:
         path: a file, or the name of a shipped recipe.
         overrides: ``key.path=value``, applied in order on top of the file and what it extends.
         registry: the plugins; the installed ones unless given.
+        only: kinds of plugins that are needed. Plugins of other kinds are left out where they are not installed or
+            their options do not fit, because the encoder of a run does not depend on them.
 
     Raises:
         UsageError: there is no such recipe.
@@ -118,13 +127,19 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, registry: Re
     chain = read_chain(file, registry)
     problems, readers = list(chain.problems), installed_sources(registry)
     tree = _assemble(file, chain, overrides, schemes_of(readers), problems)
+    if only is not None and isinstance(data := tree.value(("data",)), dict):
+        known = {*DataSection.model_fields, "augment", *source_tables(registry)}
+        tree.data["data"] = {key: value for key, value in data.items() if key in known}  # sources that are gone
     problems += _value_problems(tree, (), tree.data, readers)
     document = check_model(document_model(registry), tree.data, (), tree, also=["extends"])
     if isinstance(document, list):
         problems += document
-    selections = select_all(tree, registry, problems)
+    selections = select_all(tree, registry, problems, only)
+    if only is not None:
+        selections = {at: selection for at, selection in selections.items() if selection is not None}
     objectives = {at: selection for at, selection in selections.items() if at[0] == "objective"}
-    problems += cascade_problems(objectives, tree, registry) + caption_problems(objectives, tree, readers)
+    if only is None:
+        problems += cascade_problems(objectives, tree, registry) + caption_problems(objectives, tree, readers)
     _raise_if_any(file, chain, overrides, problems)
     # Every selection is there, for there are no problems.
     plugins = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -61,13 +61,16 @@ class PluginSelection(Generic[P]):
         return {**self.settings.model_dump(mode="json", exclude_none=True), **self.written_options}
 
 
-def select_all(tree: Tree, registry: Registry, problems: list[Problem]) -> dict[Location, PluginSelection[Any] | None]:
+def select_all(
+    tree: Tree, registry: Registry, problems: list[Problem], only: Collection[Kind] | None = None
+) -> dict[Location, PluginSelection[Any] | None]:
     """Find the plugin of every section that selects one, in the order of kinds and of the recipe.
 
     Args:
         tree: the recipe.
         registry: the plugins.
         problems: takes what is wrong.
+        only: kinds that are needed; what is wrong with others is no problem. None for all kinds.
 
     Returns:
         By place; None where the name is missing or wrong, or the options have mistakes.
@@ -79,7 +82,16 @@ def select_all(tree: Tree, registry: Registry, problems: list[Problem]) -> dict[
             places[at] = spec
         elif isinstance(value, list):
             places |= {(*at, index): spec for index in range(len(value))}
-    return {at: select(spec, at, tree, registry, problems) for at, spec in places.items()}
+    selections: dict[Location, PluginSelection[Any] | None] = {}
+    for at, spec in places.items():
+        needed = only is None or spec.kind in only
+        try:
+            selections[at] = select(spec, at, tree, registry, problems if needed else [])
+        except PluginError:
+            if needed:
+                raise
+            selections[at] = None
+    return selections
 
 
 def select(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ssl_wb.errors import RunFolderError
 from ssl_wb.files import write_atomically, written_aside
 from ssl_wb.runs.sharding import shard_as, whole
 
-__all__ = ["find_checkpoint", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = ["find_checkpoint", "load_checkpoint", "load_weights", "mismatch", "save_checkpoint"]
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -99,9 +100,10 @@ def find_checkpoint(folder: Path, which: str = "last") -> Path | None:
     pointer = folder / which
     if not pointer.is_file():
         return None
-    path = folder / pointer.read_text(encoding="utf-8").strip()
-    if not path.is_dir():
-        raise RunFolderError(f"{pointer} names {path.name}, which is not there", hint="restore it or start a new run")
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    path = folder / name
+    if not name.startswith("step-") or not path.is_dir():
+        raise RunFolderError(f"{pointer} names {name!r}, which is not there", hint="restore it or start a new run")
     return path
 
 
@@ -115,6 +117,23 @@ def _read(path: Path) -> dict[str, Tensor]:
 def load_weights(checkpoint: Path) -> dict[str, Tensor]:
     """Return the model's tensors by name."""
     return _read(checkpoint / MODEL)
+
+
+def mismatch(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Say in one line how weights differ from a module's in name and shape; "" where they fit."""
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    shapes = [f"{name} is {found[name]}, not {own[name]}" for name in own if found.get(name, own[name]) != own[name]]
+    kinds = {
+        "of another shape": shapes,
+        "missing": [name for name in own if name not in found],
+        "unknown": [name for name in found if name not in own],
+    }
+    return "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:2])}{', ...' if len(names) > 2 else ''}"
+        for kind, names in kinds.items()
+        if names
+    )
 
 
 def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def _settings_of_run(place: str | Path, encoders: Mapping[str, str | Path]) -> S
         )
     folder = RunFolder(runs[0])
     folder.require_run()
-    return source_settings(load_recipe(folder.resolved), folder.path)
+    return source_settings(load_recipe(folder.resolved, only=("front-end",)), folder.path)
 
 
 def build_evaluators(names: Sequence[str], settings: Sequence[str] = ()) -> list[tuple[str, Evaluator]]:
