@@ -16,11 +16,13 @@ from ssl_wb.api import (
     MaskRequest,
     ProbeTask,
     Split,
+    Trunk,
     mixup,
     random_resized_crop,
     spec_augment,
 )
 from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.errors import PluginError
 from ssl_wb.probing.patchout import structured_patchout
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
 from ssl_wb_plugins.evaluators.fine_tune import FineTune, FineTuneOptions
@@ -376,3 +378,66 @@ def test_encoders_without_weights_are_refused(encoder):
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValidationError):
         FineTuneOptions(**options)
+
+
+def with_drop_path(rate: float) -> FrozenEncoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = Vit(VitOptions(dim=32, depth=2, heads=2, drop_path=rate), 80)
+    return FrozenEncoder(LogMel(LogMel.Options(), -7.0, 4.0), backbone, 32)
+
+
+def test_drop_path_acts_while_the_model_trains_and_follows_the_seed():
+    spectrogram, columns = torch.randn(6, 80, 64), torch.full((6,), 4)
+
+    def passes(seed, rate=0.5):
+        torch.manual_seed(seed)
+        model = EncoderWithHead(with_drop_path(rate), 2, "rows", 0.0).train()
+        with torch.no_grad():
+            return [model.embed(spectrogram, columns) for _ in range(2)] + [model.eval().embed(spectrogram, columns)]
+
+    one, same, other, still = passes(0), passes(0), passes(1), passes(0, rate=0.0)
+    torch.testing.assert_close(one, same, rtol=0, atol=0)
+    for left, right in ((one[0], one[1]), (one[0], other[0]), (one[0], one[2])):
+        assert (left - right).abs().max() > 1e-3
+    # In evaluation it computes as without, and clips are dropped one by one: some keep all branches.
+    torch.testing.assert_close(one[2], still[0], rtol=0, atol=0)
+    assert len({round(float(one[0][row].norm() / one[2][row].norm()), 3) for row in range(6)}) > 1
+
+
+def test_models_without_stochastic_layers_take_no_random_numbers_for_them(encoder):
+    torch.manual_seed(3)
+    model = EncoderWithHead(encoder, 2, "rows", 0.0).train()
+    before = torch.get_rng_state()
+    model.embed(torch.randn(2, 80, 64, generator=torch.Generator().manual_seed(0)), torch.full((2,), 4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_fine_tuning_drops_paths_as_pretrained_or_as_told():
+    task = tones(with_drop_path(0.5))
+    own, again, told, none = (tune(task, epochs=2, drop_path=rate).scores[0].scores for rate in (None, None, 0.2, 0.0))
+    np.testing.assert_array_equal(own, again)
+    for other in (told, none):
+        assert np.abs(own - other).max() > 0
+    plain = tune(tones(with_drop_path(0.0)), epochs=2).scores[0].scores
+    np.testing.assert_array_equal(none, plain)
+
+
+def test_frozen_encoders_never_drop_paths_even_in_training_mode():
+    waveform = torch.randn(4, 8000, generator=torch.Generator().manual_seed(1)) * 0.1
+    dropping, still = with_drop_path(0.9), with_drop_path(0.0)
+    expected = still.embed_clip(waveform)
+    torch.testing.assert_close(dropping.embed_clip(waveform), expected, rtol=0, atol=0)
+    torch.testing.assert_close(dropping.train().embed_clip(waveform), expected, rtol=0, atol=0)
+
+
+def test_a_trunk_without_drop_path_says_so():
+    class Still(Trunk):
+        def forward(self, tokens):
+            return tokens
+
+        def layers(self, tokens, depth=None):
+            return [tokens]
+
+    with pytest.raises(PluginError, match="no drop path"):
+        Still().set_drop_path(0.1)

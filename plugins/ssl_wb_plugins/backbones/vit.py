@@ -118,8 +118,13 @@ class VitTrunk(Trunk):
         self.pre_norm = norm_or_not(dim, options.pre_norm)
         self.blocks = nn.ModuleList(Block(dim, heads, options.mlp_ratio, options.key_bias) for _ in range(depth))
         self.norm = norm_or_not(dim, options.final_norm)
+        self.set_drop_path(options.drop_path)
+
+    def set_drop_path(self, rate: float) -> None:
+        """Set the rate of the last block; it rises linearly from 0."""
         # Early blocks are dropped least: all later ones build on them (Huang et al. 2016).
-        self.drop_rates = [options.drop_path * block / max(1, depth - 1) for block in range(depth)]
+        depth = len(self.blocks)
+        self.drop_rates = [rate * block / max(1, depth - 1) for block in range(depth)]
 
     def _blocks(self, tokens: Tensor, depth: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield each block's output ``[B, K, D]`` and what its MLP added to get there ``[B, K, D]``."""

@@ -71,6 +71,13 @@ class FineTuneOptions(PluginOptions):
         lt=1.0,
         description="Fraction of patches left out in training: structured, or columns with pool = 'rows'.",
     )
+    drop_path: float | None = Field(
+        None,
+        ge=0.0,
+        lt=1.0,
+        description="Stochastic depth in training: rate of the last block (AudioMosaic and EAT 0.1); the one of "
+        "pre-training without a number.",
+    )
     pool: Literal["rows", "mean"] = Field(
         "rows",
         description="Mean over time with rows of patches concatenated, as in embeddings; or one mean over patches.",
@@ -132,8 +139,8 @@ class FineTune(Evaluator):
     As EVAR and AudioMosaic fine-tune: BatchNorm and Linear on pooled latents; AdamW or SGD with a cosine schedule,
     warm-up and layer-wise learning rates; SpecAugment, mixup and, as options, random resized crops and structured
     patchout. Published settings: AudioMosaic on AudioSet 20K ``lr = 1.25e-4, layer_decay = 0.65,
-    epochs = 60, batch_size = 64, freq_mask = 48, time_mask = 192, pool = "mean"``; M2D on VoxCeleb1 ``lr = 5e-4,
-    layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48, mixup = 0``;
+    epochs = 60, batch_size = 64, freq_mask = 48, time_mask = 192, drop_path = 0.1, pool = "mean"``; M2D on VoxCeleb1
+    ``lr = 5e-4, layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48, mixup = 0``;
     M2D on ESC-50 ``optimizer = "sgd", lr = 0.01, layer_decay = 1, weight_decay = 0, epochs = 200, warmup = 0.025,
     batch_size = 128, mixup = 0, resized_crop = true, patchout = 0.5, pool = "mean", freeze_embedding = true``. EVAR's
     loss is a mean over classes too, so its SGD learning rates are divided by the number of classes here (0.5 / 50).
@@ -209,6 +216,8 @@ class FineTune(Evaluator):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(int(seed))
             model = EncoderWithHead(job.encoder, job.targets.outputs, options.pool, options.patchout).to(device)
+            if options.drop_path is not None:
+                model.backbone.trunk.set_drop_path(options.drop_path)
             groups = model.groups(
                 rate, options.weight_decay, options.layer_decay, freeze_embedding=options.freeze_embedding
             )

@@ -37,6 +37,8 @@ _active: list[_StepNoise] = []
 def step_noise(generator: torch.Generator, *, first_row: int, global_rows: int, rows: int) -> Iterator[None]:
     """Let layers draw noise inside; outside of it they compute without.
 
+    Whatever trains a backbone runs it inside: pre-training and fine-tuning do. Frozen encoders run outside.
+
     Numbers are drawn for the global batch and each process keeps its rows, as masks are.
 
     Args:

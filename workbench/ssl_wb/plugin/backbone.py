@@ -76,6 +76,14 @@ class Trunk(nn.Module, ABC):
             # code only: what is applied after the last block is the class' method (final_norm_of).
             vars(self)[name] = value
 
+    def set_drop_path(self, rate: float) -> None:
+        """Change the rate of stochastic depth, 0 to below 1, for fine-tuning with another one than in pre-training.
+
+        Raises:
+            PluginError: the trunk has no such rate.
+        """
+        raise PluginError(f"{type(self).__name__} has no drop path that can be set; leave drop_path out")
+
     def reset_parameters(self) -> None:
         """Draw new weights, for a teacher that does not start as a copy of the student (M2D, MATPAC).
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ssl_wb.layers.noise import step_noise
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.masker import Grid
 from ssl_wb.probing.patchout import column_patchout, structured_patchout
@@ -21,13 +23,17 @@ Pool = Literal["rows", "mean"]
 
 #: Standard deviation of the head's first weights (EVAR).
 HEAD_STD = 0.01
+#: Seeds are spread by a large odd factor, so that (seed 0, pass 1) and (seed 1, pass 0) do not meet.
+SEED_STRIDE = 1_000_003
 
 
 class EncoderWithHead(nn.Module):
     """A copy of the encoder's backbone, a pooling, and EVAR's head: BatchNorm without affine, Linear of std 0.01.
 
     Clips are cut into the chunks that the frozen encoder reads, so that a model trained on short crops meets no
-    position it never saw. Pooling is over a clip's own columns; padding has no part in it.
+    position it never saw. Pooling is over a clip's own columns; padding has no part in it. While it trains, stochastic
+    layers of the backbone (drop path) act as in pre-training; their noise follows from torch's seed at construction and
+    from the number of passes, and takes nothing from torch's own generator.
 
     Args:
         encoder: the encoder; it is copied, not changed.
@@ -40,6 +46,7 @@ class EncoderWithHead(nn.Module):
     def __init__(self, encoder: TrainableEncoder, outputs: int, pool: Pool, patchout: float) -> None:
         super().__init__()
         self.backbone = copy.deepcopy(encoder.backbone).requires_grad_(True)
+        self._seed, self._passes = torch.initial_seed(), 0
         self.chunk_columns, self.pool, self.patchout = encoder.chunk_columns, pool, patchout
         rows = self.backbone.grid_of(self.backbone.patch[1]).freq
         width = self.backbone.dim * (rows if pool == "rows" else 1)
@@ -67,12 +74,23 @@ class EncoderWithHead(nn.Module):
         visible = self._visible(grid, sound) if self.training and self.patchout > 0 else None
         if visible is not None:
             weights = weights.gather(1, visible)  # [B * c, K]
-        latents = self.backbone(self.backbone.embed(patches, grid, visible))
+        with self._noise(len(patches), patches.device):
+            latents = self.backbone(self.backbone.embed(patches, grid, visible))  # [B * c, prefix + K, d]
         latents = latents[:, self.backbone.prefix_tokens :].float() * weights[:, :, None]  # [B * c, K, d]
         parts = grid.freq if self.pool == "rows" else 1
         summed = latents.reshape(batch, -1, parts, latents.shape[1] // parts, latents.shape[2]).sum(dim=(1, 3))
         counts = weights.reshape(batch, -1, parts, weights.shape[1] // parts).sum(dim=(1, 3))  # [B, parts]
         return (summed / counts.clamp(min=1.0)[:, :, None]).flatten(1)  # [B, parts * d]
+
+    def _noise(self, rows: int, device: torch.device) -> AbstractContextManager[None]:
+        """Return the context in which a pass over so many chunks draws its layers' noise: none in evaluation."""
+        if not self.training:
+            return nullcontext()
+        self._passes += 1
+        # Not drawn from torch's generator: models without stochastic layers keep their numbers. A generator's seed has
+        # at most 63 bits here.
+        generator = torch.Generator(device).manual_seed((self._seed * SEED_STRIDE + self._passes) % 2**63)
+        return step_noise(generator, first_row=0, global_rows=rows, rows=rows)
 
     def _visible(self, grid: Grid, sound: Tensor) -> Tensor:
         """Choose the patches that are kept, int64 ``[B * c, K]``, sorted; ``sound`` is ``[B * c, t]``."""
