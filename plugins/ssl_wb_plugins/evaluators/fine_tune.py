@@ -140,10 +140,11 @@ class FineTune(Evaluator):
     warm-up and layer-wise learning rates; SpecAugment, mixup and, as options, random resized crops and structured
     patchout. Published settings: AudioMosaic on AudioSet 20K ``lr = 1.25e-4, layer_decay = 0.65,
     epochs = 60, batch_size = 64, freq_mask = 48, time_mask = 192, drop_path = 0.1, pool = "mean"``; M2D on VoxCeleb1
-    ``lr = 5e-4, layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48, mixup = 0``;
-    M2D on ESC-50 ``optimizer = "sgd", lr = 0.01, layer_decay = 1, weight_decay = 0, epochs = 200, warmup = 0.025,
-    batch_size = 128, mixup = 0, resized_crop = true, patchout = 0.5, pool = "mean", freeze_embedding = true``. EVAR's
-    loss is a mean over classes too, so its SGD learning rates are divided by the number of classes here (0.5 / 50).
+    ``lr = 5e-4, layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48,
+    mixup = 0``; M2D on ESC-50 ``optimizer = "sgd", lr = 0.01, layer_decay = 1, weight_decay = 0, epochs = 200,
+    warmup = 0.025, batch_size = 128, mixup = 0, resized_crop = true, patchout = 0.5, pool = "mean",
+    freeze_embedding = true``. EVAR's loss is a mean over classes too, so its SGD learning rates are divided by the
+    number of classes here (0.5 / 50).
     M2D's LARS (AudioSet 2M) is not offered.
 
     ``balanced`` weighs clips as EVAR and AudioMosaic do, who draw 200000 of AudioSet's 2 million clips per epoch
