@@ -236,11 +236,11 @@ def test_a_class_may_stand_for_a_library(caplog):
         is_library = True
 
         @classmethod
-        def named(cls, name):
+        def library_plugin(cls, name):
             return Named if name == "stripes-3" else None
 
         @classmethod
-        def inside(cls):
+        def library_names(cls):
             return ["stripes-3"]
 
     class Other(Plugin):

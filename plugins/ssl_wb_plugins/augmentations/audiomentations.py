@@ -41,13 +41,13 @@ class Audiomentations(Augmentation):
     transform_name: ClassVar[str] = ""
 
     @classmethod
-    def named(cls, name: str) -> type[Plugin] | None:
+    def library_plugin(cls, name: str) -> type[Plugin] | None:
         """Return the plugin of one transform; of any name where the library is not installed."""
         known = library()
         return _plugin_of(name) if known is None or name in known else None
 
     @classmethod
-    def inside(cls) -> Iterable[str]:
+    def library_names(cls) -> Iterable[str]:
         """Return the names of all transforms."""
         return library() or ()
 

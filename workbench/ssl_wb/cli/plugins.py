@@ -111,7 +111,7 @@ def describe(
     if plugin.reference:
         typer.echo(f"\nReference: {plugin.reference}")
     if plugin.is_library:
-        typer.echo(f"\nNames: {', '.join(sorted(plugin.inside())) or 'none, the library is not installed'}.")
+        typer.echo(f"\nNames: {', '.join(sorted(plugin.library_names())) or 'none, the library is not installed'}.")
         return
     rows = _option_rows(plugin.Options)
     if not rows:

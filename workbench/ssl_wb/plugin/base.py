@@ -92,32 +92,38 @@ class Plugin:
     """Base of all kinds.
 
     The first paragraph of a plugin's docstring is its summary in ``list-plugins``.
+
+    Attributes:
+        kind: kind of plugin; the contract's base class sets it.
+        name: name in recipes, in kebab-case.
+        reference: paper and section or equation.
+        Options: model of the options.
+        options: the options of this instance.
+        required_attributes: class attributes without a default, besides ``name``, that every plugin of a kind has to
+            set.
+        is_library: whether the class stands for a library of plugins, which it makes by :meth:`library_plugin`; it is
+            then never selected by its own name.
     """
 
     kind: ClassVar[Kind]
-    #: Name in recipes, in kebab-case.
     name: ClassVar[str]
-    #: Paper and section or equation.
     reference: ClassVar[str] = ""
     Options: ClassVar[type[PluginOptions]] = PluginOptions
-    #: Class attributes without a default, besides ``name``, that every plugin of a kind has to set.
     required_attributes: ClassVar[tuple[str, ...]] = ()
+    is_library: ClassVar[bool] = False
 
     options: Any
 
     @classmethod
-    def named(cls, name: str) -> type[Plugin] | None:
-        """Return the plugin of this name that this class stands for, where it stands for a whole library.
+    def library_plugin(cls, name: str) -> type[Plugin] | None:
+        """Return the plugin of this name in the library that the class stands for; None where there is none.
 
-        The registry asks when no plugin has the name itself. A class that answers is never selected by its own name.
+        The registry asks when no plugin itself has the name.
         """
         del name
         return None
 
     @classmethod
-    def inside(cls) -> Iterable[str]:
-        """Return the names that :meth:`named` knows, for a did-you-mean."""
+    def library_names(cls) -> Iterable[str]:
+        """Return the names that :meth:`library_plugin` knows, for suggestions."""
         return ()
-
-    #: Whether the class stands for a library of plugins, which it makes by :meth:`named`.
-    is_library: ClassVar[bool] = False

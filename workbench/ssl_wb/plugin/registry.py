@@ -59,7 +59,7 @@ class Registry:
         if plugin.is_library:
             raise PluginError(
                 f"{kind} {name!r} stands for a library; name one of its plugins",
-                hint=f"some of them: {', '.join(sorted(plugin.inside())[:5]) or 'none, it is not installed'}",
+                hint=f"some of them: {', '.join(sorted(plugin.library_names())[:5]) or 'none, it is not installed'}",
             )
         return plugin
 
@@ -106,7 +106,9 @@ class Registry:
 
     def _from_libraries(self, kind: Kind, name: str) -> list[PluginRecord]:
         """Return what classes that stand for whole libraries have under a bare name, each as a record of its own."""
-        named = [(record, record.plugin.named(name)) for record in self.libraries(kind) if record.plugin is not None]
+        named = [
+            (record, record.plugin.library_plugin(name)) for record in self.libraries(kind) if record.plugin is not None
+        ]
         return [replace(record, name=name, plugin=plugin) for record, plugin in named if plugin is not None]
 
     def _absent(self, kind: Kind, name: str) -> PluginError:
@@ -123,7 +125,7 @@ class Registry:
         else:
             near = [record.qualified for record in active] if "/" in name else self.names(kind)
             libraries = self.libraries(kind)
-            inside = [one for record in libraries if record.plugin is not None for one in record.plugin.inside()]
+            inside = [one for record in libraries if record.plugin is not None for one in record.plugin.library_names()]
             message = f"no {kind} is called {name!r}{did_you_mean(name, [*near, *inside])}"
             known = [*self.names(kind), *(f"those of {record.name}" for record in libraries)]
             message += f"{'' if message.endswith('?') else ';'} {kind}s: {', '.join(known)}"
