@@ -12,7 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["cache_files", "cache_folder", "may_write", "write_atomically", "written_aside"]
+__all__ = ["cache_files", "cache_folder", "may_write", "why_not_writable", "write_atomically", "written_aside"]
 
 
 @contextmanager
@@ -64,6 +64,23 @@ def write_atomically(path: Path, content: str | bytes, *, sync: bool = True) -> 
     """Write a file whole or not at all; text as UTF-8, its line ends as they are. See :func:`written_aside`."""
     with written_aside(path, sync=sync) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def why_not_writable(folder: Path) -> str:
+    """Say why a folder cannot be written, by writing and removing a file in it; "" where it can.
+
+    A folder that is absent is not made: the nearest folder above it that exists is tried.
+    """
+    place = next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
+    if not place.is_dir():
+        return f"{place} is no folder"
+    probe = place / f".{secrets.token_hex(4)}.part"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        return f"{place}: {error.strerror or error}"
+    return ""
 
 
 def may_write(folder: Path) -> bool:

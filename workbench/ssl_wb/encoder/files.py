@@ -18,9 +18,9 @@ from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external.base import ExternalEncoder
 from ssl_wb.encoder.uncertainty import UncertaintyModel
 from ssl_wb.errors import AudioError, DataError, UsageError, itemise
-from ssl_wb.files import written_aside
+from ssl_wb.files import why_not_writable, written_aside
 
-__all__ = ["Embeddings", "Level", "check_ending", "embed_clips", "gather_clips", "write_embeddings"]
+__all__ = ["Embeddings", "Level", "check_ending", "check_output", "embed_clips", "gather_clips", "write_embeddings"]
 
 Level = Literal["clip", "frames"]
 
@@ -130,9 +130,18 @@ def write_embeddings(out: Path, embeddings: Embeddings) -> None:
     The file is written whole or not at all.
 
     Raises:
-        UsageError: another ending, or parquet without pyarrow.
+        UsageError: another ending, parquet without pyarrow, or it cannot be written.
     """
     check_ending(out)
+    try:
+        _write(out, embeddings)
+    except OSError as error:
+        raise UsageError(
+            f"{out}: cannot be written ({error})", hint="is the disk full? nothing was left there; name another --out"
+        ) from error
+
+
+def _write(out: Path, embeddings: Embeddings) -> None:
     if out.suffix == ".npz":
         with written_aside(out) as aside, aside.open("wb") as file:  # given a name, numpy would add .npz to it
             np.savez(file, **embeddings.columns())  # type: ignore[arg-type]
@@ -148,6 +157,18 @@ def write_embeddings(out: Path, embeddings: Embeddings) -> None:
         }
         with written_aside(out) as aside:
             parquet.write_table(pyarrow.table(columns), aside)
+
+
+def check_output(out: Path) -> None:
+    """Check that a file can be written, before the work starts.
+
+    Raises:
+        UsageError: as :func:`check_ending`; or it is a folder, or its folder cannot be written.
+    """
+    check_ending(out)
+    fault = f"{out} is a folder" if out.is_dir() else why_not_writable(out.parent)
+    if fault:
+        raise UsageError(f"{out}: cannot be written ({fault})", hint="name a file in a folder of yours with --out")
 
 
 def check_ending(out: Path) -> None:

@@ -22,6 +22,7 @@ from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
 from ssl_wb.runs.checkpoint import find_checkpoint, load_weights, mismatch
+from ssl_wb.runs.device import named_device
 from ssl_wb.runs.folder import RunFolder
 
 __all__ = ["build_pretext", "load_encoder", "open_run", "run_weights"]
@@ -48,7 +49,9 @@ def load_encoder(
 
     Raises:
         RunFolderError: this is no run folder, it has no such checkpoint, or a file of it is damaged.
+        UsageError: there is no such device.
     """
+    device = named_device(device)
     folder, loaded, front_end = open_run(path, only=ENCODER_KINDS)
     with torch.random.fork_rng(devices=[]):  # building draws weights by the recipe's seed; keep the caller's state
         backbone = build_backbone(loaded)

@@ -17,6 +17,7 @@ from ssl_wb.plugin.masker import Grid, Mask, visible_count
 from ssl_wb.plugin.objective import Objective, View
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
+from ssl_wb.runs.device import named_device
 
 __all__ = ["UncertaintyModel", "covering_masks", "load_uncertainty"]
 
@@ -131,6 +132,7 @@ def load_uncertainty(
         RunFolderError: this is no run folder, it has no checkpoint yet, or its weights do not fit its recipe.
         UsageError: no objective of the run has an uncertainty.
     """
+    device = named_device(device)
     folder, loaded, front_end = open_run(path)
     model = build_pretext(folder, loaded, run_weights(folder, checkpoint))
     frames = crop_frames(loaded, model.backbone.patch[1])

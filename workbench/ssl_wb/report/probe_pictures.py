@@ -17,6 +17,7 @@ import numpy as np
 
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluation.results import Row
+from ssl_wb.files import why_not_writable
 from ssl_wb.report.picture_files import FAINT, INK, save_picture
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ def check_chart_folder(folder: Path) -> None:
     """Check that a folder for pictures can be made, before hours of probing.
 
     Raises:
-        UsageError: a file is in its place.
+        UsageError: a file is in its place, or it cannot be written.
     """
     for place in (folder, *folder.parents):
         if place.exists():
             if not place.is_dir():
                 raise UsageError(f"--chart {folder}: {place} is a file", hint="name a folder")
-            return
+            break
+    if fault := why_not_writable(folder):
+        raise UsageError(f"--chart {folder}: cannot be written ({fault})", hint="name another folder")
 
 
 def draw_probes(rows: Sequence[Row], folder: Path) -> list[Path]:

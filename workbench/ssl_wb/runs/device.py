@@ -6,12 +6,35 @@ from typing import Literal
 
 import torch
 
-__all__ = ["autocast_dtype", "best_device", "bf16_is_native", "mixed_precision"]
+from ssl_wb.errors import UsageError
+
+__all__ = ["autocast_dtype", "best_device", "bf16_is_native", "mixed_precision", "named_device"]
 
 
 def best_device(*, cpu: bool = False) -> torch.device:
     """Return the GPU where there is one and ``cpu`` is not set."""
     return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+
+
+def named_device(name: str | torch.device | None = None) -> torch.device:
+    """Return the device of a name; the best one without a name.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name is None:
+        return best_device()
+    here = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        here.append("mps")
+    try:
+        device = torch.device(name)
+        found = str(device) in here or any(one.startswith(f"{device}:") for one in here)
+    except RuntimeError:  # no name of a device
+        found = False
+    if not found:
+        raise UsageError(f"device {str(name)!r}: no such device here", hint=f"there are: {', '.join(here)}")
+    return device
 
 
 def bf16_is_native(device: torch.device) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_wb.errors import RunFolderError
-from ssl_wb.files import write_atomically
+from ssl_wb.files import why_not_writable, write_atomically
 from ssl_wb.runs.lock import RunLock
 
 __all__ = ["RunFolder"]
@@ -53,7 +53,7 @@ class RunFolder:
 
         Raises:
             RunFolderError: it is not empty and is not to be resumed or overwritten, there is nothing to resume, or
-                another process writes it.
+                another process writes it, or it cannot be written.
         """
         self.lock.check()
         taken = self.path.exists() and (
@@ -72,6 +72,10 @@ class RunFolder:
             else:
                 hint = "this is no run of ssl-wb and will not be overwritten; --out names another folder"
             raise RunFolderError(f"{self.path}: the run folder is not empty", hint=hint)
+        if fault := why_not_writable(self.path):
+            raise RunFolderError(
+                f"{self.path}: the run folder cannot be written ({fault})", hint="name another folder with --out"
+            )
 
     def prepare(self, *, resume: bool, overwrite: bool) -> None:
         """Take the folder's lock and make it ready to be written; on the main process only.

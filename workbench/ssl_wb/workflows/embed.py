@@ -8,11 +8,11 @@ from pathlib import Path
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external import is_external, load_external
 from ssl_wb.encoder.external.base import ExternalEncoder
-from ssl_wb.encoder.files import Embeddings, Level, check_ending, embed_clips, gather_clips, write_embeddings
+from ssl_wb.encoder.files import Embeddings, Level, check_output, embed_clips, gather_clips, write_embeddings
 from ssl_wb.encoder.load import load_encoder
 from ssl_wb.encoder.uncertainty import UncertaintyModel, load_uncertainty
 from ssl_wb.errors import UsageError
-from ssl_wb.runs.device import best_device
+from ssl_wb.runs.device import named_device
 
 __all__ = ["embed"]
 
@@ -47,15 +47,16 @@ def embed(
         What was written, and which clips could not be read.
 
     Raises:
-        UsageError: ``out`` exists or has another ending, or the encoder is absent or has no uncertainty.
+        UsageError: ``out`` exists, cannot be written or has another ending, there is no such device, or the encoder is
+            absent or has no uncertainty.
         AudioError: no clip could be read.
         DataError: an embedding is not finite.
     """
     # The output first: a mistake there is reported before a model is loaded.
-    check_ending(out)
+    check_output(out)
     if out.exists() and not overwrite:
         raise UsageError(f"{out} is already there", hint="--overwrite replaces it")
-    where = device or best_device()
+    where = named_device(device)
     measure: UncertaintyModel | None = None
     loaded: FrozenEncoder | ExternalEncoder
     if is_external(encoder):

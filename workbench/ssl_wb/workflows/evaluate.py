@@ -21,7 +21,7 @@ from ssl_wb.recipe.overrides import parse_value
 from ssl_wb.recipe.problems import check_model
 from ssl_wb.recipe.tree import Location, Origin, Tree
 from ssl_wb.report.probe_pictures import check_chart_folder, draw_probes
-from ssl_wb.runs.device import best_device
+from ssl_wb.runs.device import named_device
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.workflows.preflight import source_settings
@@ -102,6 +102,7 @@ def evaluate(
         DataError: a manifest is wrong.
     """
     # Everything that was typed is checked before hours go into embedding.
+    where = named_device(device)
     if chart is not None:
         check_chart_folder(chart)
     probes = build_evaluators(evaluators, settings)
@@ -118,7 +119,7 @@ def evaluate(
         with_baselines=baselines,
         reference=reference,
         checkpoint=checkpoint,
-        device=device or best_device(),
+        device=where,
         keep=cache,
         progress=progress,
     )

@@ -86,7 +86,7 @@ class ExternalEncoder(ABC):
         self, waveform: Tensor, lengths: Tensor | None, embed: Callable[[Tensor], Tensor], time: int | None
     ) -> Tensor:
         """Embed ``[B, S]`` in groups of equal length; axis ``time`` of the results, if any, is padded with 0."""
-        waveform, lengths = checked_waveform(waveform.detach(), lengths)
+        waveform, lengths = checked_waveform(waveform, lengths)
         parts: list[tuple[Tensor, Tensor]] = []  # rows of the batch [n], their embeddings [n, ...]
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero().squeeze(1)  # [n]
