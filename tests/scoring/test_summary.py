@@ -115,3 +115,34 @@ def test_the_spread_over_seeds_is_the_sample_standard_deviation():
     result = summarise(probed, "fake", found, settings={}, resamples=100)
     assert result.per_seed == [1.0, 0.0, 1.0]
     assert result.std == pytest.approx(np.std([1, 0, 1], ddof=1))
+
+
+def test_a_fold_without_a_value_is_left_out_of_the_mean_and_named():
+    """On commit 9d3a19a the mean was NaN, the interval was NaN and no note said why."""
+    probed = several()
+    second = Split("bare", *[np.arange(0, dtype=np.int64)] * 2, np.arange(10))
+    probed.labels[:10] = 0
+    random = np.random.default_rng(0)
+    found = [
+        SplitScores(split, probed.labels[split.test][None] + random.normal(size=(2, len(split.test), 5)))
+        for split in (probed.splits[0], second)
+    ]
+    result = summarise(probed, "fake", found, settings={}, resamples=200)
+    alone = summarise(probed, "fake", found[:1], settings={}, resamples=200)
+    assert result.mean == pytest.approx(alone.mean)
+    assert result.interval == pytest.approx(alone.interval)
+    assert result.per_seed == pytest.approx(alone.per_seed)
+    assert np.isnan(result.per_fold["bare"])
+    assert any("mAP is undefined in 1 of 2 splits, left out of the mean: bare" in note for note in result.notes)
+
+
+def test_a_metric_without_any_value_says_so():
+    labels = np.arange(4.0)
+    parts = [Split(f"fold {n}", *[np.delete(np.arange(4), n)[:0]] * 2, np.array([n])) for n in range(4)]
+    probed = ProbeTask("loo", np.zeros((4, 1), np.float32), labels, ["value"], parts, metric="R2")
+    found = [SplitScores(part, np.ones((1, 1, 1))) for part in parts]
+    result = summarise(probed, "fake", found, settings={}, resamples=200)
+    assert np.isnan(result.mean)
+    (note,) = result.notes
+    assert "R2 is undefined in every split" in note
+    assert "MAE is defined" in note

@@ -102,7 +102,7 @@ class Retrieval(Evaluator):
         cuts = sorted_values(self.options.k)
         found = [self._queries(task, split, cuts) for split in task.splits]  # per split and name [queries]
         headline = f"mAP@{cuts[-1]}"
-        table = {name: float(np.mean([_mean(part[name]) for part in found])) for name in found[0]}
+        table = {name: _mean(np.array([_mean(part[name]) for part in found])) for name in found[0]}
         mean = table.pop(headline)
         return Result(
             task=task.name,
@@ -153,17 +153,17 @@ class Retrieval(Evaluator):
         for number, value in enumerate(values):
             known = value[~np.isnan(value)]
             if not len(known):
-                return (float("nan"), float("nan"))
+                continue  # a fold without a query that has a relevant clip is left out of the mean, too
 
             def means(weights: NDArray[np.float64], known: NDArray[np.float64] = known) -> NDArray[np.float64]:
                 return np.asarray(weights @ known / weights.sum(axis=1))
 
             draws.append(bootstrap(means, len(known), self.options.resamples, number))
-        return interval_of(np.asarray(np.mean(draws, axis=0)))
+        return interval_of(np.mean(draws, axis=0)) if draws else (float("nan"), float("nan"))
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """Mean over the queries with relevant clips; NaN without any."""
+    """Mean of the known values (queries with relevant clips, folds with such queries); NaN without any."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 

@@ -13,7 +13,7 @@ from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import ProbeTask, Result, SplitScores
 from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, correct, metrics_for
 
-__all__ = ["bootstrap", "interval_of", "paired_draws", "scores_by_seed", "summarise"]
+__all__ = ["bootstrap", "defined_mean", "interval_of", "paired_draws", "scores_by_seed", "summarise"]
 
 Floats = NDArray[np.float64]
 
@@ -73,7 +73,37 @@ def _draws(metric: Metric, labels: NDArray[Any], found: Sequence[SplitScores], r
         )
         for number, part in enumerate(found)
     ]
-    return np.asarray(np.stack(draws).mean(axis=0))
+    # A fold without a value has none in any resample: the mean is over the others, as the score is.
+    known = [values for values in draws if not np.isnan(values).all()]
+    return np.asarray(np.stack(known).mean(axis=0)) if known else np.full(resamples, np.nan)
+
+
+def defined_mean(values: NDArray[Any] | Sequence[float], axis: int | None = None) -> Any:
+    """Return the mean of the values that are not NaN; NaN where there are none."""
+    array = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(array)
+    total, count = np.where(known, array, 0.0).sum(axis=axis), known.sum(axis=axis)
+    mean = np.divide(total, count, out=np.full_like(total, np.nan, dtype=np.float64), where=count > 0)
+    return float(mean) if mean.ndim == 0 else mean
+
+
+def _undefined(found: Sequence[SplitScores], values: Floats, metric: Metric) -> list[str]:
+    """Return a note on the splits whose score, of ``values [splits, seeds]``, is undefined."""
+    names = [part.split.name for part, value in zip(found, values, strict=True) if np.isnan(value).all()]
+    if not names:
+        return []
+    reason = {
+        "R2": "their test clips are one, or all of one value; MAE is defined",
+        "mAP": "no test clip there has any of the labels",
+    }.get(metric.name, "test clips there are all of one class")
+    if len(names) == len(found):
+        return [
+            f"{metric.name} is undefined in every split ({reason}): report another metric with --metric TASK=METRIC"
+        ]
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [
+        f"{metric.name} is undefined in {len(names)} of {len(found)} splits, left out of the mean: {shown} ({reason})"
+    ]
 
 
 def _per_clip(labels: NDArray[Any], found: Sequence[SplitScores]) -> NDArray[np.float32]:
@@ -126,6 +156,8 @@ def summarise(
 ) -> Result:
     """Turn scores of test clips into a result.
 
+    Folds in which the metric is undefined are left out of the mean, with a note.
+
     The interval is a percentile bootstrap over test clips, resampled within each split, of the score averaged over
     seeds and splits: how much the score depends on which clips are in the test part. Differences between folds (as
     between speakers) are in ``per_fold``. The other metrics that fit the labels go to ``table``.
@@ -145,17 +177,19 @@ def summarise(
     metric = choose_metric(task.metric, task.labels)
     values = scores_by_seed(task, found)  # [splits, seeds]
     unreported = [other for other in metrics_for(task.labels) if other != metric]
-    others = {other.name: float(scores_by_seed(task, found, other).mean()) for other in unreported}
+    others = {other.name: defined_mean(scores_by_seed(task, found, other)) for other in unreported}
     return Result(
         task=task.name,
         evaluator=evaluator,
         metric=metric.name,
-        mean=float(values.mean()),
+        mean=defined_mean(values),
         interval=interval_of(_draws(metric, task.labels, found, _resamples(metric, resamples))),
-        per_fold={part.split.name: float(value) for part, value in zip(found, values.mean(axis=1), strict=True)},
-        per_seed=[float(value) for value in values.mean(axis=0)],
+        per_fold={
+            part.split.name: float(value) for part, value in zip(found, defined_mean(values, axis=1), strict=True)
+        },
+        per_seed=[float(value) for value in defined_mean(values, axis=0)],
         settings=settings,
-        notes=_notes(task, found, metric),
+        notes=(*_notes(task, found, metric), *_undefined(found, values, metric)),
         per_clip=_per_clip(task.labels, found) if metric.name == "accuracy" else None,
         table={**others, **(table or {})},
         detail=detail or {},

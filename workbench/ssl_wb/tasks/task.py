@@ -15,6 +15,7 @@ from ssl_wb.data.clips import SourceSettings, load_clips
 from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import Encoder, ProbeTask, Split
 from ssl_wb.scoring.metrics import Metric, choose_metric, kind_of, metric_of
+from ssl_wb.scoring.summary import defined_mean
 from ssl_wb.tasks.labels import listed, read_labels
 from ssl_wb.tasks.metadata import shipped_task, task_metadata
 from ssl_wb.tasks.recordings import recordings_of
@@ -68,7 +69,7 @@ class LoadedTask:
     @property
     def chance(self) -> float:
         """Chance level of the metric: mean over splits, each on its own test clips."""
-        return float(np.mean([self.measure.chance(self.labels[split.test]) for split in self.splits]))
+        return float(defined_mean([self.measure.chance(self.labels[split.test]) for split in self.splits]))
 
     def embedded(
         self,
