@@ -263,11 +263,11 @@ def test_a_broken_row_is_named_and_replaced(both, tmp_path, caplog):
     dataset = CropDataset(load_clips(saved), RATE, 1000, seed=0)
     with caplog.at_level(logging.WARNING, "ssl_wb"):
         assert dataset[0, 1].clip == 2
-        assert dataset[0, 1].clip == 2
+        list(batches(dataset, seed=0, first_sample=0, global_batch=3, steps=2))
     assert [record.message.count(f"{saved}: row 1 (b.flac): cannot be read as audio") for record in caplog.records] == [
         1
     ]
-    assert list(dataset.unreadable) == [1]
+    assert [index for index, _ in dataset[0, 1].unreadable] == [1]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_a_row_without_bytes_is_named(tmp_path, content, said):
 def test_many_broken_rows_stop(tmp_path):
     saved = save(tmp_path / "set", [row(b"broken")] * 12)
     dataset = CropDataset(load_clips(saved), RATE, 1000, seed=0)
-    with pytest.raises(AudioError, match="10 clips cannot be read"):
+    with pytest.raises(AudioError, match="12 clips cannot be read"):
         dataset[0, 0]
 
 

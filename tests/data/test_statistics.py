@@ -176,3 +176,15 @@ def test_silence_is_refused(tmp_path):
         measure(load_clips(tmp_path / "silent"), FRONT_END, SAMPLES, crops=5)
     assert "silent" in caught.value.message
     assert "front_end.mean" in caught.value.hint
+
+
+def test_measured_anew_when_the_files_of_a_manifest_change(noise_folder, measured):
+    manifest = noise_folder / "m.csv"
+    manifest.write_text("path\n05.wav\n06.wav\n")
+    first = measure(load_clips(manifest), FRONT_END, SAMPLES, crops=20)
+    for name in ("05.wav", "06.wav"):
+        wave, rate = soundfile.read(noise_folder / name)
+        soundfile.write(noise_folder / name, wave * 0.01, rate, subtype="FLOAT")  # of the same size
+    again = measure(load_clips(manifest), FRONT_END, SAMPLES, crops=20)
+    assert len(measured) == 2
+    assert again.mean == pytest.approx(first.mean + 2 * np.log(0.01), abs=0.1)

@@ -189,6 +189,17 @@ def test_a_resumed_run_refuses_data_that_changed(recipe, tmp_path):
         train(recipe, out=run, quiet=True, resume=True)
 
 
+def test_a_resumed_run_refuses_other_files_of_the_same_number(recipe, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(4):
+        soundfile.write(corpus / f"{number}.wav", np.random.default_rng(number).normal(size=16000) / 9, 16000)
+    run = train(recipe, out=tmp_path / "run", quiet=True, overrides=[f"data.train={corpus}"])
+    (corpus / "0.wav").rename(corpus / "9.wav")
+    with pytest.raises(RunFolderError, match="its files have other names"):
+        train(recipe, out=run, quiet=True, resume=True)
+
+
 def test_a_batch_that_does_not_divide_is_refused_before_the_folder_is_made(recipe, tmp_path):
     with pytest.raises(RecipeError, match="not a multiple of accumulate 3"):
         train(recipe, out=tmp_path / "run", quiet=True, overrides=["train.accumulate=3"])

@@ -7,11 +7,12 @@ import hashlib
 import io
 import math
 import os
+import stat
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from ssl_wb.api import Clip, ClipSet, DataError, Source, hookimpl, itemise
+from ssl_wb.api import Clip, ClipSet, DataError, Source, hookimpl, itemise, listing_digest
 
 HINT = (
     "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, group, start, duration, "
@@ -52,11 +53,20 @@ class ManifestSource(Source):
         _read_header(path, rows)
         parent = str(path.parent)
 
+        files: list[tuple[str, os.stat_result]] = []  # as the manifest names them, each once
+
         @cache  # each file is looked for once, however many lines name it
         def find(name: str) -> Path | None:
-            # os.path and not Path: a Path per line would double the time.
+            # os and not Path: a Path per line would double the time.
             full = os.path.join(parent, name)  # noqa: PTH118
-            return Path(full) if os.path.isfile(full) else None  # noqa: PTH113
+            try:
+                status = os.stat(full)  # noqa: PTH116
+            except (OSError, ValueError):  # no such file; a NUL in the name
+                return None
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            files.append((name, status))
+            return Path(full)
 
         clips: list[Clip] = []
         mistakes: list[str] = []
@@ -82,8 +92,10 @@ class ManifestSource(Source):
             raise DataError(itemise(f"{path}: {count}", mistakes), hint=HINT)
         if not clips:
             raise DataError(f"{path}: the manifest names no clips", hint=HINT)
-        # Of the content and not of the time, so that a copied manifest keeps its statistics.
-        return ClipSet(tuple(clips), path, hashlib.sha256(content).hexdigest()[:32])
+        # Of the manifest's content and not of its time, so that a copy of it keeps its statistics. Sizes and times of
+        # its files count too, because audio may be replaced under the same name.
+        digest = hashlib.sha256(content + listing_digest(files).encode()).hexdigest()[:32]
+        return ClipSet(tuple(clips), path, digest)
 
 
 @hookimpl

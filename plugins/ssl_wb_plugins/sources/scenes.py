@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,17 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ssl_wb.api import Clip, ClipSet, DataError, Field, PluginOptions, Source, hookimpl, write_atomically
+from ssl_wb.api import (
+    Clip,
+    ClipSet,
+    DataError,
+    Field,
+    PluginOptions,
+    Source,
+    hookimpl,
+    listing_digest,
+    write_atomically,
+)
 
 #: Kinds of event that carry a label.
 KINDS = ("steady", "rise", "fall", "vibrato", "tremolo", "trill", "swell", "strike", "pulses", "burst")
@@ -83,7 +94,9 @@ class ScenesSource(Source):
             Clip(folder / _file_name(index), labels=(_label(index),), split=split_of(index), id=index)
             for index in range(self.options.clips)
         )
-        return ClipSet(clips, manifest, hashlib.sha256(manifest.read_bytes()).hexdigest()[:32])
+        # As of the manifest, read as one.
+        files = listing_digest([(_file_name(clip.id), os.stat(str(clip.path))) for clip in clips])  # noqa: PTH116
+        return ClipSet(clips, manifest, hashlib.sha256(manifest.read_bytes() + files.encode()).hexdigest()[:32])
 
 
 @hookimpl

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.order import caption_random, random_below, random_for, view_random
 from ssl_wb.errors import AudioError, itemise
 
-__all__ = ["Crop", "CropDataset"]
+__all__ = ["Crop", "CropDataset", "UnreadableClips"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -24,6 +26,8 @@ log = logging.getLogger("ssl_wb")
 #: a million must not end a run of days; a disk that is gone must.
 TOLERATED = 10
 TOLERATED_SHARE = 0.01
+#: An item for which so many clips one after the other cannot be read ends the run: the disk is gone.
+MOST_IN_A_ROW = 1000
 #: Unreadable clips listed in the message; the rest is only counted.
 SHOWN = 5
 
@@ -36,12 +40,49 @@ class Crop(NamedTuple):
         length: samples before the zeros of a short clip.
         clip: index of the clip that was read; not the requested one if that is unreadable.
         caption: float32 ``[C]``, embedding of one of the clip's captions, or None.
+        unreadable: index and reason of the clips that could not be read in its place, that which was requested first.
     """
 
     waveform: NDArray[np.float32]
     length: int
     clip: int
     caption: NDArray[np.float32] | None = None
+    unreadable: tuple[tuple[int, str], ...] = ()
+
+
+class UnreadableClips:
+    """Clips that could not be read, as the batches of a run tell them: the same for any number of workers.
+
+    Args:
+        source: of the clips, for messages.
+        known: those of the run before it was resumed, by index.
+    """
+
+    def __init__(self, source: Path, known: Mapping[int, str] | None = None) -> None:
+        self.source = source
+        self.clips = dict(known or {})
+
+    def add(self, found: Iterable[tuple[int, str]], reads: int) -> None:
+        """Report each clip once; stop when at least 10 and more than 1 % of the clips read are unreadable.
+
+        Args:
+            found: index and reason of each.
+            reads: clips read so far.
+
+        Raises:
+            AudioError: too many are unreadable.
+        """
+        before = len(self.clips)
+        for index, reason in found:
+            if index not in self.clips:
+                self.clips[index] = reason
+                log.warning("unreadable clip, replaced by the next one: %s", reason)
+        if len(self.clips) > before and len(self.clips) >= TOLERATED and len(self.clips) > TOLERATED_SHARE * reads:
+            raise self.too_many()
+
+    def too_many(self) -> AudioError:
+        """Return the error that ends the run."""
+        return _too_many(self.source, [self.clips[index] for index in sorted(self.clips)])
 
 
 class CropDataset(Dataset[Crop]):
@@ -50,8 +91,9 @@ class CropDataset(Dataset[Crop]):
     So any worker of any process can make any item, and a resumed run sees what it would have seen. All views of an
     item show the same crop; each is augmented by (seed, epoch, clip index, view).
 
-    An unreadable file is reported once and replaced by the clip after it. When at least 10 clips and more than 1 % of
-    those read so far (by this process) are unreadable, the run stops.
+    A clip whose crop cannot be read is replaced by the next clip whose crop of this epoch can. That is decided anew for
+    each item and not by what was read before: a file that is damaged near its end would otherwise be left out from the
+    moment on at which this worker, in this life of the run, first met the damage. :class:`UnreadableClips` counts them.
 
     Args:
         clips: where crops come from.
@@ -85,8 +127,6 @@ class CropDataset(Dataset[Crop]):
         self.augment = augment
         self.views = views
         self.captions = captions
-        self.reads = 0
-        self.unreadable: dict[int, str] = {}
         self._available: dict[int, int] = {}  # samples of each clip seen so far: headers are read once
 
     def __len__(self) -> int:
@@ -99,19 +139,19 @@ class CropDataset(Dataset[Crop]):
             key: epoch and clip index.
 
         Raises:
-            AudioError: too many clips are unreadable.
+            AudioError: no clip can be read.
             DataError: an augmentation failed.
         """
         epoch, requested = key
+        unreadable: list[tuple[int, str]] = []
         for step in range(len(self.clips)):
             index = (requested + step) % len(self.clips)
-            if index in self.unreadable:
-                continue
-            self.reads += 1
             try:
                 crop = self.crop(epoch, index)  # [<= S]
             except AudioError as error:
-                self._note_unreadable(index, error)
+                unreadable.append((index, error.message))
+                if len(unreadable) >= MOST_IN_A_ROW:
+                    break
                 continue
             length = len(crop)
             if length < self.samples and self.short == "repeat":
@@ -126,8 +166,8 @@ class CropDataset(Dataset[Crop]):
             caption = None
             if self.captions is not None:
                 caption = self.captions.row(index, caption_random(self.seed, epoch, index))  # [C]
-            return Crop(waveform, length, index, caption)
-        raise self._too_many_unreadable()
+            return Crop(waveform, length, index, caption, tuple(unreadable))
+        raise _too_many(self.clips.source, [reason for _, reason in unreadable])
 
     def crop(self, epoch: int, index: int) -> NDArray[np.float32]:
         """Read a random stretch of one clip, float32 ``[S]``, shorter if the clip is."""
@@ -148,16 +188,9 @@ class CropDataset(Dataset[Crop]):
             self._available[index] = max(1, rest)  # a clip that starts past the file's end is told by read_samples
         return self._available[index]
 
-    def _note_unreadable(self, index: int, error: AudioError) -> None:
-        """Remember an unreadable clip; AudioError when there are too many."""
-        self.unreadable[index] = error.message
-        log.warning("unreadable clip, replaced by the next one: %s", error.message)
-        if len(self.unreadable) >= TOLERATED and len(self.unreadable) > TOLERATED_SHARE * self.reads:
-            raise self._too_many_unreadable()
 
-    def _too_many_unreadable(self) -> AudioError:
-        head = f"{self.clips.source}: {len(self.unreadable)} clips cannot be read"
-        return AudioError(
-            itemise(head, list(self.unreadable.values()), SHOWN),
-            hint="Is the disk still there? Otherwise repair these files or take them out of the data.",
-        )
+def _too_many(source: Path, reasons: list[str]) -> AudioError:
+    return AudioError(
+        itemise(f"{source}: {len(reasons)} clips cannot be read", reasons, SHOWN),
+        hint="Is the disk still there? Otherwise repair these files or take them out of the data.",
+    )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ssl_wb.data.dataset import Crop, CropDataset
+from ssl_wb.data.dataset import Crop, CropDataset, UnreadableClips
 from ssl_wb.data.order import clips_for
 from ssl_wb.errors import UsageError, WorkbenchError
 
@@ -128,6 +128,7 @@ def batches(
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
+    unreadable: UnreadableClips | None = None,
 ) -> Iterator[Batch]:
     """Load the micro-batches of one process: ``steps * accumulate`` of them.
 
@@ -145,6 +146,7 @@ def batches(
         rank: this process.
         world: number of processes.
         workers: processes that decode; 0 decodes in this one.
+        unreadable: those that were met before; clips that cannot be read are added.
 
     Raises:
         UsageError: the global batch does not divide evenly.
@@ -152,10 +154,10 @@ def batches(
     """
     check_batch(global_batch, world, accumulate)
     sampler = _BatchSampler(len(dataset), seed, first_sample, global_batch, steps, accumulate, rank, world)
-    return _load(dataset, sampler, workers)
+    return _load(dataset, sampler, workers, unreadable or UnreadableClips(dataset.clips.source))
 
 
-def _load(dataset: CropDataset, sampler: _BatchSampler, workers: int) -> Iterator[Batch]:
+def _load(dataset: CropDataset, sampler: _BatchSampler, workers: int, unreadable: UnreadableClips) -> Iterator[Batch]:
     """Run the DataLoader; its workers end when this generator is closed or dropped."""
     loader = DataLoader(
         _ErrorsAsItems(dataset),
@@ -169,11 +171,18 @@ def _load(dataset: CropDataset, sampler: _BatchSampler, workers: int) -> Iterato
     for index, loaded in enumerate(loader):
         if isinstance(loaded, WorkbenchError):
             raise loaded
-        waveform, lengths, clips, captions = loaded
+        waveform, lengths, clips, captions, found = loaded
+        # Rows of this process alone, as if the others met as many unreadable clips.
+        rows_read = sampler.first_sample // sampler.world + (index + 1) * sampler.rows
+        unreadable.add(found, rows_read)
         yield Batch(waveform, lengths, clips, sampler.first_row(index % sampler.accumulate), captions)
 
 
-def _collate(items: list[Crop | WorkbenchError]) -> tuple[Tensor, Tensor, Tensor, Tensor | None] | WorkbenchError:
+#: Waveforms, lengths, clips, captions, and the clips that could not be read.
+_Loaded = tuple[Tensor, Tensor, Tensor, Tensor | None, tuple[tuple[int, str], ...]]
+
+
+def _collate(items: list[Crop | WorkbenchError]) -> _Loaded | WorkbenchError:
     """Stack waveforms, lengths, clips and captions; a tuple, because torch does not pin the memory of other classes."""
     crops: list[Crop] = []
     for item in items:
@@ -186,6 +195,7 @@ def _collate(items: list[Crop | WorkbenchError]) -> tuple[Tensor, Tensor, Tensor
         torch.tensor([crop.length for crop in crops]),  # [b]
         torch.tensor([crop.clip for crop in crops]),  # [b]
         torch.from_numpy(np.stack(captions)) if captions else None,  # [b, C]
+        tuple(one for crop in crops for one in crop.unreadable),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ssl_wb.audio.clip import ClipSet
-from ssl_wb.data.dataset import CropDataset
+from ssl_wb.data.dataset import Crop, CropDataset, UnreadableClips
 from ssl_wb.data.order import clips_for
 from ssl_wb.errors import DataError
 from ssl_wb.files import cache_files, may_write, write_atomically
@@ -90,12 +90,17 @@ def measure(clips: ClipSet, front_end: FrontEnd, samples: int, *, crops: int = C
 
 def _measured(clips: ClipSet, front_end: FrontEnd, samples: int, crops: int, seed: int) -> Statistics:
     dataset = CropDataset(clips, front_end.sample_rate, samples, seed)
+    unreadable = UnreadableClips(clips.source)
     # Sums of all values and of their squares: hundreds of millions of values are never held at once. Summed in float64,
     # because the variance is the small difference of two large numbers.
     total = square = count = 0.0
     for first in range(0, crops, BATCH):
         keys = clips_for(range(first, min(crops, first + BATCH)), len(clips), seed)
-        read = [dataset[key] for key in keys]
+        read: list[Crop] = []
+        for key in keys:
+            crop = dataset[key]
+            unreadable.add(crop.unreadable, first + len(read) + 1)
+            read.append(crop)
         waveform = torch.from_numpy(np.concatenate([crop.waveform for crop in read]))  # [B, S], one view each
         lengths = torch.tensor([crop.length for crop in read])  # [B]
         with torch.no_grad():

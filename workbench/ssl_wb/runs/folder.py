@@ -17,9 +17,9 @@ __all__ = ["RunFolder"]
 class RunFolder:
     """Names of everything in a run folder.
 
-    ``recipe.toml`` as given, ``recipe.resolved.toml`` with every default, ``environment.json``, ``statistics.json`` of
-    the data, ``metrics.jsonl``, ``checkpoints/`` and, after probing, ``results.json``; ``run.lock`` while a process
-    trains in it.
+    ``recipe.toml`` as given, ``recipe.resolved.toml`` with every default, ``environment.json``, ``statistics.json`` and
+    ``data.json`` of the data, ``unreadable.json`` where clips could not be read, ``metrics.jsonl``, ``checkpoints/``
+    and, after probing, ``results.json``; ``run.lock`` while a process trains in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,6 +29,8 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.statistics = path / "statistics.json"
         self.metrics = path / "metrics.jsonl"
+        self.data = path / "data.json"
+        self.unreadable = path / "unreadable.json"
         self.checkpoints = path / "checkpoints"
         self.results = path / "results.json"
         self.lock = RunLock(path / "run.lock")

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ssl_wb.data.dataset import CropDataset
+from ssl_wb.data.dataset import CropDataset, UnreadableClips
 from ssl_wb.data.loader import Batch, batches, resolve_workers
 from ssl_wb.errors import DivergedError, InterruptedRunError, RunFolderError
 from ssl_wb.layers.parts import part
@@ -80,6 +80,7 @@ class Trainer:
         self.monitor = HealthMonitor(self.plain_model.health_rules())
         self.step = 0
         self._window = Window()
+        self._unreadable = UnreadableClips(dataset.clips.source)
         # On a GPU work is queued, and reading a number waits for the whole queue; on the CPU it is there already.
         self._async_device = accelerator.device.type == "cuda"
         self._results: list[StepResult] = []  # not read yet
@@ -101,6 +102,8 @@ class Trainer:
                 )
             self.step = state["step"]
             self.monitor.counts = state["health_counts"]
+            for index, reason in state.get("unreadable", {}).items():  # absent from checkpoints of version 0.1
+                self._unreadable.clips[int(index)] = reason
             self._window = Window(**state["window"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -131,6 +134,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             workers=resolve_workers(self.recipe.data.workers),
+            unreadable=self._unreadable,
         )
         self.model.train()
         self.reporter.start(self.step, self.steps)
@@ -278,6 +282,8 @@ class Trainer:
             window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
         if self._probe_due():
             best = self._probe()
+        if self._unreadable.clips and self.accelerator.is_main_process:
+            self.folder.write_json(self.folder.unreadable, list(self._unreadable.clips.values()))
         # Under FSDP every process calls it: all contribute their shards, and the main process writes.
         if self.accelerator.is_main_process or self.recipe.train.strategy == "fsdp":
             save_checkpoint(
@@ -290,6 +296,7 @@ class Trainer:
                     "data": self._data(),
                     "health_counts": self.monitor.counts,
                     "window": vars(window),
+                    "unreadable": self._unreadable.clips,
                     "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
                 },
                 best=best,

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from ssl_wb.audio.clip import ClipSet
 from ssl_wb.data.clips import load_clips
+from ssl_wb.data.identity import check_identity, describe_identity
 from ssl_wb.data.loader import check_batch
 from ssl_wb.data.statistics import measure
 from ssl_wb.errors import RunFolderError, UsageError
@@ -134,7 +135,7 @@ def pretrain(
         _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
         if train_section.trackers:
             accelerator.init_trackers("metrics")
-        trainer = _trainer(loaded, folder, checked, accelerator, quiet=quiet)
+        trainer = _trainer(loaded, folder, checked, accelerator, quiet=quiet, resume=resume)
         if resume:
             trainer.resume()
         trainer.fit()
@@ -189,7 +190,7 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *
 
 
 def _trainer(
-    loaded: LoadedRecipe, folder: RunFolder, checked: Preflight, accelerator: Accelerator, *, quiet: bool
+    loaded: LoadedRecipe, folder: RunFolder, checked: Preflight, accelerator: Accelerator, *, quiet: bool, resume: bool
 ) -> Trainer:
     """Put data, front end, model and probes together."""
     recipe, clips = loaded.recipe, checked.clips
@@ -197,6 +198,10 @@ def _trainer(
         with accelerator.main_process_first():  # one process generates the clips, the others find them written
             clips = load_clips(require_data(loaded), source_settings(loaded, folder.path))
     steps = total_steps(recipe.train, len(clips))
+    if resume:
+        check_identity(clips, folder.data)
+    elif accelerator.is_main_process:
+        folder.write_json(folder.data, describe_identity(clips))
     model = build_model(loaded, steps)
     # The main process measures, embeds captions and writes; the others find its files.
     with accelerator.main_process_first():
