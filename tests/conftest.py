@@ -18,6 +18,14 @@ torch.set_num_threads(1)  # the models of the tests are too small for more
 REFERENCE = Path(__file__).parent / "reference"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep what tests compute out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def reference():
     """Load a reference archive as tensors by name."""

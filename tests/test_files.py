@@ -71,12 +71,12 @@ def test_a_folder_marked_read_only_is_not_written_even_by_root(tmp_path):
 def test_the_cache_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "ssl-wb"
-    beside, cached = cache_files(tmp_path / "m.csv", "statistics", "json")
+    cached, beside = cache_files(tmp_path / "m.csv", "statistics", "json")
     assert beside == tmp_path / "m.csv.statistics.json"
     assert cached.parent == tmp_path / "ssl-wb"
 
 
-def test_without_a_home_folder_things_are_kept_beside_their_source_only(tmp_path, monkeypatch):
+def test_without_a_home_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: type(tmp_path)("~/.cache/ssl-wb"))
     assert cache_folder() is None
-    assert cache_files(tmp_path, "statistics", "json") == [tmp_path / ".ssl-wb-statistics.json"]
+    assert cache_files(tmp_path, "statistics", "json") == (None, tmp_path / ".ssl-wb-statistics.json")

@@ -103,8 +103,8 @@ def cache_folder() -> Path | None:
     return folder if folder.is_absolute() else None  # "~" is left as it is without a home folder, as in some containers
 
 
-def cache_files(source: Path, what: str, ending: str) -> list[Path]:
-    """Return where something computed from a source of clips may be kept, best place first.
+def cache_files(source: Path, what: str, ending: str) -> tuple[Path | None, Path]:
+    """Return where something computed from a source of clips is kept.
 
     Args:
         source: folder, manifest or file of the clips.
@@ -112,11 +112,12 @@ def cache_files(source: Path, what: str, ending: str) -> list[Path]:
         ending: of the file's name, without the dot.
 
     Returns:
-        ``.ssl-wb-WHAT.ENDING`` in a folder or ``NAME.WHAT.ENDING`` beside a file, then a file in the user's cache.
+        A file in the user's cache, None where there is no home folder; and where versions before 0.2 kept it, which is
+        only read: ``.ssl-wb-WHAT.ENDING`` in a folder or ``NAME.WHAT.ENDING`` beside a file.
     """
     beside = (
         source / f".ssl-wb-{what}.{ending}" if source.is_dir() else source.with_name(f"{source.name}.{what}.{ending}")
     )
     name = hashlib.sha256(str(source.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     cache = cache_folder()
-    return [beside] if cache is None else [beside, cache / f"{what}-{name}.{ending}"]
+    return None if cache is None else cache / f"{what}-{name}.{ending}", beside

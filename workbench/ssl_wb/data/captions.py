@@ -90,9 +90,9 @@ class CaptionTable:
     def build(cls, clips: ClipSet, section: CaptionsSection) -> CaptionTable:
         """Embed every distinct caption, or read the table of an earlier run.
 
-        The table is a .npy file beside the manifest, or else in the user's cache folder. Its name holds a digest of the
-        captions (or of the embedding files' paths, sizes and times) and of how they are embedded: a change of either
-        makes another table.
+        The table is a .npy file in the user's cache folder; one beside the manifest, where versions before 0.2 kept it,
+        is read, too. Its name holds a digest of the captions (or of the embedding files' paths, sizes and times) and of
+        how they are embedded: a change of either makes another table.
 
         Args:
             clips: the data to train on.
@@ -104,12 +104,12 @@ class CaptionTable:
         layout = _lay_out(clips, section)
         key = _key(layout, section)
         shape = (int(layout.sizes.sum()), section.dim)
-        places = cache_files(clips.source, f"captions-{key}", "npy")
-        for place in places:
-            kept = _map_table(place, shape)
+        place, beside = cache_files(clips.source, f"captions-{key}", "npy")
+        for known in (place, beside):
+            kept = None if known is None else _map_table(known, shape)
             if kept is not None:
                 return cls(kept, layout.rows, layout.first)
-        return cls(_make_table(layout, section, shape, places), layout.rows, layout.first)
+        return cls(_make_table(layout, section, shape, place), layout.rows, layout.first)
 
     def row(self, index: int, generator: np.random.Generator) -> NDArray[np.float32]:
         """Return the embedding of one of a clip's captions.
@@ -244,24 +244,25 @@ def _map_table(place: Path, shape: tuple[int, int]) -> NDArray[np.float32] | Non
 
 
 def _make_table(
-    layout: _Layout, section: CaptionsSection, shape: tuple[int, int], places: list[Path]
+    layout: _Layout, section: CaptionsSection, shape: tuple[int, int], place: Path | None
 ) -> NDArray[np.float32]:
-    """Write the table ``[n, C]`` to the first place that can be written; keep it in memory if none can."""
-    for place in places:
-        try:
-            if not may_write(place.parent) or shutil.disk_usage(place.parent).free < 4 * shape[0] * shape[1]:
-                continue
+    """Write the table ``[n, C]`` to the user's cache; keep it in memory if that cannot be."""
+    try:
+        if (
+            place is not None
+            and may_write(place.parent)
+            and shutil.disk_usage(place.parent).free > 4 * shape[0] * shape[1]
+        ):
             with written_aside(place) as aside, aside.open("wb") as file:
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 for chunk in _chunks(layout, section):
                     file.write(chunk.astype("<f4").tobytes())
-        except OSError as error:
-            log.debug("captions not kept in %s: %s", place, error)
-            continue
-        kept = _map_table(place, shape)
-        if kept is not None:
-            return kept
+            kept = _map_table(place, shape)
+            if kept is not None:
+                return kept
+    except OSError as error:
+        log.debug("captions not kept in %s: %s", place, error)
     return np.concatenate(list(_chunks(layout, section)))
 
 

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the data's log-mel values, measured once and kept beside the data."""
+"""Mean and standard deviation of the data's log-mel values, measured once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Statistics:
 def measure(clips: ClipSet, front_end: FrontEnd, samples: int, *, crops: int = CROPS, seed: int = 0) -> Statistics:
     """Measure log-mel statistics of random crops, or read them from an earlier run's cache.
 
-    Only frames inside a clip count. The cache is ``.ssl-wb-statistics.json`` in a folder or
-    ``<manifest>.statistics.json`` beside a manifest, or else a file in the user's cache folder. An entry is used if
-    data, front end, crop length, number of crops and seed are the same.
+    Only frames inside a clip count. The cache is a file in the user's cache folder; one that a version before 0.2 wrote
+    beside the data is read, too. An entry is used if data, front end, crop length, number of crops and seed are the
+    same.
 
     Args:
         clips: the data to train on.
@@ -76,15 +76,14 @@ def measure(clips: ClipSet, front_end: FrontEnd, samples: int, *, crops: int = C
         "seed": seed,
     }
     key = hashlib.sha256(json.dumps([clips.digest, settings], sort_keys=True).encode()).hexdigest()[:32]
-    places = cache_files(clips.source, "statistics", "json")
-    for place in places:
-        known = _cached(place, key)
+    place, beside = cache_files(clips.source, "statistics", "json")
+    for kept in (place, beside):
+        known = None if kept is None else _cached(kept, key)
         if known is not None:
             return known
     statistics = _measured(clips, front_end, samples, crops, seed)
-    for place in places:
-        if _keep(place, key, statistics):
-            break
+    if place is not None:
+        _keep(place, key, statistics)
     return statistics
 
 
@@ -140,14 +139,11 @@ def _entries(place: Path) -> dict[str, object]:
     return entries if isinstance(entries, dict) else {}
 
 
-def _keep(place: Path, key: str, statistics: Statistics) -> bool:
-    """Add an entry to a cache file; return False if it cannot be written."""
+def _keep(place: Path, key: str, statistics: Statistics) -> None:
+    """Add an entry to a cache file, if it can be written."""
     entries = _entries(place) | {key: asdict(statistics)}
     try:
-        if not may_write(place.parent):
-            return False
-        write_atomically(place, json.dumps(entries, indent=1))
+        if may_write(place.parent):
+            write_atomically(place, json.dumps(entries, indent=1))
     except OSError as error:
         log.debug("statistics not kept in %s: %s", place, error)
-        return False
-    return True
