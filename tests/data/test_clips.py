@@ -204,3 +204,12 @@ def test_a_long_manifest_is_read_fast(make_folder):
     began = time.perf_counter()
     assert len(load_clips(path)) == 100_000
     assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize(("column", "meant"), [("offset", "start"), ("end", "duration"), ("Labels", "label")])
+def test_a_column_of_other_tools_is_told(make_folder, caplog, column, meant):
+    folder = make_folder(1000)
+    (folder / "m.csv").write_text(f"path,{column}\n000.wav,0.01\n")
+    with caplog.at_level("WARNING", "ssl_wb"):
+        load_clips(folder / "m.csv")
+    assert f"column {column.lower()!r} is not read; did you mean {meant!r}?" in caplog.text

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import logging
 import math
 import os
 import stat
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 from ssl_wb.api import Clip, ClipSet, DataError, Source, hookimpl, itemise, listing_digest
@@ -18,6 +18,32 @@ HINT = (
     "Columns: path (relative to the manifest) and, where wanted, label (a;b), split, fold, group, start, duration, "
     "caption (a|b), caption_embedding (.npy)."
 )
+
+log = logging.getLogger("ssl_wb")
+
+#: Columns of other tools' manifests that mean nearly the same as one of ours. They are not read, and without a word the
+#: wrong part of a file would be.
+MISTAKEN = {
+    "offset": "start",
+    "begin": "start",
+    "onset": "start",
+    "start_time": "start",
+    "start_seconds": "start",
+    "end": "duration",
+    "end_time": "duration",
+    "end_seconds": "duration",
+    "stop": "duration",
+    "length": "duration",
+    "dur": "duration",
+    "seconds": "duration",
+    "labels": "label",
+    "class": "label",
+    "captions": "caption",
+    "text": "caption",
+    "folds": "fold",
+    "subset": "split",
+    "partition": "split",
+}
 
 
 class ManifestSource(Source):
@@ -51,23 +77,7 @@ class ManifestSource(Source):
             ) from error
         rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
         _read_header(path, rows)
-        parent = str(path.parent)
-
-        files: list[tuple[str, os.stat_result]] = []  # as the manifest names them, each once
-
-        @cache  # each file is looked for once, however many lines name it
-        def find(name: str) -> Path | None:
-            # os and not Path: a Path per line would double the time.
-            full = os.path.join(parent, name)  # noqa: PTH118
-            try:
-                status = os.stat(full)  # noqa: PTH116
-            except (OSError, ValueError):  # no such file; a NUL in the name
-                return None
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            files.append((name, status))
-            return Path(full)
-
+        files = _Files(path.parent)
         clips: list[Clip] = []
         mistakes: list[str] = []
         try:
@@ -82,7 +92,7 @@ class ManifestSource(Source):
                             "more cells than the header has columns; put double quotes around a path, label or "
                             "caption with a comma"
                         )
-                    clips.append(_clip(cells, len(clips), find))
+                    clips.append(_clip(cells, len(clips), files.find))
                 except ValueError as mistake:
                     mistakes.append(f"line {rows.line_num}: {mistake}")
         except csv.Error as error:
@@ -94,7 +104,7 @@ class ManifestSource(Source):
             raise DataError(f"{path}: the manifest names no clips", hint=HINT)
         # Of the manifest's content and not of its time, so that a copy of it keeps its statistics. Sizes and times of
         # its files count too, because audio may be replaced under the same name.
-        digest = hashlib.sha256(content + listing_digest(files).encode()).hexdigest()[:32]
+        digest = hashlib.sha256(content + listing_digest(files.found).encode()).hexdigest()[:32]
         return ClipSet(tuple(clips), path, digest)
 
 
@@ -102,6 +112,33 @@ class ManifestSource(Source):
 def ssl_wb_sources() -> list[type[Source]]:
     """Register the source of manifests."""
     return [ManifestSource]
+
+
+class _Files:
+    """The files that a manifest names, each looked for once, however many lines name it.
+
+    Args:
+        parent: folder of the manifest.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self._parent = str(parent)
+        self._known: dict[str, Path | None] = {}
+        self.found: list[tuple[str, os.stat_result]] = []  # as the manifest names them
+
+    def find(self, name: str) -> Path | None:
+        """Return a file by the name that the manifest has for it; None where there is none."""
+        if name not in self._known:
+            self._known[name] = None
+            full = os.path.join(self._parent, name)  # noqa: PTH118 - a Path per line would double the time
+            try:
+                status = os.stat(full)  # noqa: PTH116
+            except (OSError, ValueError):  # no such file; a NUL in the name
+                return None
+            if stat.S_ISREG(status.st_mode):
+                self._known[name] = Path(full)
+                self.found.append((name, status))
+        return self._known[name]
 
 
 def _read_header(path: Path, rows: csv.DictReader[str]) -> None:
@@ -118,6 +155,9 @@ def _read_header(path: Path, rows: csv.DictReader[str]) -> None:
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise DataError(f"{path}: line 1: column {twice[0]!r} appears twice", hint=HINT)
+    for name in header:
+        if name in MISTAKEN:
+            log.warning("%s: line 1: column %r is not read; did you mean %r?", path, name, MISTAKEN[name])
     rows.fieldnames = header
 
 
