@@ -16,8 +16,6 @@ from pydantic import ConfigDict, Field, create_model
 
 from ssl_wb.api import Augmentation, DataError, Plugin, PluginOptions, hookimpl
 
-__all__ = ["Audiomentations", "library", "options_model"]
-
 #: Classes that wrap other transforms or functions, which a recipe cannot write down.
 _WRAPPERS = frozenset({"Lambda"})
 
@@ -99,7 +97,9 @@ def library() -> dict[str, type[Any]] | None:
     except ImportError:
         return None
     classes = [one for one in vars(module).values() if inspect.isclass(one) and issubclass(one, base)]
-    return {_kebab(one.__name__): one for one in classes if one.__name__ not in _WRAPPERS}
+    # In kebab-case: AddGaussianSNR is "add-gaussian-snr", Mp3Compression "mp3-compression".
+    words = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+    return {words.sub("-", one.__name__).lower(): one for one in classes if one.__name__ not in _WRAPPERS}
 
 
 @cache
@@ -114,11 +114,6 @@ def _plugin_of(name: str) -> type[Audiomentations]:
         "Options": _AnyOptions if known is None else options_model(name),
     }
     return type(f"Audiomentations_{name.replace('-', '_')}", (Audiomentations,), attributes)
-
-
-def _kebab(name: str) -> str:
-    """Write a class name in kebab-case: AddGaussianSNR is ``add-gaussian-snr``, Mp3Compression ``mp3-compression``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
 
 
 @cache

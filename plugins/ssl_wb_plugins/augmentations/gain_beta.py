@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from ssl_wb.api import Augmentation, Field, PluginOptions, hookimpl
 
-__all__ = ["GainBeta"]
-
 
 class GainBeta(Augmentation):
     """Multiplies by ``Beta(a, b) + offset`` (AudioMosaic: 10, 10, 0.5)."""

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from ssl_wb.api import Augmentation, Field, PluginOptions, hookimpl
 
-__all__ = ["Roll"]
-
 
 class Roll(Augmentation):
     """Shifts the crop circularly by a uniform number of samples."""

@@ -171,13 +171,13 @@ class AttentiveProbe(Evaluator):
         _check(task)
         grid = settings_grid(lr=self.options.lr, weight_decay=self.options.weight_decay)
 
+        def build(_: dict[str, Any], shape: torch.Size, outputs: int) -> FrameAttention:
+            return FrameAttention(shape[1], outputs, self.options.width or shape[1])
+
         def probe(split: Split) -> TrainedHeads:
-            return train_heads(task, split, seeds, grid, self._build, self.options, scaling=_FrameScaling)
+            return train_heads(task, split, seeds, grid, build, self.options, scaling=_FrameScaling)
 
         return probe_splits(self, task, seeds, probe)
-
-    def _build(self, settings: dict[str, Any], shape: torch.Size, outputs: int) -> FrameAttention:
-        return FrameAttention(shape[1], outputs, self.options.width or shape[1])
 
 
 @hookimpl

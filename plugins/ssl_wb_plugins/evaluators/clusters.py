@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -184,6 +184,11 @@ class Clusters(Evaluator):
         mean = table.pop("k-means NMI")
         for label, one in assigned.items():
             table |= _assignment_table(label, one, task.labels, [split.test for split in self._splits(task)])
+        notes = list(task.notes)
+        if self.options.assignments and not assigned:
+            notes.append(
+                "an encoder whose pretext task has no classes (objective 'dino' has) has no rows of assignments"
+            )
         # Splits have different clips, so their variances add up; seeds share clips, so theirs are averaged.
         variances = [
             np.mean([jackknife_variance(counts, normalised_mutual_information) for counts in part.kmeans])
@@ -199,7 +204,7 @@ class Clusters(Evaluator):
             per_fold={name: float(value) for name, value in zip(parts, values.mean(axis=1), strict=True)},
             per_seed=[float(value) for value in values.mean(axis=0)],
             settings=settings_of(self, seeds),
-            notes=(*task.notes, *self._notes(assigned)),
+            notes=tuple(notes),
             table=table,
         )
 
@@ -208,12 +213,6 @@ class Clusters(Evaluator):
             return task.splits
         rows = np.arange(len(task.labels))
         return [Split("all clips", rows, rows[:0], rows)]
-
-    def _notes(self, assigned: Mapping[str, _Assigned]) -> list[str]:
-        """Return the reason why there are no figures of the pretext task's classes."""
-        if assigned or not self.options.assignments:
-            return []
-        return ["an encoder whose pretext task has no classes (objective 'dino' has) has no rows of assignments"]
 
     def _assigned(self, task: ProbeTask) -> dict[str, _Assigned]:
         """Return the pretext task's classes of the clips that are evaluated, by objective."""
@@ -291,19 +290,17 @@ def _assignment_table(
     label: str, assigned: _Assigned, labels: NDArray[np.int64], parts: Sequence[NDArray[np.int64]]
 ) -> dict[str, float]:
     """Return every figure of an objective's own classes, of clips and of patches, mean over parts of the clips."""
-    clips = [contingency(labels[rows], assigned.clips[rows]) for rows in parts]
-    patches = [_patch_counts(labels[rows], assigned.patches[rows]) for rows in parts]
+    counts_of_clips = [contingency(labels[rows], assigned.clips[rows]) for rows in parts]
+    patches = []
+    for rows in parts:
+        of_class = [rows[labels[rows] == one] for one in np.unique(labels[rows])]
+        patches.append(np.stack([assigned.patches[clips].sum(axis=0) for clips in of_class]))  # [labels, K]
     table = {}
-    for name, counts in ((label, clips), (f"{label} patches", patches)):
+    for name, counts in ((label, counts_of_clips), (f"{label} patches", patches)):
         for kind, figure in FIGURES.items():
             table[f"{name} {kind}"] = float(np.mean([figure(one) for one in counts]))
         table[f"{name} classes"] = float(np.mean([(one.sum(axis=0) > 0).sum() for one in counts]))
     return table
-
-
-def _patch_counts(labels: NDArray[np.int64], patches: Floats) -> Floats:
-    """Sum patches per class of clips ``[n, K]`` over clips of one label, ``[labels, K]``."""
-    return np.stack([patches[labels == one].sum(axis=0) for one in np.unique(labels)])
 
 
 @hookimpl

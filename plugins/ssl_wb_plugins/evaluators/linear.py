@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
 
 from ssl_wb.api import (
     Decays,
     Evaluator,
     Field,
-    Head,
     HeadOptions,
     LinearHead,
     ProbeTask,
@@ -70,13 +66,11 @@ class LinearProbe(Evaluator):
         grid = settings_grid(lr=self.options.lr, weight_decay=self.options.weight_decay)
 
         def probe(split: Split) -> TrainedHeads:
-            return train_heads(task, split, seeds, grid, _build, self.options)
+            return train_heads(
+                task, split, seeds, grid, lambda _, shape, outputs: LinearHead(shape[0], outputs), self.options
+            )
 
         return probe_splits(self, task, seeds, probe)
-
-
-def _build(settings: dict[str, Any], shape: torch.Size, outputs: int) -> Head:
-    return LinearHead(shape[0], outputs)
 
 
 @hookimpl

@@ -94,13 +94,13 @@ class MlpProbe(Evaluator):
         options = self.options
         grid = settings_grid(hidden_layers=options.hidden_layers, lr=options.lr, weight_decay=options.weight_decay)
 
+        def build(settings: dict[str, Any], shape: torch.Size, outputs: int) -> Mlp:
+            return Mlp(shape[0], outputs, settings["hidden_layers"], options.hidden, options.dropout)
+
         def probe(split: Split) -> TrainedHeads:
-            return train_heads(task, split, seeds, grid, self._build, options)
+            return train_heads(task, split, seeds, grid, build, options)
 
         return probe_splits(self, task, seeds, probe)
-
-    def _build(self, settings: dict[str, Any], shape: torch.Size, outputs: int) -> Mlp:
-        return Mlp(shape[0], outputs, settings["hidden_layers"], self.options.hidden, self.options.dropout)
 
 
 @hookimpl

@@ -141,7 +141,8 @@ class Retrieval(Evaluator):
             if alone:
                 similar[torch.arange(len(rows)), torch.arange(start, start + len(rows))] = -torch.inf
             order = similar.argsort(dim=1, descending=True, stable=True).numpy()  # [n, m]
-            same = _same(task.labels[rows], task.labels[gallery])  # [n, m]
+            asked, ranked = task.labels[rows], task.labels[gallery]
+            same = asked @ ranked.T > 0 if asked.ndim == 2 else asked[:, None] == ranked[None, :]  # [n, m]
             # A similarity of minus infinity put the query itself last in its own ranking: cut it off.
             ranking = np.take_along_axis(same, order, axis=1)[:, : len(gallery) - alone]
             parts.append(ranked_scores(ranking, cuts))
@@ -166,13 +167,6 @@ def _mean(values: NDArray[np.float64]) -> float:
     """Mean of the known values (queries with relevant clips, folds with such queries); NaN without any."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def _same(queries: NDArray[Any], gallery: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which clips are relevant, ``[n, m]``, for labels ``[n]`` and ``[m]``, or ``[n, C]`` and ``[m, C]``."""
-    if queries.ndim == 2:
-        return np.asarray(queries @ gallery.T > 0)
-    return np.asarray(queries[:, None] == gallery[None, :])
 
 
 def _left_out(splits: Sequence[Split], values: Sequence[NDArray[np.float64]]) -> list[str]:

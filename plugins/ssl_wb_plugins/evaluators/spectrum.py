@@ -139,8 +139,12 @@ class Spectrum(Evaluator):
         for seed in seeds:
             rows = self._rows(task, seed)
             same = bool(found) and len(rows) == len(task.embeddings)  # without a draw all seeds have the same clips
-            found.append(found[0] if same else self._plain(task, rows))
-        table = _means(found)
+            if same:
+                found.append(found[0])
+                continue
+            one = _measure(task.embeddings[rows].astype(np.float64))
+            found.append(_Measured({**one.figures, **self._alignment(task, rows)}, one.values))
+        table = {name: float(np.mean([one.figures[name] for one in found])) for name in found[0].figures}
         mean = table.pop("effective rank")
         hidden = self._hidden(task, seeds[0])
         notes = self._notes(task, table, hidden=bool(hidden))
@@ -160,11 +164,6 @@ class Spectrum(Evaluator):
             detail=_detail(found[0], hidden),
             percent=False,
         )
-
-    def _plain(self, task: ProbeTask, rows: NDArray[np.int64]) -> _Measured:
-        """Measure the task's own embeddings of the clips ``rows``."""
-        one = _measure(task.embeddings[rows].astype(np.float64))
-        return _Measured({**one.figures, **self._alignment(task, rows)}, one.values)
 
     def _hidden(self, task: ProbeTask, seed: int) -> dict[float, _Measured]:
         """Measure a seed's clips with patches masked, by masked fraction; empty if the encoder cannot mask patches."""
@@ -231,11 +230,6 @@ class Spectrum(Evaluator):
         if self.options.ratios and not hidden:
             notes.append("an encoder that cannot leave out patches has no rows with patches hidden")
         return notes
-
-
-def _means(found: Sequence[_Measured]) -> dict[str, float]:
-    """Mean of every figure."""
-    return {name: float(np.mean([one.figures[name] for one in found])) for name in found[0].figures}
 
 
 def _detail(plain: _Measured, hidden: dict[float, _Measured]) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from ssl_wb.api import LOG_OFFSET, Field, FrontEnd, MelOptions, PluginOptions, hookimpl, model_validator, retire
 
-__all__ = ["KaldiFbank"]
-
 
 class KaldiFbank(FrontEnd):
     """Kaldi's log filter bank.

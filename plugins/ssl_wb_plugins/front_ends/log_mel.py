@@ -9,8 +9,6 @@ from torch import Tensor
 
 from ssl_wb.api import LOG_OFFSET, Field, FrontEnd, MelOptions, PluginOptions, hookimpl, retire
 
-__all__ = ["LogMel"]
-
 
 class LogMel(FrontEnd):
     """Natural log of a mel power spectrogram, slaney scale.

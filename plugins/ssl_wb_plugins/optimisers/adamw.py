@@ -9,8 +9,6 @@ import torch
 
 from ssl_wb.api import Field, Optimiser, OptimiserOptions, hookimpl
 
-__all__ = ["AdamW"]
-
 Factor = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

@@ -9,8 +9,6 @@ import torch
 
 from ssl_wb.api import Field, Optimiser, OptimiserOptions, hookimpl
 
-__all__ = ["Lars"]
-
 
 class Lars(Optimiser):
     """SGD with momentum whose step is scaled, parameter by parameter, to the norm of the weights.

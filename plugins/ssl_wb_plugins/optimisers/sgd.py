@@ -9,8 +9,6 @@ import torch
 
 from ssl_wb.api import Field, Optimiser, OptimiserOptions, hookimpl
 
-__all__ = ["Sgd"]
-
 
 class Sgd(Optimiser):
     """Stochastic gradient descent with momentum; weight decay is added to the gradient."""

@@ -254,7 +254,10 @@ def render(event: Event, sample_rate: int) -> Waveform:
         highest = event.pitch * 2 ** octaves.max()
         wave = _carrier(np.mod(phase, 2 * np.pi), event.partials, HIGHEST_PARTIAL * sample_rate / highest)
     if event.roughness:
-        wave *= _roughness(samples, event.roughness, sample_rate, random)
+        # Slow Gaussian noise: linear between independent values, so many a second.
+        points = max(4, round(event.roughness * samples / sample_rate))
+        values = random.standard_normal(points)
+        wave *= np.interp(np.linspace(0, points - 1, samples), np.arange(points), values)
     wave *= _level(event, time, place)
     return np.asarray(wave / max(1e-9, float(np.sqrt(np.mean(wave**2)))), dtype=np.float32)
 
@@ -318,12 +321,6 @@ def _carrier(phase: NDArray[np.float64], partials: tuple[float, ...], highest: f
         before, now = now, twice * now - before
         wave = wave + amplitude * now
     return wave
-
-
-def _roughness(samples: int, bandwidth: float, sample_rate: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """Slow Gaussian noise ``[S]``: linear between independent values, ``bandwidth`` of them a second."""
-    points = max(4, round(bandwidth * samples / sample_rate))
-    return np.interp(np.linspace(0, points - 1, samples), np.arange(points), random.standard_normal(points))
 
 
 def noise(samples: int, sample_rate: int, tilt: float, random: np.random.Generator) -> NDArray[np.float64]:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from ssl_wb.api import DataError, Task, TaskRow, check_cell, dataset_folder, first_existing, hookimpl, read_table
 
-__all__ = ["EnvSdd", "Esc10", "Esc50", "Fsd50k", "UrbanSound8k"]
-
 
 class Esc50(Task):
     """ESC-50: 2,000 clips of 50 classes of environmental sounds, in five official folds."""

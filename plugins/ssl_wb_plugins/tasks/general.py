@@ -9,8 +9,6 @@ from typing import ClassVar
 
 from ssl_wb.api import DataError, Task, TaskRow, dataset_folder, hookimpl, read_lines, read_table, walk_audio
 
-__all__ = ["AudioSet2m", "AudioSet20k"]
-
 _EVAL, _BALANCED, _UNBALANCED = (f"{name}_segments.csv" for name in ("eval", "balanced_train", "unbalanced_train"))
 _AUDIO = "audio files anywhere below: ID.wav, YID.wav, ID_START_END.wav (.flac, .ogg, .mp3 as well)"
 

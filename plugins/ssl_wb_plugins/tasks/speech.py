@@ -19,8 +19,6 @@ from ssl_wb.api import (
     walk_audio,
 )
 
-__all__ = ["CremaD", "SpeechCommandsV1", "SpeechCommandsV2", "VoxCeleb1", "VoxForge"]
-
 
 class SpeechCommandsV2(Task):
     """Speech Commands, version 2: 105,829 utterances of 35 words, with the official split."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ssl_wb.cli import completion
 from ssl_wb.cli.output import JsonFlag, echo_json
-
-if TYPE_CHECKING:
-    from ssl_wb.workflows.evaluate import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -82,6 +79,7 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
+    from ssl_wb.report import tables
     from ssl_wb.workflows.evaluate import evaluate as evaluate_encoders
 
     console = Console(stderr=True)
@@ -105,24 +103,16 @@ def evaluate(
             chart=chart,
             progress=lambda what, done, total: bar.update(shown, description=what, completed=done, total=total),
         )
-    form = "json" if as_json else "markdown" if as_markdown else "csv" if as_csv else "table"
-    _print(evaluation, form, details=details, timing=timing)
+    rows, against = evaluation.rows, evaluation.baseline
+    if as_json:
+        echo_json(evaluation.as_json())
+    elif as_markdown:
+        typer.echo(tables.markdown(rows, against, details=details))
+    elif as_csv:
+        typer.echo(tables.as_csv(rows, against, details=details), nl=False)
+    else:
+        tables.print_table(rows, baseline=against, details=details, timing=timing)
     for path in evaluation.pictures:
         typer.echo(f"drawn: {path}", err=True)
     if chart is not None and not evaluation.pictures:
         typer.echo("nothing to draw: evaluators that leave a picture are layers and spectrum", err=True)
-
-
-def _print(evaluation: Evaluation, form: str, *, details: bool, timing: bool) -> None:
-    """Print results on stdout."""
-    from ssl_wb.report.tables import as_csv, markdown, print_table
-
-    rows, baseline = evaluation.rows, evaluation.baseline
-    if form == "json":
-        echo_json(evaluation.as_json())
-    elif form == "markdown":
-        typer.echo(markdown(rows, baseline, details=details))
-    elif form == "csv":
-        typer.echo(as_csv(rows, baseline, details=details), nl=False)
-    else:
-        print_table(rows, baseline=baseline, details=details, timing=timing)

@@ -38,15 +38,8 @@ def _kind(word: str) -> Kind:
 
 def plugin_json(record: PluginRecord) -> dict[str, Any]:
     """Return one plugin for ``list-plugins --json``; kind and error are null where there is none."""
-    return {
-        "kind": record.kind,
-        "name": record.name,
-        "distribution": record.distribution,
-        "version": record.version,
-        "status": record.status,
-        "summary": record.summary,
-        "error": record.error or None,
-    }
+    facts = ("kind", "name", "distribution", "version", "status", "summary")
+    return {**{key: getattr(record, key) for key in facts}, "error": record.error or None}
 
 
 def list_plugins(
@@ -94,17 +87,9 @@ def describe(
     record = registry.record(wanted, name)
     plugin = cast("type[Plugin]", record.plugin)  # a record that answers to a name has its class
     if as_json:
-        echo_json(
-            {
-                "kind": record.kind,
-                "name": record.name,
-                "distribution": record.distribution,
-                "version": record.version,
-                "summary": record.summary,
-                "reference": plugin.reference,
-                "schema": plugin.Options.model_json_schema(),
-            }
-        )
+        facts = {key: getattr(record, key) for key in ("kind", "name", "distribution", "version", "summary")}
+        schema = plugin.Options.model_json_schema()
+        echo_json({**facts, "reference": plugin.reference, "schema": schema})
         return
     typer.echo(f"{record.kind} {record.name}  ({record.distribution} {record.version})\n")
     typer.echo(inspect.getdoc(plugin))
@@ -130,15 +115,8 @@ def _option_rows(options: type[BaseModel]) -> list[list[str]]:
         key = field.alias or name
         described = schema["properties"][key]
         default = "(required)" if field.is_required() else _toml(field.get_default(call_default_factory=True))
-        rows.append(
-            [
-                key,
-                _type_of(described, definitions),
-                default,
-                _bounds_of(described, definitions),
-                field.description or "",
-            ]
-        )
+        constraints = (_type_of(described, definitions), default, _bounds_of(described, definitions))
+        rows.append([key, *constraints, field.description or ""])
     return rows
 
 

@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.", autocompl
 @app.callback(invoke_without_command=True)
 def _without_subcommand(context: typer.Context, as_json: Annotated[bool, JsonFlag] = False) -> None:
     if context.invoked_subcommand is None:
-        _list(as_json)
+        list_recipes(as_json)
     elif as_json:
         raise UsageError("--json stands after the word", hint="ssl-wb recipes list --json")
 
@@ -29,21 +29,26 @@ def _without_subcommand(context: typer.Context, as_json: Annotated[bool, JsonFla
 @app.command("list")
 def list_recipes(as_json: Annotated[bool, JsonFlag] = False) -> None:
     """List the shipped recipes."""
-    _list(as_json)
+    from ssl_wb.recipe.files import shipped_recipes
+
+    found = [(name, _title(path), path) for name, path in shipped_recipes().items()]
+    if as_json:
+        echo_json([{"name": name, "title": title, "path": str(path)} for name, title, path in found])
+        return
+    echo_table(["NAME", "TITLE"], [[name, title] for name, title, _ in found])
 
 
 @app.command("show")
 def show(name: Name) -> None:
     """Print a recipe."""
-    typer.echo(_read(_find(name)), nl=False)
+    typer.echo(_read(name)[1], nl=False)
 
 
 @app.command("copy")
 def copy(name: Name, destination: Annotated[Path, typer.Argument(help="New file, or a folder.")]) -> None:
     """Copy a recipe, to change it."""
-    source = _find(name)
+    source, text = _read(name)
     target = destination / source.name if destination.is_dir() else destination
-    text = _read(source)
     try:
         with target.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -57,27 +62,15 @@ def copy(name: Name, destination: Annotated[Path, typer.Argument(help="New file,
     typer.echo(str(target))
 
 
-def _find(name: str) -> Path:
+def _read(name: str) -> tuple[Path, str]:
+    """Return the file and the text of a recipe."""
     from ssl_wb.recipe.files import find_recipe
 
-    return find_recipe(name)
-
-
-def _read(path: Path) -> str:
+    path = find_recipe(name)
     try:
-        return path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as failure:
         raise UsageError(f"cannot read {path}: {failure}", hint="a recipe is a TOML file in UTF-8") from None
-
-
-def _list(as_json: bool) -> None:
-    from ssl_wb.recipe.files import shipped_recipes
-
-    found = [(name, _title(path), path) for name, path in shipped_recipes().items()]
-    if as_json:
-        echo_json([{"name": name, "title": title, "path": str(path)} for name, title, path in found])
-        return
-    echo_table(["NAME", "TITLE"], [[name, title] for name, title, _ in found])
 
 
 def _title(path: Path) -> str:

@@ -123,17 +123,10 @@ def _task_json(name: str, task: Task) -> dict[str, Any]:
 
     return {
         "name": name,
-        "title": task.title,
-        "domain": task.domain,
-        "metric": task.metric,
-        "multi_label": task.multi_label,
-        "classes": task.classes,
-        "clip_seconds": task.clip_seconds,
-        "division": task.division,
+        **{key: getattr(task, key) for key in ("title", "domain", "metric", "multi_label", "classes")},
+        **{key: getattr(task, key) for key in ("clip_seconds", "division")},
         "known_counts": dict(task.known),
-        "homepage": task.homepage,
-        "licence": task.licence,
-        "layout": list(task.layout),
+        **{key: getattr(task, key) for key in ("homepage", "licence", "layout")},
         "manifest_columns": list(manifest_columns(task)),
         "notes": list(task.notes),
     }

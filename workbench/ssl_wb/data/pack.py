@@ -242,8 +242,9 @@ class _Writer:
 
     def add(self, clip: Clip, content: bytes) -> None:
         """Append a clip with its encoded bytes."""
+        name = getattr(clip.path, "file", None) or clip.path.name  # of a row of a data set, the name stored with it
         values: dict[str, Any] = {
-            "audio": {"bytes": content, "path": _utf8(f"{Path(_file_name(clip)).stem}.{self.encoding}")},
+            "audio": {"bytes": content, "path": _utf8(f"{Path(name).stem}.{self.encoding}")},
             "label": next(iter(clip.labels), None) if self.one_label else list(clip.labels),
             "split": clip.split,
             "fold": clip.fold,
@@ -251,10 +252,10 @@ class _Writer:
             "caption": list(clip.captions),
             "caption_embedding": _utf8(str(clip.caption_embedding.absolute())) if clip.caption_embedding else None,
         }
-        row = {name: values[name] for name in self.features}
+        row = {column: values[column] for column in self.features}
         self._rows.append(row)
         self._fingerprint.update(content)
-        self._fingerprint.update(json.dumps([row[name] for name in row if name != "audio"]).encode())
+        self._fingerprint.update(json.dumps([row[column] for column in row if column != "audio"]).encode())
         self._waiting += len(content)
         if self._waiting >= BATCH_BYTES:
             self._flush()
@@ -315,10 +316,3 @@ def _group(clip: Clip) -> str | None:
     if clip.group or not clip.labels or (not clip.start and clip.duration is None):
         return clip.group
     return _utf8(clip.path.as_posix() if isinstance(clip.path, Path) else clip.path.name)
-
-
-def _file_name(clip: Clip) -> str:
-    """Return the name of a clip's file; for a row of a data set, the name stored with it."""
-    if isinstance(clip.path, Path):
-        return clip.path.name
-    return getattr(clip.path, "file", None) or clip.path.name

@@ -96,7 +96,13 @@ def _encoded(
     with the threads divided among them.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, WORKERS) if _is_thread_safe(encoder) else 1
+    # Several threads may call a torch module on the CPU in evaluation mode; of others nothing is known.
+    safe = (
+        isinstance(encoder, nn.Module)
+        and not encoder.training
+        and all(tensor.device.type == "cpu" for tensor in encoder.parameters())
+    )
+    workers = min(threads, WORKERS) if safe else 1
     if workers == 1:
         yield from (_encode(encoder, level, batch) for batch in batches)
         return
@@ -107,13 +113,6 @@ def _encoded(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # the workers' setting is global in MKL
-
-
-def _is_thread_safe(encoder: Encoder) -> bool:
-    """Whether several threads may call the encoder at once: a torch module on the CPU in evaluation mode."""
-    if not isinstance(encoder, nn.Module) or encoder.training:
-        return False
-    return all(tensor.device.type == "cpu" for tensor in encoder.parameters())
 
 
 @torch.no_grad()
@@ -157,18 +156,17 @@ def frame_counts(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.array([int(_frame_counts(torch.tensor(one[None]))[0]) for one in embeddings], dtype=np.int64)
 
 
-def decode_task(task: LoadedTask, sample_rate: int, batch_seconds: float = BATCH_SECONDS) -> list[Decoded]:
+def decode_task(task: LoadedTask, sample_rate: int) -> list[Decoded]:
     """Decode every clip of a task, for several calls of :func:`embed_task`.
 
     Args:
         task: the clips.
         sample_rate: of the waveforms, in Hz; clips of other rates are resampled.
-        batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
 
     Raises:
         AudioError: a clip cannot be read.
     """
-    return list(_decoded(task.clips.clips, sample_rate, batch_seconds))
+    return list(_decoded(task.clips.clips, sample_rate, BATCH_SECONDS))
 
 
 def _check_finite(embedded: NDArray[np.float32], clips: Sequence[Clip]) -> None:

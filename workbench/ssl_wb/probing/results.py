@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from ssl_wb.plugin.evaluator import Evaluator, ProbeTask, Result, Split, SplitScores
+from ssl_wb.probing.training import TrainedHeads
 from ssl_wb.scoring.summary import summarise
 
 __all__ = ["ProbedSplit", "probe_splits", "settings_of"]
-
-
-class _Probed(Protocol):
-    @property
-    def scores(self) -> NDArray[Any]: ...
-    @property
-    def chosen(self) -> dict[str, Any]: ...
 
 
 class ProbedSplit(NamedTuple):
@@ -38,7 +32,11 @@ def settings_of(evaluator: Evaluator, seeds: Sequence[int], **more: Any) -> dict
 
 
 def probe_splits(
-    evaluator: Evaluator, task: ProbeTask, seeds: Sequence[int], probe: Callable[[Split], _Probed], **settings: Any
+    evaluator: Evaluator,
+    task: ProbeTask,
+    seeds: Sequence[int],
+    probe: Callable[[Split], ProbedSplit | TrainedHeads],
+    **settings: Any,
 ) -> Result:
     """Probe every split of a task and summarise.
 

@@ -55,11 +55,6 @@ def is_path(at: Location) -> bool:
     return at == ("data", "train") or (len(at) == 3 and at[0] == "evaluate" and at[2] == "task")
 
 
-def _is_sound_path(at: Location) -> bool:
-    """Whether the value at ``at`` is a path among an augmentation's options, as ``sounds_path``, or one of several."""
-    return at[:2] == ("data", "augment") and len(at) in (4, 5) and str(at[3]).endswith("_path")
-
-
 def absolute_paths(value: Any, at: Location, base: Path, schemes: Collection[str] = ()) -> Any:
     """Return a copy of ``value`` with its paths made absolute.
 
@@ -73,7 +68,9 @@ def absolute_paths(value: Any, at: Location, base: Path, schemes: Collection[str
         return {key: absolute_paths(item, (*at, key), base, schemes) for key, item in value.items()}
     if isinstance(value, list):
         return [absolute_paths(item, (*at, index), base, schemes) for index, item in enumerate(value)]
-    named = is_path(at) or _is_sound_path(at)
+    # Among an augmentation's options, sounds_path and the like are paths, or lists of them.
+    sounds = at[:2] == ("data", "augment") and len(at) in (4, 5) and str(at[3]).endswith("_path")
+    named = is_path(at) or sounds
     return absolute(value, base, schemes) if isinstance(value, str) and named else deepcopy(value)
 
 

@@ -168,13 +168,6 @@ def _mismatch(errors: Sequence[ErrorDetails], value: Any, at: Location) -> str:
     return text
 
 
-def _own_words(error: ErrorDetails) -> str | None:
-    """Return the message of a model's own validator; None for pydantic's errors."""
-    if error["type"] in ("value_error", "assertion_error"):
-        return str(error.get("ctx", {}).get("error", error["msg"]))
-    return None
-
-
 def _blamed(at: Location, text: str, tree: Tree) -> Location:
     """Return the key that a message about the table at ``at`` names; a key given by an override first."""
     table = tree.value(at)
@@ -219,9 +212,11 @@ def check_model(
     for inner, details in grouped.items():
         here, kind = (*at, *inner), details[0]["type"]
         origin = tree.origin(here)
-        if words := next(filter(None, map(_own_words, details)), None):
-            text = words
-            origin = tree.origin(_blamed(here, words, tree))
+        # A model's own validator words its message itself.
+        own = next((one for one in details if one["type"] in ("value_error", "assertion_error")), None)
+        if own is not None:
+            text = str(own.get("ctx", {}).get("error", own["msg"]))
+            origin = tree.origin(_blamed(here, text, tree))
         elif kind == "missing":
             header = f"[[{here[0]}]]" if here[0] in LIST_SECTIONS else f"[{here[0]}]"
             text = "required and missing" if len(here) > 1 else f"the recipe needs a section {header}"

@@ -8,12 +8,7 @@ from collections.abc import Sequence
 from ssl_wb.evaluation.results import Row
 from ssl_wb.report.layout import Layout
 
-__all__ = ["further_figures", "lay_out_details"]
-
-
-def further_figures(rows: Sequence[Row]) -> list[str]:
-    """Return the evaluators whose results have further figures."""
-    return list(dict.fromkeys(row.evaluator for row in rows if row.result.table))
+__all__ = ["lay_out_details"]
 
 
 def lay_out_details(rows: Sequence[Row]) -> list[Layout]:
@@ -33,12 +28,12 @@ def lay_out_details(rows: Sequence[Row]) -> list[Layout]:
     for (task, evaluator), group in groups.items():
         figures = [{row.result.metric: row.result.mean, **row.result.table} for row in group]
         names = dict.fromkeys(name for each in figures for name in each)
-        body = [[name, *(_exact(each.get(name, math.nan)) for each in figures)] for name in names]
+        # Three decimals; nothing where an encoder lacks the figure.
+        values = [[each.get(name, math.nan) for each in figures] for name in names]
+        body = [
+            [name, *("" if math.isnan(value) else f"{value:.3f}" for value in line)]
+            for name, line in zip(names, values, strict=True)
+        ]
         columns = [f"{task} ({evaluator})", *(row.encoder for row in group)]
         layouts.append(Layout(columns, body, ["Numbers as they are, mean over probe seeds."]))
     return layouts
-
-
-def _exact(value: float) -> str:
-    """Write a figure with three decimals; nothing for NaN."""
-    return "" if math.isnan(value) else f"{value:.3f}"

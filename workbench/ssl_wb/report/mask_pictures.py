@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,8 @@ def draw_preview(preview: MaskPreview) -> Figure:
     most, several = max(map(len, bands)), len(preview.rows) > 1
     # Inches throughout; matplotlib takes shares of the figure, and counts from the lower left corner.
     width = (WIDTH - LEFT - RIGHT - (most - 1) * GAP) / most
-    height = width * _aspect(preview)
+    # Flatter for longer crops, so that patches are about square.
+    height = width * float(np.clip(2.6 * preview.grid.freq / preview.grid.time, 0.36, 0.75))
     line = height + TITLE + (ROW_LABEL if several else 0.0)
     bottom = BOTTOM + NOTE * len(notes)
     tall = TOP + lines * line + len(bands) * (AXIS + BAND_GAP) - BAND_GAP + bottom
@@ -131,33 +131,25 @@ def _bands(preview: MaskPreview) -> list[list[_Panel]]:
     return three if 3 * len(three) <= 4 * len(four) else four  # fewer places for the same panels
 
 
-def _aspect(preview: MaskPreview) -> float:
-    """Return a panel's height over its width: flatter for longer crops, so that patches are about square."""
-    return float(np.clip(2.6 * preview.grid.freq / preview.grid.time, 0.36, 0.75))
-
-
 def _fill(axes: Axes, preview: MaskPreview, row: int, panel: _Panel) -> None:
     """Draw one panel."""
     room = axes.get_position().width * WIDTH  # inches left for the heading
     cell = preview.cells[row][panel.column]
     extent = (0.0, preview.seconds, 0.0, float(preview.grid.freq * preview.patch[0]))
+    style: dict[str, Any] = {"origin": "lower", "extent": extent, "aspect": "auto", "interpolation": "nearest"}
     if panel.view is not None:
         view = cell.views[panel.view]
-        limits = _limits(each for other in preview.cells[row] for each in other.views)
+        # The ends of the colour map are the same for all spectrograms of a row.
+        values = [each.spectrogram.ravel() for other in preview.cells[row] for each in other.views]
+        low, high = map(float, np.percentile(np.concatenate(values), OUTSIDE))
+        limits = (low, max(high, low + 1e-6))
         picture, cells = _colour_patches(view, limits, preview.patch), view.masked.size
         share = f"{100 * view.visible / cells:.0f} % visible"
-        axes.imshow(picture, origin="lower", extent=extent, aspect="auto", interpolation="nearest")
+        axes.imshow(picture, **style)
         axes.set_title(share, loc="right", fontsize=SMALL, color=FAINT, pad=3)
         room -= _inches(share, SMALL) + GAP / 2
     elif panel.map is not None and panel.map < len(cell.importance):
-        axes.imshow(
-            cell.importance[panel.map],
-            cmap=WEIGHTS,
-            origin="lower",
-            extent=extent,
-            aspect="auto",
-            interpolation="nearest",
-        )
+        axes.imshow(cell.importance[panel.map], cmap=WEIGHTS, **style)
     heading, size = _fitted(panel, room)
     axes.set_title(heading, loc="left", fontsize=size, color=INK, fontweight="bold", pad=3, parse_math=False)
     edges = np.arange(1, preview.grid.time) * preview.seconds / preview.grid.time
@@ -165,12 +157,6 @@ def _fill(axes: Axes, preview: MaskPreview, row: int, panel: _Panel) -> None:
     axes.hlines(
         np.arange(1, preview.grid.freq) * preview.patch[0], *extent[:2], color="white", alpha=0.35, linewidth=0.35
     )
-
-
-def _limits(views: Iterator[MaskView]) -> tuple[float, float]:
-    """Return the values at the two ends of the colour map, the same for all spectrograms of a row."""
-    low, high = np.percentile(np.concatenate([view.spectrogram.ravel() for view in views]), OUTSIDE)
-    return float(low), float(max(high, low + 1e-6))
 
 
 def _colour_patches(view: MaskView, limits: tuple[float, float], patch: tuple[int, int]) -> NDArray[np.uint8]:
@@ -210,14 +196,13 @@ def _axis(axes: Axes, preview: MaskPreview, *, first: bool, last: bool) -> None:
 def _ticks(preview: MaskPreview) -> list[int]:
     """Choose round frequencies within the picture that do not crowd the mel axis."""
     shown = preview.bin_hz[: preview.grid.freq * preview.patch[0]]
+    places = np.interp(TICKS_HZ, preview.bin_hz, np.arange(len(preview.bin_hz)))
     kept: list[int] = []
-    for hz in TICKS_HZ:
-        if not shown[0] <= hz <= shown[-1] * 1.03:
-            continue
-        place = float(np.interp(hz, preview.bin_hz, np.arange(len(preview.bin_hz))))
-        before = float(np.interp(kept[-1], preview.bin_hz, np.arange(len(preview.bin_hz)))) if kept else -np.inf
-        if place - before >= 0.15 * len(shown):
+    before = -np.inf
+    for hz, place in zip(TICKS_HZ, places, strict=True):
+        if shown[0] <= hz <= shown[-1] * 1.03 and place - before >= 0.15 * len(shown):
             kept.append(hz)
+            before = place
     return kept
 
 

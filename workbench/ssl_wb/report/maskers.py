@@ -33,9 +33,7 @@ class _MaskerOption(Origin):
         return f"--masker {self.override}"
 
 
-def maskers_of(
-    loaded: LoadedRecipe, wanted: Sequence[str], *, registry: Registry | None = None
-) -> list[LabelledMasker]:
+def maskers_of(loaded: LoadedRecipe, wanted: Sequence[str]) -> list[LabelledMasker]:
     """Build maskers from their texts.
 
     The recipe's masker starts from the recipe's options. Any other masker starts from its own defaults; only its
@@ -44,14 +42,13 @@ def maskers_of(
     Args:
         loaded: the recipe.
         wanted: ``name`` or ``name:key=value,key=value``, values as in TOML; the recipe's own masker when empty.
-        registry: the plugins; the installed ones unless given.
 
     Raises:
         RecipeError: unknown maskers, unknown options or wrong values, all in one report.
     """
     if not wanted:
         return [LabelledMasker(loaded.masker.name, loaded.masker.plugin(loaded.masker.options))]
-    plugins = registry or load_registry()
+    registry = load_registry()
     problems: list[Problem] = []
     built: list[LabelledMasker] = []
     for text in wanted:
@@ -61,7 +58,7 @@ def maskers_of(
             problems.append(Problem(_MaskerOption(override=text), (), str(error), "masker"))
             continue
         for argument in arguments:
-            masker = _build(loaded, argument, plugins, problems)
+            masker = _build(loaded, argument, registry, problems)
             built += [] if masker is None else [LabelledMasker(argument.text, masker)]
     if problems:
         raise RecipeError([str(problem) for problem in problems], where="--masker")

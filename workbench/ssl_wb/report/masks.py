@@ -161,9 +161,13 @@ def prepare_masks(
     cells = [_cells(model, one, crops.spectrograms(one.masker.views), progress, seed) for one in selected]
     rows = [MaskRow(Path(path).name, share) for path in audio for share in progress]
     grid, patch = model.backbone.grid_of(crops.frames), model.backbone.patch
+    trained = "untrained" if folder is None else "trained"
     return MaskPreview(
         title=loaded.recipe.title or loaded.path.stem,
-        columns=tuple(MaskColumn(one.label, _whose(one, trained=folder is not None)) for one in selected),
+        columns=tuple(
+            MaskColumn(one.label, f"{trained} {one.masker.latents_from}" if one.masker.needs_latents else "")
+            for one in selected
+        ),
         rows=tuple(rows),
         cells=tuple(zip(*cells, strict=True)),
         grid=grid,
@@ -218,10 +222,3 @@ def _cells(
             importance = tuple(one[row].float().view(*grid).numpy() for one in weights)
             cells.append(Cell(tuple(views), importance))
     return cells
-
-
-def _whose(labelled: LabelledMasker, *, trained: bool) -> str:
-    """Return whose latents a masker uses, as ``untrained student``; "" if it uses none."""
-    if not labelled.masker.needs_latents:
-        return ""
-    return f"{'trained' if trained else 'untrained'} {labelled.masker.latents_from}"

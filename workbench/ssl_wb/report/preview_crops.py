@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,16 @@ class PreviewCrops:
         self._plain = [CropDataset(clips, rate, crop.samples, seed, data.short) for clips in sets]
         self._augmented = self._plain
         if loaded.augmentations:
-            augment = Augmenter(loaded.augmentations, rate)
-            self._augmented = [
-                CropDataset(clips, rate, crop.samples, seed, data.short, augment=augment) for clips in sets
-            ]
-        self._check_silence()
+            self._augmented = [copy(dataset) for dataset in self._plain]
+            for dataset in self._augmented:
+                dataset.augment = Augmenter(loaded.augmentations, rate)
+        for dataset in self._plain:
+            if np.ptp(dataset[(0, 0)].waveform) == 0.0:
+                seconds = dataset.samples / dataset.sample_rate
+                raise AudioError(
+                    f"{dataset.clips.source}: the {seconds:.2f} s drawn from it are silent, there is nothing to see",
+                    hint="name another file; another --seed draws another stretch of a longer one",
+                )
         options = loaded.front_end.options
         if front_end is not None:
             self.front_end, self.normalised_by = front_end, "the run's data"
@@ -74,16 +80,6 @@ class PreviewCrops:
         else:
             self.front_end = loaded.front_end.build(*self._statistics(unfitted))
             self.normalised_by = "these clips" if len(audio) > 1 else "this clip"
-
-    def _check_silence(self) -> None:
-        for dataset in self._plain:
-            waveform = dataset[(0, 0)].waveform  # [1, S]
-            if np.ptp(waveform) == 0.0:
-                seconds = dataset.samples / dataset.sample_rate
-                raise AudioError(
-                    f"{dataset.clips.source}: the {seconds:.2f} s drawn from it are silent, there is nothing to see",
-                    hint="name another file; another --seed draws another stretch of a longer one",
-                )
 
     @torch.no_grad()
     def _statistics(self, front_end: FrontEnd) -> tuple[float, float]:

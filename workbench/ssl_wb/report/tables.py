@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ssl_wb.evaluation.compare import AVERAGE, Difference, average, average_name, averaged, compare
 from ssl_wb.evaluation.results import Row
-from ssl_wb.report.details import further_figures, lay_out_details
+from ssl_wb.report.details import lay_out_details
 from ssl_wb.report.domain_order import in_order
 from ssl_wb.report.layout import Layout
 
@@ -108,15 +108,12 @@ def lay_out(rows: Sequence[Row], differences: Mapping[tuple[str, str, str], Diff
             text = cells.get(key, "")
             if key not in cells and column.is_average:
                 text = _number(average(rows, encoder, column.evaluator, column.domain), percent=True)
-            line.append(text + (f" {_mark(found)}" if (found := (differences or {}).get(key)) and text else ""))
-        body.append([part.rstrip() for part in line])
+            found = (differences or {}).get(key)
+            line.append(f"{text} *" if text and found and found.significant else text)
+        body.append(line)
     chance = {(row.task, row.evaluator): _number(row.chance, percent=row.result.percent) for row in rows}
     body.append(["chance", *(chance.get(column[:2], "") for column in columns)])
     return Layout(_headings(rows, columns), body, _notes(rows), _groups(columns))
-
-
-def _mark(found: Difference) -> str:
-    return "*" if found.significant else ""
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -154,7 +151,12 @@ def lay_out_differences(rows: Sequence[Row], baseline: str) -> Layout:
         line = [encoder]
         for column in columns:
             one = found.get((encoder, *column[:2]))
-            line.append("" if one is None else _difference(one, percent=percent.get(column[:2], True)))
+            if one is None:
+                line.append("")
+                continue
+            in_percent = percent.get(column[:2], True)
+            mean, low, high = (_number(value, percent=in_percent, sign="+") for value in (one.mean, *one.interval))
+            line.append(f"{mean} ({low} to {high}){' *' if one.significant else ''}")
         body.append(line)
     headings = _headings(rows, columns)
     headings[0] = f"minus {baseline}"
@@ -166,12 +168,6 @@ def lay_out_differences(rows: Sequence[Row], baseline: str) -> Layout:
     if missing := list(dict.fromkeys(row.evaluator for row in rows if (row.task, row.evaluator) not in shown)):
         notes.append(f"No difference, for want of scores per clip or of a row to compare with: {', '.join(missing)}.")
     return Layout(headings, body, notes, _groups(columns))
-
-
-def _difference(found: Difference, *, percent: bool) -> str:
-    """Write ``+5.1 (+2.0 to +8.1) *``."""
-    mean, low, high = (_number(value, percent=percent, sign="+") for value in (found.mean, *found.interval))
-    return f"{mean} ({low} to {high}) {_mark(found)}".rstrip()
 
 
 def lay_out_seconds(rows: Sequence[Row]) -> Layout:
@@ -315,7 +311,8 @@ def print_table(
     console = console or Console()
     for layout in [*_layouts(rows, baseline, details=details), *([lay_out_seconds(rows)] if timing else [])]:
         _draw(layout, console)
-    if not details and (further := further_figures(rows)):
+    further = dict.fromkeys(row.evaluator for row in rows if row.result.table)
+    if further and not details:
         console.print(f"Further figures of {', '.join(further)}: --details.", highlight=False, markup=False)
 
 

@@ -79,6 +79,15 @@ def load_external(source: str, device: str | torch.device = "cpu") -> ExternalEn
         UsageError: it cannot be found or loaded, or lacks a method or attribute that its kind requires.
         DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
+    from ssl_wb.encoder.external.base import ExternalEncoder
+
+    encoder = _load(source, device)
+    if isinstance(encoder, ExternalEncoder):
+        encoder.try_out()
+    return encoder
+
+
+def _load(source: str, device: str | torch.device) -> ExternalEncoder | FrozenEncoder:
     kind, first, second = _parts(source)
     if kind == "hear":
         from ssl_wb.encoder.external.hear import load_hear

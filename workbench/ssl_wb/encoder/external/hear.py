@@ -81,7 +81,6 @@ def load_hear(source: str, module: str, weights: str | None, device: str | torch
 
     Raises:
         UsageError: it cannot be loaded, lacks a function or an attribute, or is no PyTorch module.
-        DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
     loaded = import_module(module, source)
     if missing := [name for name in API if not callable(getattr(loaded, name, None))]:
@@ -98,6 +97,4 @@ def load_hear(source: str, module: str, weights: str | None, device: str | torch
             f"{source}: load_model returns a {type(model).__name__}, no PyTorch module",
             hint="TensorFlow models of HEAR are not supported.",
         )
-    encoder = HearEncoder(source, loaded, model.to(device).eval(), device)
-    encoder.try_out()
-    return encoder
+    return HearEncoder(source, loaded, model.to(device).eval(), device)

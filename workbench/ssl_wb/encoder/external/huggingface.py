@@ -109,7 +109,13 @@ class HuggingFaceEncoder(ExternalEncoder):
     def _piece(self, waveform: Tensor, *, all_blocks: bool) -> Tensor:
         """As :meth:`_hidden`, of clips no longer than the model's input."""
         what = f"the model on clips of shape {tuple(waveform.shape)}"
-        inputs, output = self.call(what, lambda: self._run(waveform, all_blocks=all_blocks))
+
+        def run() -> tuple[Any, Any]:
+            inputs = self._extractor(list(waveform.numpy()), sampling_rate=self.sample_rate, return_tensors="pt")
+            inputs = inputs.to(self._device)
+            return inputs, self._model(**inputs, output_hidden_states=all_blocks, return_dict=True)
+
+        inputs, output = self.call(what, run)
         last = self.checked(getattr(output, "last_hidden_state", None), what, len(waveform), "n T D")
         states = [last]
         if all_blocks:
@@ -124,12 +130,6 @@ class HuggingFaceEncoder(ExternalEncoder):
                 states[-1] = last
         frames = torch.stack([self._over_time(state) for state in states], dim=1)  # [n, L, T, D]
         return frames[:, :, : self._frames_of_clip(waveform.shape[1], frames.shape[2], inputs)]
-
-    def _run(self, waveform: Tensor, *, all_blocks: bool) -> tuple[Any, Any]:
-        """Return the feature extractor's output for clips ``[n, S]``, and the model's output for that."""
-        inputs = self._extractor(list(waveform.numpy()), sampling_rate=self.sample_rate, return_tensors="pt")
-        inputs = inputs.to(self._device)
-        return inputs, self._model(**inputs, output_hidden_states=all_blocks, return_dict=True)
 
     def _over_time(self, states: Tensor) -> Tensor:
         """Turn hidden states into frames ``[n, T, D]``: for AST the mean over the patches at one time."""
@@ -173,7 +173,6 @@ def load_huggingface(source: str, name: str, device: str | torch.device = "cpu")
 
     Raises:
         UsageError: transformers is missing, or finds no audio model there.
-        DataError: the model returns no sequence of hidden states, or values that are not finite.
     """
     require_transformers(source)
     from transformers import AutoFeatureExtractor, AutoModel
@@ -190,9 +189,7 @@ def load_huggingface(source: str, name: str, device: str | torch.device = "cpu")
             hint="NAME is a model on the hub, or a folder with config.json, weights and preprocessor_config.json. "
             "Models that bring code of their own are not run; wrap them with python:MODULE:FUNCTION.",
         ) from error
-    encoder = HuggingFaceEncoder(source, model.to(device).eval(), extractor, device)
-    encoder.try_out()
-    return encoder
+    return HuggingFaceEncoder(source, model.to(device).eval(), extractor, device)
 
 
 @contextmanager

@@ -69,7 +69,6 @@ def load_python_object(source: str, module: str, function: str) -> PythonEncoder
 
     Raises:
         UsageError: it cannot be loaded, or the object lacks a method or attribute.
-        DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
     loaded = import_module(module, source)
     make = getattr(loaded, function, None)
@@ -88,8 +87,6 @@ def load_python_object(source: str, module: str, function: str) -> PythonEncoder
             hint="An encoder has sample_rate, embed_clip(waveform, lengths) and embed_frames(waveform, lengths).",
         )
     layered = callable(getattr(made, "layers", None))
-    encoder = (LayeredPythonEncoder if layered else PythonEncoder)(source, made)
     if isinstance(made, torch.nn.Module):
         made.eval()
-    encoder.try_out()
-    return encoder
+    return (LayeredPythonEncoder if layered else PythonEncoder)(source, made)

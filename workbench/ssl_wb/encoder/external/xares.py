@@ -64,7 +64,6 @@ def load_xares(source: str, file: str, name: str | None, device: str | torch.dev
 
     Raises:
         UsageError: it cannot be loaded, or lacks an attribute.
-        DataError: its embedding of a test tone has a wrong shape or is not finite.
     """
     kind = _class_of(import_module(file, source), name, source)
     encoder = call_external(source, f"{kind.__name__}()", kind, "X-ARES makes an encoder without arguments.")
@@ -74,9 +73,7 @@ def load_xares(source: str, file: str, name: str | None, device: str | torch.dev
         encoder = encoder.to(device).eval()
     else:
         device = "cpu"  # no module to move: it gets audio on the CPU and computes where it likes
-    loaded = XaresEncoder(source, encoder, device)
-    loaded.try_out()
-    return loaded
+    return XaresEncoder(source, encoder, device)
 
 
 def _class_of(module: ModuleType, name: str | None, source: str) -> type:
