@@ -142,6 +142,19 @@ def test_statistics_of_two_processes_are_those_of_one(one, two):
 
 
 @pytest.mark.slow
+def test_released_gradients_are_those_of_one_process_over_the_number_of_processes(one, two):
+    """Of all but the scale, which every process computes the whole gradient of."""
+    wanted, found = one["clap-released"]["gradients"], two[0]["clap-released"]["gradients"]
+    assert wanted.keys() == found.keys()
+    for name, gradient in wanted.items():
+        world = 1 if name.endswith("log_scale") else 2
+        assert_close(found[name] * world, gradient, rtol=1e-4, atol=1e-6)
+    # Each process computes the loss of the whole batch.
+    for each in two:
+        assert_close(each["clap-released"]["figures"], one["clap-released"]["figures"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_local_gradients_are_others_than_one_process_has(one, two):
     name = "student.weight"
     assert not torch.allclose(two[0]["clap-local"]["gradients"][name], one["clap-local"]["gradients"][name], rtol=1e-2)

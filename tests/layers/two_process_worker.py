@@ -83,6 +83,7 @@ def measure_all() -> dict[str, dict]:
     found["infonce-three-views"] = measure(InfoNce(InfoNceOptions(**small), shapes[3]), 3)
     found["clap"] = measure(Clap(ClapOptions(), shapes[1]), 1)
     found["clap-positives"] = measure(Clap(ClapOptions(duplicates="positives"), shapes[2]), 2, alike=True)
+    found["clap-released"] = measure(Clap(ClapOptions(gather="released"), shapes[1]), 1)
     found["clap-local"] = measure(Clap(ClapOptions(gather="local"), shapes[1]), 1)
     return found
 

@@ -37,7 +37,7 @@ from ssl_wb.layers.autocast import full_precision
 from ssl_wb.layers.batch_norm import GlobalBatchNorm
 from ssl_wb.layers.ema import ema_update, linear_schedule
 from ssl_wb.layers.health import collapse_figures, direction_std, effective_rank, feature_std, uniformity
-from ssl_wb.layers.initialise import initialise, initialise_trunc_normal
+from ssl_wb.layers.initialise import initialise, initialise_normal, initialise_trunc_normal
 from ssl_wb.layers.noise import drop_path_scales
 from ssl_wb.layers.normalise import standardise_rows, unit_vectors
 from ssl_wb.layers.patches import gather_rows, patchify
@@ -198,6 +198,7 @@ __all__ = [
     "highest_cells",
     "hookimpl",
     "initialise",
+    "initialise_normal",
     "initialise_trunc_normal",
     "interval_of",
     "itemise",

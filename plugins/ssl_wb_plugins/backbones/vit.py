@@ -20,6 +20,7 @@ from ssl_wb.api import (
     gather_rows,
     hookimpl,
     initialise,
+    initialise_normal,
     initialise_trunc_normal,
     model_validator,
     sincos_2d,
@@ -64,9 +65,15 @@ class VitOptions(PluginOptions):
         description="2-D sine-cosine positions, fixed, or trained from there (AudioMosaic); trained ones are cut or "
         "resampled for clips of another length.",
     )
+    positions_first: Literal["time", "frequency"] = Field(
+        "time", description="What the first half of a position codes: time (M2D, MSM-MAE, MATPAC) or frequency (EAT)."
+    )
     patch_norm: bool = Field(False, description="LayerNorm after the patch projection (AudioMosaic).")
-    pre_norm: bool = Field(False, description="LayerNorm of all tokens before the first block (AudioMosaic).")
-    final_norm: bool = Field(True, description="LayerNorm after the last block; AudioMosaic has none.")
+    norm: Literal["pre", "post"] = Field(
+        "pre", description="LayerNorm before attention and MLP of a block, or after each residual sum (EAT)."
+    )
+    pre_norm: bool = Field(False, description="LayerNorm of all tokens before the first block (AudioMosaic, EAT).")
+    final_norm: bool = Field(True, description="LayerNorm after the last block; AudioMosaic and EAT have none.")
     pool: Literal["patches", "class", "all"] = Field(
         "patches",
         description="Clip embedding in training: mean over the patches, the class token, or the mean over all tokens.",
@@ -75,8 +82,13 @@ class VitOptions(PluginOptions):
     drop_path: float = Field(
         0.0, ge=0.0, lt=1.0, description="Stochastic depth: rate of the last block, rising linearly from 0."
     )
-    init: Literal["xavier", "trunc-normal"] = Field(
-        "xavier", description="Xavier-uniform matrices (MAE, M2D), or truncated normal of deviation 0.02 (timm)."
+    init: Literal["xavier", "trunc-normal", "normal"] = Field(
+        "xavier",
+        description="Xavier-uniform matrices (MAE, M2D), truncated normal of deviation 0.02 (timm), or normal of "
+        "deviation 0.02 in the blocks with a Xavier-uniform patch projection (EAT).",
+    )
+    class_token_std: float = Field(
+        0.02, ge=0.0, description="Deviation of the class token's initial values; 1 in EAT's release."
     )
     key_bias: bool = Field(True, description="Keys have a bias; MSM-MAE's first release has none (BEiT).")
     attention: Literal["auto", "xformers", "sdpa"] = Field(
@@ -108,15 +120,20 @@ def norm_or_not(dim: int, wanted: bool) -> nn.Module:
     return nn.LayerNorm(dim, eps=1e-6) if wanted else nn.Identity()
 
 
+INITIALISERS = {"xavier": initialise, "trunc-normal": initialise_trunc_normal, "normal": initialise_normal}
+
+
 class VitTrunk(Trunk):
     """The part after the embedding: optional norm, transformer blocks, optional norm."""
 
     def __init__(self, options: VitOptions) -> None:
         super().__init__()
         dim, depth, heads = options.shape
-        self.init = initialise if options.init == "xavier" else initialise_trunc_normal
+        self.init = INITIALISERS[options.init]
         self.pre_norm = norm_or_not(dim, options.pre_norm)
-        self.blocks = nn.ModuleList(Block(dim, heads, options.mlp_ratio, options.key_bias) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, options.mlp_ratio, options.key_bias, options.norm) for _ in range(depth)
+        )
         self.norm = norm_or_not(dim, options.final_norm)
         self.set_drop_path(options.drop_path)
 
@@ -166,7 +183,7 @@ class VitTrunk(Trunk):
 
 
 class Vit(Backbone):
-    """Pre-norm vision transformer over spectrogram patches, with 2-D sine-cosine positions and a class token.
+    """Vision transformer over spectrogram patches, with 2-D sine-cosine positions and a class token.
 
     As it stands the encoder of MSM-MAE, M2D and MATPAC: a linear projection of each patch, fixed positions added, a
     learned class token with no position in front, GELU MLPs, a final LayerNorm. Options make AudioMosaic's and EAT's.
@@ -194,10 +211,15 @@ class Vit(Backbone):
         self.pool_norm = norm_or_not(self.dim, options.pool_norm)
         # Tables of the grids met so far: they depend on the grid alone, and are not in the state dict.
         self._tables: dict[tuple[Grid, torch.device], Tensor] = {}
+        bias = self.proj.bias.detach().clone()
         self.apply(self.trunk.init)
+        if options.init == "normal":
+            # EAT leaves the bias of its patch projection, a convolution there, as torch draws it.
+            nn.init.xavier_uniform_(self.proj.weight)
+            self.proj.bias.data.copy_(bias)
         if self.cls_token is not None:
-            # After apply, which knows modules and not parameters. 0.02 as MAE, M2D and MATPAC.
-            nn.init.normal_(self.cls_token, std=0.02)
+            # After apply, which knows modules and not parameters. 0.02 as MAE, M2D and MATPAC; 1 as EAT.
+            nn.init.normal_(self.cls_token, std=options.class_token_std)
         # Last, after all random weights: a table is computed and draws nothing.
         self.trained_grid = self.grid_of(frames)
         self.position_table = None
@@ -206,12 +228,16 @@ class Vit(Backbone):
                 raise ValueError(
                     f"positions = 'trainable' needs a training crop of a patch at least, not {frames} frames"
                 )
-            self.position_table = nn.Parameter(sincos_2d(self.trained_grid, self.dim)[None])  # [1, N, D]
+            self.position_table = nn.Parameter(self._sincos(self.trained_grid))  # [1, N, D]
 
     @property
     def pooling(self) -> nn.Module:
         """Return the norm of the clip embedding."""
         return self.pool_norm
+
+    def _sincos(self, grid: Grid) -> Tensor:
+        """Return the sine-cosine table ``[1, N, D]`` of a grid."""
+        return sincos_2d(grid, self.dim, self.options.positions_first)[None]
 
     def positions(self, grid: Grid, device: torch.device) -> Tensor:
         """Return the position table ``[1, N, D]`` of a grid."""
@@ -219,7 +245,7 @@ class Vit(Backbone):
             return self._trained_positions(self.position_table, grid)
         key = (grid, device)
         if key not in self._tables:
-            self._tables[key] = sincos_2d(grid, self.dim)[None].to(device)
+            self._tables[key] = self._sincos(grid).to(device)
         return self._tables[key]
 
     def _trained_positions(self, table: Tensor, grid: Grid) -> Tensor:

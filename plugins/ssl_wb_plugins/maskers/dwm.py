@@ -29,6 +29,11 @@ class DwmOptions(HintOptions):
     """Options of dispersion-weighted masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
+    count: Literal["exact", "published"] = Field(
+        "exact",
+        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
+        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8).",
+    )
     metric: Literal["mad", "variance"] = Field(
         "mad", description="A patch's dispersion: mean absolute deviation from its mean, or variance."
     )
@@ -41,11 +46,13 @@ class DwmOptions(HintOptions):
 def dispersion(patches: Tensor, metric: Literal["mad", "variance"]) -> Tensor:
     """Return how far each patch's pixels ``[..., P]`` lie from their mean, float32 ``[...]``.
 
-    ``mad`` is ``mean |p - mean(p)|``, ``variance`` is ``mean (p - mean(p)) ** 2``.
+    ``mad`` is ``mean |p - mean(p)|``, ``variance`` is the unbiased one, over P - 1.
     """
     patches = patches.float()  # the deviations of a quiet patch are small beside its mean
+    if metric == "variance":
+        return patches.var(dim=-1)
     deviation = patches - patches.mean(dim=-1, keepdim=True)
-    return (deviation.abs_() if metric == "mad" else deviation.square_()).mean(dim=-1)
+    return deviation.abs_().mean(dim=-1)
 
 
 class DwmMasker(Masker):
@@ -72,7 +79,7 @@ class DwmMasker(Masker):
     def __call__(self, request: MaskRequest) -> tuple[Mask, ...]:
         """Return one mask per view; ``request.patches`` is ``[B, N, P]``."""
         weights = self.importance(request)
-        masked = request.grid.cells - visible_count(request.grid.cells, self.options.ratio)
+        masked = request.grid.cells - visible_count(request.grid.cells, self.options.ratio, self.options.count)
         ratio = self.options.hint_ratio(request.progress)
         return tuple(
             exchange_hints(request, self._choose(request, weights, masked), ratio, masked) for _ in range(self.views)

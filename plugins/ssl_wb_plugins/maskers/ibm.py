@@ -14,6 +14,11 @@ class IbmOptions(PluginOptions):
     """Options of inverse block masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
+    count: Literal["exact", "published"] = Field(
+        "exact",
+        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
+        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8).",
+    )
     block: int = Field(5, ge=1, description="Side m of a visible block, in patches.")
     adjust: float = Field(
         0.07, ge=0.0, le=1.0, description="Added to the visible share when counting blocks, against their overlap."
@@ -55,7 +60,9 @@ class IbmMasker(Masker):
         # Painted patches come first, at random among themselves, then the unpainted ones: whether there are too many
         # of the former or too few, the count is exact and what is left over or filled up is chosen uniformly.
         # Float64: a float32 draw loses digits next to a distance, and equal sums would favour low indices.
-        return Mask.from_scores(distance.double() + request.uniform(cells), visible_count(cells, self.options.ratio))
+        return Mask.from_scores(
+            distance.double() + request.uniform(cells), visible_count(cells, self.options.ratio, self.options.count)
+        )
 
     def _distance(self, request: MaskRequest) -> Tensor:
         """Paint the blocks, and count the steps between 4-neighbours from each patch to the next block.
@@ -65,8 +72,9 @@ class IbmMasker(Masker):
         """
         grid, block = request.grid, self.options.block
         share = 1.0 - self.options.ratio + self.options.adjust
-        # As published; rounded first, so that a product like 1.9999999999 counts as 2.
-        count = int(round(grid.cells * share / block**2, 9))
+        exact = grid.cells * share / block**2
+        # Rounded before it is cut unless the released code's count is asked for, so that 1.9999999999 counts as 2.
+        count = int(exact if self.options.count == "published" else round(exact, 9))
         if count == 0:
             side = int((grid.cells * share) ** 0.5)
             raise ValueError(

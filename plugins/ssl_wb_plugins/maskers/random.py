@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ssl_wb.api import Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, visible_count
 
 
@@ -9,6 +11,11 @@ class RandomOptions(PluginOptions):
     """Options of random masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
+    count: Literal["exact", "published"] = Field(
+        "exact",
+        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
+        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8).",
+    )
     views: int = Field(1, ge=1, le=64, description="Masks per clip.")
 
 
@@ -30,7 +37,7 @@ class RandomMasker(Masker):
     def __call__(self, request: MaskRequest) -> tuple[Mask, ...]:
         """Return one mask per view; ``request.patches`` is ``[B, N, P]``."""
         cells = request.grid.cells
-        visible = visible_count(cells, self.options.ratio)
+        visible = visible_count(cells, self.options.ratio, self.options.count)
         # Sorting noise draws without replacement, for all clips at once and with the same count in each.
         noise = request.uniform(self.views, cells)  # [B, views, N]
         return tuple(Mask.from_scores(one, visible) for one in noise.unbind(dim=1))

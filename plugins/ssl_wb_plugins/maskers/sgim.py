@@ -29,6 +29,11 @@ class SgimOptions(HintOptions):
     """Options of self-guided informed masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
+    count: Literal["exact", "published"] = Field(
+        "exact",
+        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
+        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8).",
+    )
     start: float = Field(
         0.125,
         ge=0.0,
@@ -228,7 +233,7 @@ class SgimMasker(Masker):
     def __call__(self, request: MaskRequest) -> tuple[Mask, ...]:
         """Return one mask per view; ``request.patches`` is ``[B, N, P]``."""
         cells = request.grid.cells
-        masked = cells - visible_count(cells, self.options.ratio)
+        masked = cells - visible_count(cells, self.options.ratio, self.options.count)
         hint = self.options.hint_ratio(request.progress)
         # At a hint ratio of 1 the exchange would give a random mask as well, after a pass of the encoder for nothing.
         if request.progress < self.options.start or round(masked * hint, 9) >= masked:

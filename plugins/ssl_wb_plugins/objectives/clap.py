@@ -36,10 +36,12 @@ FIRST_LOG_SCALE = math.log(1.0 / 0.07)
 class ClapOptions(PluginOptions):
     """Options of the contrast with captions."""
 
-    gather: Literal["full", "local"] = Field(
+    gather: Literal["full", "released", "local"] = Field(
         "full",
-        description="On several processes, pass the gradient to the embeddings of all of them, so that their number "
-        "does not matter ('full'), or to a process' own only, as published ('local').",
+        description="On several processes: 'full' passes the gradient to the embeddings of all of them, so that their "
+        "number does not matter. 'released' computes the loss of all clips on each process, with gradient to its own "
+        "embeddings: on W processes the full gradient over W, as in M2D-CLAP's code. 'local', of version 0.1, computes "
+        "the loss of a process' own clips, with gradient to its own embeddings.",
     )
     duplicates: Literal["negatives", "positives"] = Field(
         "negatives",
@@ -107,8 +109,10 @@ class Clap(Objective):
         for view in state.views:
             # The mean over the visible patches, without the class token, as in M2D-CLAP.
             audio = unit_vectors(self.audio_projector(view.latents.mean(dim=1)))  # [b, D]
-            to_text, found_text = contrast(audio, texts, scale, targets)
-            to_audio, found_audio = contrast(text, self._everyone(audio), scale, targets)
+            audios = self._everyone(audio)  # [m, D]
+            own_audio, own_text = (audios, texts) if self.options.gather == "released" else (audio, text)
+            to_text, found_text = contrast(own_audio, texts, scale, targets)
+            to_audio, found_audio = contrast(own_text, audios, scale, targets)
             metrics: Metrics = {"audio_to_text_accuracy": found_text, "text_to_audio_accuracy": found_audio}
             if state.measures(view) and len(audio) > 1:  # a single clip has no spread
                 metrics |= {"audio_std": direction_std(audio), "text_std": direction_std(text)}
@@ -118,7 +122,7 @@ class Clap(Objective):
         return output
 
     def _everyone(self, rows: Tensor) -> Tensor:
-        """Stack the rows ``[b, D]`` of all processes: ``[m, D]``; with ``local``, those of others have no gradient."""
+        """Stack the rows ``[b, D]`` of all processes: ``[m, D]``; unless ``full``, those of others have no gradient."""
         if self.options.gather == "full":
             return gather_with_gradient(rows)
         rank, world = process_place()
@@ -128,13 +132,19 @@ class Clap(Objective):
 
     @torch.no_grad()
     def _targets(self, captions: Tensor) -> Tensor:
-        """Return which of all captions belong to each of these ``[b, C]``: float32 ``[b, m]``, rows sum to 1."""
-        own = own_rows(len(captions), captions.device)  # [b]
-        same = torch.arange(process_place()[1] * len(own), device=own.device) == own[:, None]  # [b, m]
+        """Return which of all captions belong to each clip: float32 ``[b, m]``, rows sum to 1.
+
+        The rows are this process' clips, or those of all processes with ``released``: ``[m, m]``.
+        """
+        rows = own_rows(len(captions), captions.device)  # [b]
+        everyone_rows = torch.arange(process_place()[1] * len(rows), device=rows.device)  # [m]
+        if self.options.gather == "released":
+            rows = everyone_rows
+        same = everyone_rows == rows[:, None]  # [b, m]
         if self.options.duplicates == "positives":
             # Equal where the largest difference in any dimension is 0; cdist needs no [b, m, C] tensor for it.
             everyone = gather_with_gradient(captions.detach().float())  # [m, C]
-            same = same | (torch.cdist(captions.float(), everyone, p=math.inf) == 0)
+            same = same | (torch.cdist(everyone[rows], everyone, p=math.inf) == 0)
         return same / same.sum(dim=1, keepdim=True)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class DinoOptions(PluginOptions):
     hidden: int = Field(2048, ge=1, description="Width of the head's two hidden layers.")
     bottleneck: int = Field(256, ge=1, description="Width the head normalises before the prototypes.")
     student_temperature: float = Field(0.1, gt=0.0, description="Temperature of the student's softmax.")
-    teacher_temperature: list[float] = Field(
+    teacher_temperature: list[Annotated[float, Field(gt=0.0)]] = Field(
         default_factory=lambda: [0.04, 0.07],
         min_length=2,
         max_length=2,
@@ -53,7 +53,7 @@ class DinoOptions(PluginOptions):
         "released code).",
     )
     center_momentum: float = Field(0.9, ge=0.0, le=1.0, description="EMA factor of the centre per step.")
-    head_decay: list[float] = Field(
+    head_decay: list[Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
         default_factory=lambda: [0.998, 1.0],
         min_length=2,
         max_length=2,

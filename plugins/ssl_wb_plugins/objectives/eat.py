@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,6 +37,9 @@ class EatOptions(PluginOptions):
     )
     average: int | None = Field(
         None, ge=1, description="Last teacher blocks averaged into the target; all of them unless given."
+    )
+    init: Literal["xavier", "torch"] = Field(
+        "xavier", description="Initial weights of the linear map: Xavier-uniform, or torch's own (EAT's release)."
     )
 
 
@@ -77,7 +82,8 @@ class Eat(Objective):
             # The first norm of the target and the utterance target are taken over all patches of the clip.
             raise ValueError("its target is the teacher's reading of the whole clip; set teacher.sees = 'all'")
         self.head = nn.Linear(shapes.feature_dim, shapes.latent_dim)
-        self.apply(initialise)
+        if options.init == "xavier":
+            self.apply(initialise)
 
     def forward(self, state: StepState) -> ObjectiveOutput:
         """Average frame and utterance losses over patches, clips and views."""

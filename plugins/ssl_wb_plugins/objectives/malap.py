@@ -38,6 +38,9 @@ class MalapOptions(PluginOptions):
         default_factory=list,
         description="Teacher blocks averaged by target = 'layers', counted from 1; all of them when empty.",
     )
+    distance: Literal["cosine", "mse"] = Field(
+        "cosine", description="2 - 2 cos of prediction and target, or their mean squared difference (M2D's plain MSE)."
+    )
 
 
 def latent_distance(prediction: Tensor, target: Tensor) -> Tensor:
@@ -47,7 +50,8 @@ def latent_distance(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 class Malap(Objective):
-    """Predicts the teacher's latents of the masked patches: mean over patches of 2 - 2 cos(prediction, target).
+    """Predicts the teacher's latents of the masked patches: mean over patches of 2 - 2 cos(prediction, target), or of
+    their squared difference.
 
     One linear map from the predictor's features to the latent width; the prediction is handed on to later objectives.
     """
@@ -73,7 +77,7 @@ class Malap(Objective):
         for view in state.views:
             prediction = self.head(view.features)  # [B, Nm, D]
             target = self._target(view)  # [B, Nm, D]
-            loss = latent_distance(prediction, target).mean()
+            loss = self._distance(prediction, target).mean()
             # Figures are taken of the target before it is standardised. Standardising a collapsed target would blow up
             # its noise and hide the collapse. With target = 'layers' there is only the standardised one.
             raw = target if self.options.target == "layers" else view.target
@@ -81,6 +85,12 @@ class Malap(Objective):
             # With its gradient: what a later objective makes of the prediction trains predictor and student as well.
             outputs.append(ObjectiveOutput(loss, metrics, (prediction,)))
         return ObjectiveOutput.over_views(outputs)
+
+    def _distance(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compare predictions ``[B, Nm, D]`` with targets ``[B, Nm, D]``, in float32."""
+        if self.options.distance == "cosine":
+            return latent_distance(prediction, target)
+        return (prediction.float() - target.float()).square()
 
     def _target(self, view: View) -> Tensor:
         """Return what is predicted, ``[B, Nm, D]``, without gradient."""

@@ -20,6 +20,7 @@ from ssl_wb.api import (
     full_precision,
     hookimpl,
     initialise,
+    model_validator,
     unit_vectors,
 )
 from ssl_wb_plugins.objectives.hypotheses import Population, PopulationOptions
@@ -32,6 +33,11 @@ FLOOR_REACHED = 230_256 / 294_816
 class MclOptions(PopulationOptions):
     """Options of multiple choice learning."""
 
+    selection: Literal["annealed", "greedy", "mean"] = Field(
+        "annealed",
+        description="Which hypotheses learn: those that come close, weighed by a falling temperature (MATPAC++); only "
+        "the closest one from the first step on; or all alike.",
+    )
     temperature: float = Field(0.1, gt=0.0, description="Temperature T0 of the hypotheses' weights at the first step.")
     temperature_decay: float | Literal["auto"] = Field(
         "auto",
@@ -41,6 +47,16 @@ class MclOptions(PopulationOptions):
     temperature_floor: float = Field(
         1e-4, gt=0.0, description="At or below it the best hypothesis takes all the weight."
     )
+
+    @model_validator(mode="after")
+    def _falls(self) -> MclOptions:
+        if self.temperature < self.temperature_floor:
+            raise ValueError(
+                f"temperature {self.temperature} is below temperature_floor {self.temperature_floor}: it would rise"
+            )
+        if self.temperature_decay != "auto" and not 0.0 < self.temperature_decay <= 1.0:
+            raise ValueError(f"temperature_decay {self.temperature_decay} must be above 0 and at most 1, or 'auto'")
+        return self
 
 
 def hypothesis_distances(hypotheses: Tensor, target: Tensor) -> Tensor:
@@ -126,7 +142,7 @@ class Mcl(Objective):
             competing = distances.detach()  # [B, Nm, r]
             if self.population is not None:
                 competing = competing.masked_fill(~self.population.active, torch.inf)
-            weights = hypothesis_weights(competing, temperature, self.options.temperature_floor)  # [B, Nm, r]
+            weights = self._weights(competing, temperature)  # [B, Nm, r]
             if self.population is not None and self.training:
                 self.population.count(weights)
             loss = (weights * distances).sum(dim=-1).mean()
@@ -140,6 +156,14 @@ class Mcl(Objective):
         if self.population is not None:
             output.metrics |= self.population.figures()
         return output
+
+    def _weights(self, competing: Tensor, temperature: float) -> Tensor:
+        """Weigh hypotheses by distances ``[B, Nm, r]``, infinite where one is inactive, as ``selection`` says."""
+        if self.options.selection == "mean":
+            part = competing.isfinite().float()
+            return part / part.sum(dim=-1, keepdim=True)
+        floor = self.options.temperature_floor
+        return hypothesis_weights(competing, 0.0 if self.options.selection == "greedy" else temperature, floor)
 
     def _hypotheses(self, view: View) -> Tensor:
         """Return every head's prediction of a view's masked patches, ``[B, Nm, r, D]``, those of inactive heads too."""

@@ -23,13 +23,13 @@ class Assigner(nn.Module):
     """Computes the class probabilities of patches with a run's pretext model.
 
     The latents are the teacher's where the run has a teacher, because that is what the objectives classified in
-    training. The student embeds the patches and the teacher encodes all of them, also as in training.
+    training. The teacher encodes all patches, embedded by the student or by itself, also as in training.
     """
 
     def __init__(self, model: PretextModel) -> None:
         super().__init__()
-        self.backbone = model.backbone
-        self.trunk = model.backbone.trunk if model.teacher is None else model.teacher
+        self.backbone = model.teacher_embedding
+        self.trunk = model.teacher_trunk or model.backbone.trunk
         self.objectives = nn.ModuleDict(
             {label: one for label, one in model.objectives.items() if has_classes(cast(type[Objective], type(one)))}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["initialise", "initialise_trunc_normal"]
+__all__ = ["initialise", "initialise_normal", "initialise_trunc_normal"]
 
 
 def initialise(module: nn.Module) -> None:
@@ -25,6 +25,17 @@ def initialise_trunc_normal(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)
     _plain(module)
+
+
+def initialise_normal(module: nn.Module) -> None:
+    """Draw weights as BERT and EAT do: linear maps normal of deviation 0.02, zero biases, unit norms.
+
+    Convolutions keep torch's own weights. For use with ``module.apply``.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+    if not isinstance(module, nn.Conv2d):
+        _plain(module)
 
 
 def _plain(module: nn.Module) -> None:

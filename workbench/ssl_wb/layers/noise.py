@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["drop_path_scales", "step_noise"]
+__all__ = ["drop_path_scales", "normal_noise", "step_noise"]
+
+#: Distance between the seeds of two draws of one step, above the number of clips of any step.
+_DRAW_STRIDE = 1 << 32
 
 
-@dataclass(frozen=True)
+@dataclass
 class _StepNoise:
     """The generator of the step, and which clips of the global batch this process has."""
 
@@ -21,12 +24,29 @@ class _StepNoise:
     first_row: int
     global_rows: int
     rows: int
+    normal_draws: int = field(default=0, init=False)
 
     def uniform(self, count: int, rows: int) -> Tensor:
         """Draw float32 ``[count, rows]`` in [0, 1); ``rows`` is a multiple of the process' clips (several views)."""
         views = rows // self.rows
         everyone = torch.rand(count, views, self.global_rows, generator=self.generator, device=self.generator.device)
         return everyone[:, :, self.first_row : self.first_row + self.rows].reshape(count, rows)
+
+    def normal(self, rows: int, *shape: int) -> Tensor:
+        """Draw float32 ``[rows, *shape]``, standard normal; ``rows`` as in :meth:`uniform`.
+
+        Each clip has a generator of its own, seeded from the step and its place in the global batch: numbers for the
+        clips of other processes, gigabytes in EAT's case, are not drawn.
+        """
+        device = self.generator.device
+        start = self.generator.initial_seed() + self.normal_draws * _DRAW_STRIDE + self.first_row
+        self.normal_draws += 1
+        views = rows // self.rows
+        clips = [
+            torch.randn(views, *shape, generator=torch.Generator(device).manual_seed(start + clip), device=device)
+            for clip in range(self.rows)
+        ]
+        return torch.stack(clips, dim=1).flatten(0, 1)
 
 
 #: The noise of the running step; a stack, so that leaving an inner context restores the outer one.
@@ -78,3 +98,10 @@ def drop_path_scales(rates: list[float], rows: int, device: torch.device) -> Ten
     kept = _active[-1].uniform(len(rates), rows).to(device) < keep  # [branches, rows]
     # Divided by the probability of being kept, so that the expected value of a branch does not change.
     return (kept / keep)[:, :, None, None]
+
+
+def normal_noise(rows: int, *shape: int, device: torch.device) -> Tensor:
+    """Return float32 ``[rows, *shape]``, standard normal inside :func:`step_noise` and zero outside of it."""
+    if not _active or device.type == "meta":
+        return torch.zeros(rows, *shape, device=device)
+    return _active[-1].normal(rows, *shape).to(device)

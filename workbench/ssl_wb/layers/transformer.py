@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,12 +84,20 @@ class Block(nn.Module):
         recomputed: keep the input only for the backward pass, and compute the rest again there.
     """
 
-    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, key_bias: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        key_bias: bool = True,
+        norm: Literal["pre", "post"] = "pre",
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, heads, key_bias)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.post_norm = norm == "post"
         self.compiled = False
         self.recomputed = False
 
@@ -113,10 +122,15 @@ class Block(nn.Module):
     def _parts(self, tokens: Tensor, scales: Tensor | None, last: int | None) -> tuple[Tensor, Tensor]:
         """Compute :meth:`parts`."""
         # Pre-norm (x + f(norm(x))): the residual path has no norm, so that deep models train without care.
-        mixed = self.attn(self.norm1(tokens), last)
+        mixed = self.attn(tokens if self.post_norm else self.norm1(tokens), last)
         if last is not None:
             tokens = tokens[:, tokens.shape[1] - last :]
         tokens = tokens + (mixed if scales is None else mixed * scales[0].to(mixed.dtype))
+        if self.post_norm:
+            # The second LayerNorm comes after the sum: `added` is the MLP's output itself, which EAT predicts.
+            tokens = self.norm1(tokens)
+            added = self.mlp(tokens)
+            return self.norm2(tokens + (added if scales is None else added * scales[1].to(added.dtype))), added
         added = self.mlp(self.norm2(tokens))
         return tokens + (added if scales is None else added * scales[1].to(added.dtype)), added
 

@@ -119,7 +119,8 @@ class Backbone(Plugin, nn.Module, ABC):
         patch: patch height (mel bins) and width (frames).
         prefix_tokens: number of tokens in front of the patch tokens, such as a class token. What reads patches drops
             them.
-        trunk: what follows the embedding. The teacher is an EMA copy of it and uses the student's embedding.
+        trunk: what follows the embedding. The teacher is an EMA copy of it and uses the student's embedding, or is a
+            copy of the whole backbone (``teacher.averages``).
         options: the plugin's options.
         n_mels: mel bins of the spectrograms.
         frames: frames of a training crop.

@@ -12,15 +12,25 @@ from torch import Tensor
 from ssl_wb.layers.patches import Grid
 from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
 
-__all__ = ["Grid", "Latents", "Mask", "MaskRequest", "Masker", "visible_count"]
+__all__ = ["Count", "Grid", "Latents", "Mask", "MaskRequest", "Masker", "visible_count"]
 
 
-def visible_count(cells: int, ratio: float) -> int:
+#: How a share of patches becomes a number of them.
+Count = Literal["exact", "published"]
+
+
+def visible_count(cells: int, ratio: float, count: Count = "exact") -> int:
     """Patches left visible by a mask ratio: ``int(N * (1 - ratio))`` (MAE).
 
-    The product is rounded to 9 decimals first, so that 10 patches at ratio 0.9 leave 1 and not 0.
+    Args:
+        cells: patches N of the grid.
+        ratio: share that is masked.
+        count: ``exact`` rounds the product to 9 decimals first, so that 10 patches at ratio 0.9 leave 1 and not 0.
+            ``published`` cuts the floating-point product, as the released code of MAE, M2D and EAT does: 190 patches at
+            0.8 leave 37, where ``exact`` leaves 38.
     """
-    return int(round(cells * (1.0 - ratio), 9))
+    product = cells * (1.0 - ratio)
+    return int(product if count == "published" else round(product, 9))
 
 
 @dataclass(frozen=True)

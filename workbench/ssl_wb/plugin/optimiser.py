@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch.optim import Optimizer
@@ -20,9 +20,17 @@ class OptimiserOptions(PluginOptions):
     lr: float = Field(3e-4, gt=0.0, description="Peak learning rate, absolute (not per 256 clips).")
     min_lr: float = Field(0.0, ge=0.0, description="Learning rate at the end of the cosine.")
     weight_decay: float = Field(0.05, ge=0.0, description="Weight decay, as the optimiser applies it.")
-    decay_all: bool = Field(
-        False, description="Decay biases, norms and tokens too (MATPAC); otherwise matrices only (M2D, MAE)."
+    spare: Literal["tokens", "vectors", "nothing"] = Field(
+        "tokens",
+        description="What is not decayed: biases, norms, class and mask tokens and trained positions (AudioMosaic); "
+        "vectors only, which are biases and norms (timm's rule: M2D, MSM-MAE, EAT); or nothing (MATPAC).",
     )
+    decay_all: bool = Field(False, description="The same as spare = 'nothing'.")
+
+    @property
+    def spared(self) -> Literal["tokens", "vectors", "nothing"]:
+        """What is not decayed, both options read."""
+        return "nothing" if self.decay_all else self.spare
 
 
 class Optimiser(Plugin, ABC):

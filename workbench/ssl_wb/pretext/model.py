@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,17 +10,16 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from ssl_wb.layers.ema import ema_update, linear_schedule
+from ssl_wb.layers.ema import ema_update
 from ssl_wb.layers.health import direction_std, effective_rank
 from ssl_wb.layers.noise import step_noise
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.backbone import Backbone, Trunk, final_norm_of
-from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.masker import Grid, Mask, Masker, MaskRequest
 from ssl_wb.plugin.objective import HealthRule, ModelShapes, Need, Objective, StepState, View
 from ssl_wb.pretext.inputs import StepInputs
-from ssl_wb.pretext.teacher import TEACHER_NEEDS, TeacherOutputs, run_teacher
+from ssl_wb.pretext.teacher import TEACHER_NEEDS, TeacherOutputs, new_teacher, run_teacher, teacher_decay
 from ssl_wb.recipe.schema import TeacherSection
 
 __all__ = ["PretextModel", "PretextOutput", "WeightedObjective", "current_needs", "draw_masks"]
@@ -98,12 +96,13 @@ class _Version:
         from_teacher = model.masker.latents_from == "teacher"
         if from_teacher and layer is None and model.teacher_section.sees == "all":
             return self.teacher_outputs().latents
-        trunk = model.teacher if from_teacher else model.backbone.trunk
+        trunk = model.teacher_trunk if from_teacher else model.backbone.trunk
         assert trunk is not None
+        embedding = model.teacher_embedding if from_teacher else model.backbone
         # Without dropped blocks, whose noise belongs to the training pass.
         training = trunk.training
         trunk.eval()
-        tokens = model.backbone.embed(self.patches, self.grid)  # [B, prefix + N, D]
+        tokens = embedding.embed(self.patches, self.grid)  # [B, prefix + N, D]
         latents = trunk(tokens) if layer is None else trunk.layers(tokens, layer)[-1]
         trunk.train(training)
         return latents[:, model.backbone.prefix_tokens :]
@@ -140,18 +139,30 @@ class PretextModel(nn.Module):
         self.shapes = shapes
         self.seed = seed
         self.teacher_section = teacher
+        # One of the two holds the averages: of the trunk, or of the whole encoder.
         self.teacher: Trunk | None = None
+        self.teacher_encoder: Backbone | None = None
         if not TEACHER_NEEDS.isdisjoint(self.needs):
-            self.teacher = copy.deepcopy(backbone.trunk)
-            if teacher.init == "independent":
-                self.teacher.reset_parameters()
-            self.teacher.requires_grad_(False).eval()
+            average = new_teacher(backbone, teacher)
+            self.teacher = None if isinstance(average, Backbone) else average
+            self.teacher_encoder = average if isinstance(average, Backbone) else None
+
+    @property
+    def teacher_trunk(self) -> Trunk | None:
+        """The teacher's blocks; None where no objective needs a teacher."""
+        return self.teacher if self.teacher_encoder is None else self.teacher_encoder.trunk
+
+    @property
+    def teacher_embedding(self) -> Backbone:
+        """The backbone that embeds the teacher's patches: the student's, unless the whole encoder is averaged."""
+        return self.backbone if self.teacher_encoder is None else self.teacher_encoder
 
     def train(self, mode: bool = True) -> Self:
         """Switch student and heads to training; the teacher always computes as in evaluation."""
         super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
+        for average in (self.teacher, self.teacher_encoder):
+            if average is not None:
+                average.eval()
         return self
 
     def forward(self, inputs: StepInputs) -> PretextOutput:
@@ -283,7 +294,8 @@ class PretextModel(nn.Module):
             with part("predictor"):
                 features = self.predictor(latents, mask, grid).chunk(count)  # k x [B, Nm, Dd]
         targets: list[TeacherOutputs] = []
-        if self.teacher is not None and teacher:
+        trunk = self.teacher_trunk
+        if trunk is not None and teacher:
             if self.teacher_section.sees == "all":
                 targets = [each.teacher_outputs().at(own.masked) for each, own in zip(versions, masks, strict=True)]
             else:
@@ -295,9 +307,9 @@ class PretextModel(nn.Module):
                 view.pooled = pooled[number]
             if features is not None:
                 view.features = features[number]
-            if targets and self.teacher is not None:
+            if targets and trunk is not None:
                 view.layers, view.mlp_outputs = targets[number].layers, targets[number].mlp_outputs
-                view.final_norm = final_norm_of(self.teacher)
+                view.final_norm = final_norm_of(trunk)
                 if "target" in self.needs:
                     view.target = targets[number].latents
             views.append(view)
@@ -305,8 +317,9 @@ class PretextModel(nn.Module):
 
     def _run_teacher(self, patches: Tensor, grid: Grid, indices: Tensor | None) -> TeacherOutputs:
         """Encode patches ``[B, N, P]`` at ``indices`` ``[B, K]`` (all when None) with the teacher."""
-        assert self.teacher is not None
-        return run_teacher(self.teacher, self.backbone, self.needs, patches, grid, indices)
+        trunk = self.teacher_trunk
+        assert trunk is not None
+        return run_teacher(trunk, self.teacher_embedding, self.needs, patches, grid, indices)
 
     def _objectives(self) -> Iterator[tuple[str, Objective]]:
         """Iterate over (label, objective) pairs."""
@@ -316,15 +329,15 @@ class PretextModel(nn.Module):
 
     def teacher_decay(self, step: int) -> float:
         """Return the teacher's EMA decay of the update at ``step``."""
-        start, end = self.teacher_section.decay
-        over = steps_of(self.teacher_section.decay_over, self.shapes.total_steps)
-        return linear_schedule(start, end, step, over)
+        return teacher_decay(self.teacher_section, step, self.shapes.total_steps)
 
     def after_step(self, step: int) -> None:
         """Move the teacher and the objectives' own averages, after the optimiser; ``step`` counts this one."""
         with part("EMA"):
             if self.teacher is not None:
                 ema_update(self.teacher, self.backbone.trunk, self.teacher_decay(step - 1))
+            if self.teacher_encoder is not None:
+                ema_update(self.teacher_encoder, self.backbone, self.teacher_decay(step - 1))
             for _, objective in self._objectives():
                 objective.after_step(step, self.shapes.total_steps)
 

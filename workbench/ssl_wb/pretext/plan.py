@@ -151,7 +151,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     grid = model.backbone.grid_of(frames)
     for number, mask in enumerate(masks):
         # A contrast of clips may do without masks; a predictor and a teacher need something to predict.
-        wanted = model.predictor is not None or model.teacher is not None
+        wanted = model.predictor is not None or model.teacher_trunk is not None
         if not (mask.visible.shape[1] and (mask.masked.shape[1] or not wanted)):
             empty = "masked" if mask.visible.shape[1] else "visible"
             view = f" in view {number + 1} of {len(masks)}" if len(masks) > 1 else ""

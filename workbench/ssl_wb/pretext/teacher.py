@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ssl_wb.layers.ema import linear_schedule
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.patches import Grid, gather_rows
 from ssl_wb.plugin.backbone import Backbone, Trunk, final_norm_of
+from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.objective import Need
+from ssl_wb.recipe.schema import TeacherSection
 
-__all__ = ["TEACHER_NEEDS", "TeacherOutputs", "run_teacher"]
+__all__ = ["TEACHER_NEEDS", "TeacherOutputs", "new_teacher", "run_teacher", "teacher_decay"]
 
 #: Needs for which a teacher is built.
 TEACHER_NEEDS: frozenset[Need] = frozenset({"target", "layers", "mlp_outputs"})
+
+
+def new_teacher(backbone: Backbone, section: TeacherSection) -> Trunk | Backbone:
+    """Make the teacher as it is before the first step: a trunk, or a whole backbone, without gradient."""
+    average = copy.deepcopy(backbone.trunk if section.averages == "trunk" else backbone)
+    if section.init == "independent":
+        (average.trunk if isinstance(average, Backbone) else average).reset_parameters()
+    return average.requires_grad_(False).eval()
+
+
+def teacher_decay(section: TeacherSection, step: int, total_steps: int) -> float:
+    """Return the EMA decay of the update at ``step``, counted from 0."""
+    start, end = section.decay
+    over = steps_of(section.decay_over, total_steps)
+    return linear_schedule(start, end, step, over if section.decay_end == "after" else max(1, over - 1))
 
 
 @dataclass(frozen=True)
@@ -43,23 +62,22 @@ class TeacherOutputs:
 
 @torch.no_grad()
 def run_teacher(
-    teacher: Trunk, backbone: Backbone, needs: Collection[Need], patches: Tensor, grid: Grid, indices: Tensor | None
+    teacher: Trunk, embedding: Backbone, needs: Collection[Need], patches: Tensor, grid: Grid, indices: Tensor | None
 ) -> TeacherOutputs:
     """Encode patches with the teacher.
 
-    The embedding is the student's own, with its current weights: M2D and MATPAC share it and average the trunk only.
-
     Args:
         teacher: EMA copy of the backbone's trunk.
-        backbone: the student's, for the embedding.
+        embedding: whose embedding: the student's, with its current weights, as M2D and MATPAC share it, or the
+            teacher's own average (EAT).
         needs: what the objectives need; layers and MLP outputs are kept only for those who ask.
         patches: ``[B, N, P]``.
         grid: their grid.
         indices: int64 ``[B, K]``, the patches to encode; all when None.
     """
     with part("teacher"):
-        prefix = backbone.prefix_tokens
-        tokens = backbone.embed(patches, grid, indices)  # [B, prefix + K, D]
+        prefix = embedding.prefix_tokens
+        tokens = embedding.embed(patches, grid, indices)  # [B, prefix + K, D]
         if "mlp_outputs" in needs:
             layers, mlp_outputs = teacher.layers_and_mlp_outputs(tokens)
         elif "layers" in needs:

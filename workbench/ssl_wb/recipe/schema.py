@@ -92,6 +92,19 @@ class PredictorSection(Section):
     depth: int = Field(8, ge=1, description="Blocks, or convolutions.")
     heads: int = Field(16, ge=1, description="Attention heads, or groups of the convolutions; divides dim.")
     mlp_ratio: float = Field(4.0, gt=0.0, description="Hidden width of the transformer's MLP over dim.")
+    positions: Literal["2-d", "1-d"] = Field(
+        "2-d",
+        description="The transformer's fixed positions: sines and cosines of time and frequency, or of the number of "
+        "the patch (MSM-MAE's first release).",
+    )
+    mask_token: Literal["learned", "noise", "zero"] = Field(
+        "learned",
+        description="What stands at masked places: a learned token, normal noise of deviation 0.01 drawn anew in every "
+        "step (EAT), or zero.",
+    )
+    init: Literal["xavier", "torch"] = Field(
+        "xavier", description="Xavier-uniform matrices and zero biases (MAE, M2D), or torch's own defaults (EAT)."
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> PredictorSection:
@@ -104,7 +117,7 @@ Decay = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class TeacherSection(Section):
-    """EMA of the student's trunk; built when an objective needs a target."""
+    """EMA of the student; built when an objective needs a target."""
 
     decay: list[Decay] = Field(
         default_factory=lambda: [0.99995, 0.99999],
@@ -113,6 +126,15 @@ class TeacherSection(Section):
         description="EMA decay at the first step and at the end of decay_over, linear between.",
     )
     decay_over: Duration = Field(1.0, description="Stretch over which the decay moves; constant after it.")
+    decay_end: Literal["after", "last"] = Field(
+        "after",
+        description="The decay reaches its end one update after that stretch (MATPAC), or with its last update (M2D).",
+    )
+    averages: Literal["trunk", "encoder"] = Field(
+        "trunk",
+        description="What is averaged: the trunk, on patches that the student embeds (M2D, MATPAC), or the whole "
+        "encoder with patch projection and class token (EAT).",
+    )
     init: Literal["copy", "independent"] = Field(
         "copy",
         description="Start as a copy of the student, or with weights of its own as M2D and MATPAC do.",

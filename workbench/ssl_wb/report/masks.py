@@ -194,7 +194,7 @@ def _cells(
     """Draw a masker's masks of all clips at each progress; ordered by clip, then by progress."""
     label, masker = labelled.label, labelled.masker
     grid = model.backbone.grid_of(spectrogram.shape[-1])
-    if masker.needs_latents and masker.latents_from == "teacher" and model.teacher is None:
+    if masker.needs_latents and masker.latents_from == "teacher" and model.teacher_trunk is None:
         raise UsageError(
             f"masker {label!r} reads the teacher's latents, and no objective of the recipe has a teacher built",
             hint="let it read the student's: latents=student",

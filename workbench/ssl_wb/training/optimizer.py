@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import nn
 
@@ -9,14 +11,30 @@ from ssl_wb.plugin.backbone import Backbone
 from ssl_wb.plugin.optimiser import Optimiser
 from ssl_wb.recipe.plugin_selection import PluginSelection
 
-__all__ = ["build_optimizer"]
+__all__ = ["build_optimizer", "decay_groups"]
 
 
 def build_optimizer(selection: PluginSelection[Optimiser], model: nn.Module) -> torch.optim.Optimizer:
-    """Build the recipe's optimiser over the parameters that are trained.
+    """Build the recipe's optimiser over the parameters that are trained, in groups by :func:`decay_groups`."""
+    options = selection.options
+    decayed, free = decay_groups(model, options.spared)
+    groups = [
+        {"params": list(decayed.values()), "weight_decay": options.weight_decay},
+        {"params": list(free.values()), "weight_decay": 0.0},
+    ]
+    return selection.build().build([group for group in groups if group["params"]])
 
-    Biases, norms and tokens (all dimensions but the last of size 1), and what the backbone names in ``no_decay``, are
-    not decayed unless ``decay_all``.
+
+def decay_groups(
+    model: nn.Module, spare: Literal["tokens", "vectors", "nothing"]
+) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """Divide the trained parameters, by name, into those that are decayed and those that are not.
+
+    Args:
+        model: the pretext model, or any other.
+        spare: ``vectors`` exempts parameters of one dimension or none: biases, norms, scales (timm's rule). ``tokens``
+            exempts also those with one dimension once those of size 1 are gone, such as tokens ``[1, 1, D]``, and what
+            a backbone names in ``no_decay``. ``nothing`` decays all.
     """
     spared = {
         id(parameter)
@@ -25,16 +43,15 @@ def build_optimizer(selection: PluginSelection[Optimiser], model: nn.Module) -> 
         for name, parameter in module.named_parameters()
         if name in module.no_decay
     }
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for parameter in model.parameters():
+    decayed: dict[str, nn.Parameter] = {}
+    free: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        # A bias [D] or a token [1, 1, D] has one dimension once those of size 1 are gone; a matrix has two or more.
-        matrix = parameter.squeeze().dim() > 1 and id(parameter) not in spared
-        (decayed if matrix or selection.options.decay_all else free).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": selection.options.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return selection.build().build([group for group in groups if group["params"]])
+        exempt = {
+            "nothing": False,
+            "vectors": parameter.dim() < 2,
+            "tokens": parameter.squeeze().dim() < 2 or id(parameter) in spared,
+        }
+        (free if exempt[spare] else decayed)[name] = parameter
+    return decayed, free
