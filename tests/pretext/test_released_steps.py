@@ -37,7 +37,9 @@ def test_a_step_is_that_of_the_release(name):
     for value in SYSTEMS[name]():
         assert value.ours.shape == value.theirs.shape, value.name
         seen.add(value.part)
-        if not value.difference() <= TOLERANCES[value.part]:  # also where it is no number
+        # Whether a token is decayed moves it by lr * decay * value, some 4e-6.
+        tolerance = 1e-6 if value.part == "step" and value.name.endswith("_token") else TOLERANCES[value.part]
+        if not value.difference() <= tolerance:  # also where it is no number
             faults.append(f"{value.part}: {value.name}: {value.difference():.2e}")
     assert not faults
     assert {"loss", "gradients"} <= seen
