@@ -97,7 +97,10 @@ def embed_clips(
             progress(number)
             continue
         batch = torch.from_numpy(waveform)[None]  # [1, S]
-        rows = encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]  # [1, D] or [T, D]
+        try:
+            rows = encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]  # [1, D] or [T, D]
+        except DataError as error:
+            raise DataError(f"{clip.path}: {error.message}", hint=error.hint) from error
         if not bool(rows.isfinite().all()):
             raise DataError(f"{clip.path}: its embedding is not finite", hint="are the encoder's weights sound?")
         # A single row starts where the clip does; the hop may be NaN for an encoder without frames.

@@ -69,7 +69,7 @@ def embed_task(
     result: NDArray[np.float32] | None = None
     done = 0
     batches = _decoded(clips, encoder.sample_rate, batch_seconds) if decoded is None else iter(decoded)
-    for rows, embedded in _encoded(encoder, batches, level):  # [B, ...]
+    for rows, embedded in _encoded(encoder, batches, level, clips):  # [B, ...]
         _check_finite(embedded, [clips[row] for row in rows])
         if result is None:
             result = np.zeros((len(clips), *embedded.shape[1:]), dtype=np.float32)
@@ -88,7 +88,7 @@ def embed_task(
 
 
 def _encoded(
-    encoder: Encoder, batches: Iterator[Decoded], level: Level
+    encoder: Encoder, batches: Iterator[Decoded], level: Level, clips: Sequence[Clip]
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
     """Yield indices and embeddings of batches.
 
@@ -104,11 +104,11 @@ def _encoded(
     )
     workers = min(threads, WORKERS) if safe else 1
     if workers == 1:
-        yield from (_encode(encoder, level, batch) for batch in batches)
+        yield from (_encode(encoder, level, clips, batch) for batch in batches)
         return
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
-        started = started_ahead(batches, lambda batch: pool.submit(_encode, encoder, level, batch), workers)
+        started = started_ahead(batches, lambda batch: pool.submit(_encode, encoder, level, clips, batch), workers)
         yield from (future.result() for future in started)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -116,14 +116,20 @@ def _encoded(
 
 
 @torch.no_grad()
-def _encode(encoder: Encoder, level: Level, batch: Decoded) -> tuple[list[int], NDArray[np.float32]]:
+def _encode(
+    encoder: Encoder, level: Level, clips: Sequence[Clip], batch: Decoded
+) -> tuple[list[int], NDArray[np.float32]]:
     """Pad the waveforms of a batch and embed them as float32 ``[B, ...]``."""
     rows, waveforms = batch
     lengths = torch.tensor([len(waveform) for waveform in waveforms])  # [B]
     padded = torch.zeros(len(waveforms), int(lengths.max()))  # [B, S]
     for row, waveform in enumerate(waveforms):
         padded[row, : len(waveform)] = torch.from_numpy(waveform)
-    return rows, _embed(encoder, padded, lengths, level).float().cpu().numpy()
+    try:
+        return rows, _embed(encoder, padded, lengths, level).float().cpu().numpy()
+    except DataError as error:
+        more = f" and {len(rows) - 1} more clips of its batch" if len(rows) > 1 else ""
+        raise DataError(f"{clips[rows[0]].path}{more}: {error.message}", hint=error.hint) from error
 
 
 def _embed(encoder: Encoder, waveform: Tensor, lengths: Tensor, level: Level) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ from torch.nn import functional as F
 from ssl_wb.encoder.external.module_import import call_external
 from ssl_wb.encoder.waveforms import checked_waveform
 from ssl_wb.errors import DataError, UsageError
+
+log = logging.getLogger("ssl_wb")
 
 __all__ = ["ExternalEncoder", "sample_rate_of"]
 
@@ -90,7 +93,12 @@ class ExternalEncoder(ABC):
         parts: list[tuple[Tensor, Tensor]] = []  # rows of the batch [n], their embeddings [n, ...]
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero().squeeze(1)  # [n]
-            parts.append((rows, embed(waveform[rows, :length])))
+            values = embed(waveform[rows, :length])
+            if time is not None:
+                # A frame that is exactly 0, as a ReLU gives in silence, gets the smallest positive number: only
+                # padding is 0, which tells how many frames a clip has.
+                values[..., 0] += (values == 0).all(dim=-1) * torch.finfo(values.dtype).tiny
+            parts.append((rows, values))
         if time is not None:
             longest = max(values.shape[time] for _, values in parts)
             # F.pad takes pairs from the last dimension backwards.
@@ -165,8 +173,23 @@ class ExternalEncoder(ABC):
                         hint="Are the encoder's weights sound?",
                     )
             counts.append(embeddings["embed_frames"].shape[1])
+        self._warn_if_unsteady(tone)
         if np.isnan(self.hop_seconds) and counts[1] > counts[0]:
             self.hop_seconds = (TONE_SECONDS[1] - TONE_SECONDS[0]) / (counts[1] - counts[0])
+
+    def _warn_if_unsteady(self, tone: Tensor) -> None:
+        """Warn where the embedding of a tone ``[1, S]`` differs from call to call, or with the rest of its batch."""
+        noise = TONE_LEVEL * torch.randn(tone.shape, generator=torch.Generator().manual_seed(0))  # [1, S]
+        first = self.embed_clip(tone)[0]  # [D]
+        others = {
+            "when it is embedded again (a module in training mode? call eval() on it)": self.embed_clip(tone)[0],
+            "with the other clips of its batch": self.embed_clip(torch.cat([tone, noise]))[0],
+        }
+        for what, second in others.items():
+            if not torch.allclose(first, second, rtol=1e-2, atol=1e-3 * float(first.abs().max())):
+                cosine = float(torch.cosine_similarity(first, second, dim=0))
+                log.warning("%s: the embedding of one clip changes %s: cosine %.3f", self.source, what, cosine)
+                return
 
 
 def sample_rate_of(owner: Any, name: str, source: str) -> int:

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,10 +106,11 @@ def call_external(
         WorkbenchError: the call fails, or itself raises one.
     """
     try:
-        return call()
+        with redirect_stdout(sys.stderr):  # stdout is for results: what external code prints must not enter --json
+            return call()
     except WorkbenchError:
         raise
-    except Exception as error:  # external code may raise anything
+    except (Exception, SystemExit) as error:  # external code may raise anything
         raise kind(f"{source}: {what} fails: {failure(error)}", hint=hint) from error
 
 
