@@ -9,6 +9,7 @@ import typer
 
 from ssl_wb.cli import completion
 from ssl_wb.cli.output import JsonFlag, echo_json
+from ssl_wb.errors import ExitCode, WorkbenchError
 
 __all__ = ["evaluate"]
 
@@ -116,3 +117,6 @@ def evaluate(
         typer.echo(f"drawn: {path}", err=True)
     if chart is not None and not evaluation.pictures:
         typer.echo("nothing to draw: evaluators that leave a picture are layers and spectrum", err=True)
+    if evaluation.failures:
+        first = evaluation.failures[0]
+        raise typer.Exit(int(first.exit_code if isinstance(first, WorkbenchError) else ExitCode.UNEXPECTED))

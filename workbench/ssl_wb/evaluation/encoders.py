@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +81,7 @@ def encoders_to_compare(
     untrained: bool = True,
     log_mel: bool = True,
     reference: str | None = None,
+    failed: Callable[[str, Exception], None] | None = None,
 ) -> Iterator[EncoderToProbe]:
     """Yield the encoders to compare one by one, so that memory holds a single one.
 
@@ -92,6 +93,8 @@ def encoders_to_compare(
             equal weights, as those that differ in masker or objective only, share that of the first.
         log_mel: whether log-mel statistics come last.
         reference: name that is yielded even if it shares its weights with another.
+        failed: called with the name and the error of an encoder that cannot be loaded, which is then left out; without
+            it the error is raised.
 
     Raises:
         RunFolderError: a folder is no run, or has no checkpoint yet.
@@ -102,10 +105,19 @@ def encoders_to_compare(
 
     starts: dict[str, str] = {}
     for name, source in sources.items():
-        if isinstance(source, str):
-            yield EncoderToProbe(name, load_external(source, device), "encoder", user_folder())
+        try:
+            if isinstance(source, str):
+                external = EncoderToProbe(name, load_external(source, device), "encoder", user_folder())
+            else:
+                trained = load_encoder(source, checkpoint=checkpoint, device=device)
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(name, error)
             continue
-        trained = load_encoder(source, checkpoint=checkpoint, device=device)
+        if isinstance(source, str):
+            yield external
+            continue
         yield EncoderToProbe(name, trained, "encoder", source / EMBEDDINGS)
         if untrained:
             fresh, label = load_encoder(source, untrained=True, device=device), f"{name}, untrained"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_wb.errors import UsageError
+from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.evaluation.checkpoint_leakage import note_leakage
 from ssl_wb.evaluation.embedding_cache import EmbeddingCache
 from ssl_wb.evaluation.embeddings import embed_task, frame_counts, read_clip, total_seconds
@@ -38,6 +38,7 @@ def probe(
     progress: RunnerProgress | None = None,
     roles: Mapping[str, Role] | None = None,
     folder: Path | None = None,
+    failed: Callable[[str, Exception], None] | None = None,
 ) -> list[Row]:
     """Probe every encoder on every task by every evaluator; each level of a task is embedded once per encoder.
 
@@ -49,6 +50,7 @@ def probe(
         progress: called while clips are embedded, and before each probe.
         roles: roles by name in tables; ``encoder`` unless given.
         folder: folder of cached embeddings; None for no cache.
+        failed: called with what failed and its error; that row is then left out. Without it the error is raised.
 
     Returns:
         One row per encoder, task and evaluator, in that order. An encoder has no row of evaluators that need layers,
@@ -68,8 +70,16 @@ def probe(
         if role == "encoder" and (missing := [kind for kind, one in evaluators if not _offers(encoder, level_of(one))]):
             log.warning("%s gives embeddings only, so it has no row of %s", name, ", ".join(missing))
         for task in tasks:
-            rows += _probe_task(name, role, encoder, task, offered, seeds, progress or (lambda *_: None), cache)
+            rows += _probe_task(
+                name, role, encoder, task, offered, seeds, progress or (lambda *_: None), cache, failed or _raise
+            )
     return rows
+
+
+def _raise(what: str, error: Exception) -> None:
+    """Raise an error where nobody takes it."""
+    del what
+    raise error
 
 
 def _offers(encoder: Encoder, level: Level) -> bool:
@@ -87,18 +97,27 @@ def _probe_task(
     seeds: Sequence[int],
     progress: RunnerProgress,
     cache: EmbeddingCache,
+    failed: Callable[[str, Exception], None],
 ) -> list[Row]:
     """Probe one encoder on one task, level by level, so that memory holds the embeddings of one level at a time."""
     label = f"{name} on {task.name}"
     rows: dict[str, Row] = {}
     for level in dict.fromkeys(level_of(evaluator) for _, evaluator in evaluators):
-        embedded, seconds = _embedded(encoder, task, level, partial(progress, f"embedding: {label}"), cache)
+        try:
+            embedded, seconds = _embedded(encoder, task, level, partial(progress, f"embedding: {label}"), cache)
+        except Exception as error:
+            failed(label, error)
+            continue
         for kind, evaluator in evaluators:
             if level_of(evaluator) != level:
                 continue
             progress(f"{kind}: {label}", len(task.clips), len(task.clips))
             begin = time.perf_counter()
-            result = evaluator(embedded, seeds)
+            try:
+                result = evaluator(embedded, seeds)
+            except Exception as error:
+                failed(f"{kind}: {label}", error)
+                continue
             rows[kind] = Row(
                 encoder=name,
                 task=task.name,
@@ -109,7 +128,7 @@ def _probe_task(
                 seconds=replace(seconds, probe=time.perf_counter() - begin),
                 domain=task.domain,
             )
-    return [rows[kind] for kind, _ in evaluators]  # in the order of the arguments
+    return [rows[kind] for kind, _ in evaluators if kind in rows]  # in the order of the arguments
 
 
 def _embedded(
@@ -166,6 +185,7 @@ def evaluate_runs(
     device: str | torch.device = "cpu",
     keep: bool = True,
     progress: RunnerProgress | None = None,
+    failures: list[Exception] | None = None,
 ) -> list[Row]:
     """Probe the encoders of runs and, for comparison, their untrained weights and plain log-mel statistics.
 
@@ -183,6 +203,8 @@ def evaluate_runs(
         device: where encoders compute.
         keep: whether cached embeddings are used and new ones are cached.
         progress: as in :func:`probe`.
+        failures: takes the errors of encoders, tasks and evaluators that failed, whose rows are left out. Without it,
+            and where no encoder has any row, the first error is raised.
 
     Returns:
         Rows in the order of runs, each followed by its untrained weights; log-mel statistics come last.
@@ -191,12 +213,33 @@ def evaluate_runs(
         UsageError: no run, or one given twice; an encoder from elsewhere cannot be loaded.
         RunFolderError: a folder is no run, or has no checkpoint yet.
     """
-    rows = []
+    rows: list[Row] = []
     sources = encoder_names(runs)
+    failed: Callable[[str, Exception], None] | None = None
+    if failures is not None:
+
+        def failed(what: str, error: Exception) -> None:
+            failures.append(error)
+            text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+            hint = f" ({error.hint})" if isinstance(error, WorkbenchError) and error.hint else ""
+            log.error("%s is left out: %s%s", what, text, hint)
+
     for name, encoder, role, folder in encoders_to_compare(
-        sources, checkpoint, device, untrained=with_untrained, log_mel=with_baselines, reference=reference
+        sources,
+        checkpoint,
+        device,
+        untrained=with_untrained,
+        log_mel=with_baselines,
+        reference=reference,
+        failed=failed,
     ):
+        if role == "baseline" and failures and not rows:
+            break  # nothing to compare them with
         source = sources[name] if role == "encoder" and checkpoint == "best" else None
         noted = note_leakage(source, name, tasks) if isinstance(source, Path) else tasks
-        rows += probe({name: encoder}, noted, evaluators, seeds, progress, {name: role}, folder if keep else None)
+        rows += probe(
+            {name: encoder}, noted, evaluators, seeds, progress, {name: role}, folder if keep else None, failed
+        )
+    if failures and not rows:
+        raise failures[0]
     return rows

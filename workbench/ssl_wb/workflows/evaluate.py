@@ -37,11 +37,13 @@ class Evaluation:
         rows: one for each encoder, task and evaluator.
         baseline: name of the row that the others are compared with; None where there is none.
         pictures: files that were drawn.
+        failures: errors of encoders, tasks or evaluators that failed; they have no row.
     """
 
     rows: list[Row]
     baseline: str | None = None
     pictures: list[Path] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the rows as plain values, each with its difference to the baseline where there is one."""
@@ -110,6 +112,7 @@ def evaluate(
     reference = None
     if baseline is not None:
         reference = _baseline_row(baseline, names, untrained=untrained, baselines=baselines)
+    failures: list[Exception] = []
     rows = evaluate_runs(
         encoders,
         read_tasks(tasks, metrics, domains, names, allow_leaks=allow_leaks),
@@ -122,8 +125,11 @@ def evaluate(
         device=where,
         keep=cache,
         progress=progress,
+        failures=failures,
     )
-    return Evaluation(rows, reference, draw_probes(rows, chart) if chart is not None else [])
+    if reference is not None and all(row.encoder != reference for row in rows):
+        reference = None  # it failed: the others are shown without differences
+    return Evaluation(rows, reference, draw_probes(rows, chart) if chart is not None else [], failures)
 
 
 def _baseline_row(baseline: str, names: Mapping[str, str | Path], *, untrained: bool, baselines: bool) -> str:
