@@ -42,6 +42,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     from ssl_wb.runs.device import best_device, mixed_precision
     from ssl_wb.training.schedule import total_steps
     from ssl_wb.workflows.preflight import preflight
+    from ssl_wb.workflows.schedule_check import run_length, schedule_warnings
 
     checked = preflight(loaded)
     captions, plan = checked.captions, checked.plan
@@ -51,6 +52,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
     # A number that is found before training can be as low as one clip at a time.
     micro_batch = 1 if train.searched else train.batch_size // train.passes()
     count = checked.count
+    steps = run_length(loaded, count)
     return {
         "title": loaded.recipe.title,
         "recipe": str(loaded.path),
@@ -80,6 +82,7 @@ def _facts(loaded: LoadedRecipe) -> dict[str, Any]:
             task.name: {"clips": len(task.clips), "classes": len(task.classes), "splits": len(task.splits)}
             for task in checked.tasks
         },
+        "warnings": [] if steps is None else schedule_warnings(loaded, steps, has_teacher=plan.has_teacher),
     }
 
 
@@ -140,4 +143,5 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("augmentation", ", ".join(facts["augment"])))
     for name, task in facts["tasks"].items():
         lines.append((f"task {name}", f"{task['clips']} clips, {task['classes']} classes, {task['splits']} split(s)"))
+    lines += [("warning", warning) for warning in facts["warnings"]]
     return lines

@@ -38,6 +38,7 @@ class Plan:
         activation_bytes_per_clip: kept for the backward pass in float32; about half of it in bf16.
         objective_bytes_per_clip: the objectives' part of it, which gradient caching does not make smaller.
         output_bytes_per_clip: what the encoder hands to the objectives, kept for the whole batch in gradient caching.
+        has_teacher: an objective needs an EMA teacher's outputs.
     """
 
     parameters: dict[str, int]
@@ -50,6 +51,7 @@ class Plan:
     activation_bytes_per_clip: int
     objective_bytes_per_clip: int = 0
     output_bytes_per_clip: int = 0
+    has_teacher: bool = False
 
     def memory_bytes(self, clips: int, *, half: bool, loss_clips: int | None = None) -> int:
         """Estimate the memory of a step on one device.
@@ -179,6 +181,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         activation_bytes_per_clip=kept.together,
         objective_bytes_per_clip=kept.objectives,
         output_bytes_per_clip=kept.outputs,
+        has_teacher=model.teacher is not None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.objective import Need
 from ssl_wb.recipe.schema import TeacherSection
 
-__all__ = ["TEACHER_NEEDS", "TeacherOutputs", "new_teacher", "run_teacher", "teacher_decay"]
+__all__ = ["TEACHER_NEEDS", "TeacherOutputs", "kept_share", "new_teacher", "run_teacher", "teacher_decay"]
 
 #: Needs for which a teacher is built.
 TEACHER_NEEDS: frozenset[Need] = frozenset({"target", "layers", "mlp_outputs"})
@@ -88,3 +89,8 @@ def run_teacher(
         return TeacherOutputs(
             latents, tuple(each[:, prefix:] for each in layers), tuple(each[:, prefix:] for each in mlp_outputs)
         )
+
+
+def kept_share(section: TeacherSection, steps: int) -> float:
+    """Return the share of its first weights that the teacher has at the end of a run: the product of all decays."""
+    return math.prod(teacher_decay(section, step, steps) for step in range(steps))

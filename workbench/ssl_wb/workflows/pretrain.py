@@ -37,6 +37,7 @@ from ssl_wb.training.schedule import total_steps
 from ssl_wb.workflows.final_probes import run_final_probes
 from ssl_wb.workflows.online_probes import online_probes
 from ssl_wb.workflows.preflight import Preflight, preflight, source_settings
+from ssl_wb.workflows.schedule_check import schedule_warnings
 
 __all__ = ["PretrainedRun", "default_run_folder", "pretrain", "train"]
 
@@ -217,6 +218,8 @@ def _trainer(
             statistics["mean"],
             statistics["std"],
         )
+        for warning in schedule_warnings(loaded, steps, has_teacher=model.teacher is not None):
+            log.warning(warning)
     front_end = loaded.front_end.build(statistics["mean"], statistics["std"])
     with accelerator.main_process_first():  # clips of a task may be generated, too
         probes = online_probes(checked, folder, front_end, accelerator.device, steps)
