@@ -181,7 +181,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         activation_bytes_per_clip=kept.together,
         objective_bytes_per_clip=kept.objectives,
         output_bytes_per_clip=kept.outputs,
-        has_teacher=model.teacher is not None,
+        has_teacher=model.teacher_trunk is not None,
     )
 
 

@@ -218,7 +218,7 @@ def _trainer(
             statistics["mean"],
             statistics["std"],
         )
-        for warning in schedule_warnings(loaded, steps, has_teacher=model.teacher is not None):
+        for warning in schedule_warnings(loaded, steps, has_teacher=model.teacher_trunk is not None):
             log.warning(warning)
     front_end = loaded.front_end.build(statistics["mean"], statistics["std"])
     with accelerator.main_process_first():  # clips of a task may be generated, too
