@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssl_wb.api import ProbeTask, Split, SplitScores, summarise
+from ssl_wb.scoring.metrics import METRICS
 
 
 def task(labels, classes, splits=1):
@@ -146,3 +147,24 @@ def test_a_metric_without_any_value_says_so():
     (note,) = result.notes
     assert "R2 is undefined in every split" in note
     assert "MAE is defined" in note
+
+
+def test_the_interval_of_map_with_few_positives_holds_its_score_and_the_truth():
+    """On commit 9d3a19a the score was below its own percentile interval 15 of 15 times at 200 classes."""
+    random = np.random.default_rng(0)
+    metric, inside, trials = METRICS["mAP"], 0, 60
+    truth = np.mean([metric.value(*_rare(random), None)[0] for _ in range(200)])
+    for _ in range(trials):
+        labels, scores = _rare(random)
+        split = Split("test", np.arange(0), np.arange(0), np.arange(len(labels)))
+        probed = ProbeTask("rare", np.zeros((len(labels), 1), np.float32), labels, [str(n) for n in range(20)], [split])
+        result = summarise(probed, "fake", [SplitScores(split, scores[None])], settings={}, resamples=1000)
+        low, high = result.interval
+        assert low <= result.mean <= high
+        inside += low <= truth <= high
+    assert inside >= 0.87 * trials  # 95 % minus three deviations of 60 trials
+
+
+def _rare(random):
+    labels = (random.random((300, 20)) < 5 / 300).astype(np.float32)
+    return labels, random.normal(size=labels.shape) + 2 * labels

@@ -13,10 +13,12 @@ from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import ProbeTask, Result, SplitScores
 from ssl_wb.scoring.metrics import METRICS, Metric, choose_metric, correct, metrics_for
 
-__all__ = ["bootstrap", "defined_mean", "interval_of", "paired_draws", "scores_by_seed", "summarise"]
+__all__ = ["bootstrap", "defined_mean", "interval_of", "paired_draws", "score_interval", "scores_by_seed", "summarise"]
 
 Floats = NDArray[np.float64]
 
+#: Quantile of the normal distribution for 95 %.
+Z = 1.959964
 #: Resamples drawn at a time, to bound memory.
 CHUNK = 100
 #: Fewest resamples of a metric that sorts; such a metric gets a fifth of the number asked for.
@@ -52,6 +54,48 @@ def interval_of(draws: Floats) -> tuple[float, float]:
     known = draws[~np.isnan(draws)]  # a resample may hold no positive clip at all
     low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
     return (float(low), float(high))
+
+
+def score_interval(draws: Floats, value: float, metric: Metric, labels: Sequence[NDArray[Any]]) -> tuple[float, float]:
+    """Return the 95 % interval of a score, which contains the score.
+
+    Metrics that are means over clips, or nearly so, have the percentile interval. A resample holds some clips twice,
+    and copies of a positive lift a ranking: the resamples of mAP and AUC lie above their score. Such metrics get a
+    normal interval around the score, on the scale of log-odds, that takes from the bootstrap its deviation only. As the
+    bootstrap's variance of a mean of P clips is (P - 1) / P of the true one, the deviation is widened by
+    sqrt(P / (P - 1)), P the harmonic mean of the classes' positive clips. EER jumps between thresholds, which widens
+    its resamples to one side: it has the basic interval, which mirrors them at the score.
+
+    Args:
+        draws: bootstrap draws of the score, ``[r]``.
+        value: the score.
+        metric: its metric.
+        labels: of the test clips of every split, ``[n]`` or ``[n, classes]``.
+    """
+    known = draws[~np.isnan(draws)]
+    low, high = interval_of(draws)
+    spread = float(known.std(ddof=1)) if known.size > 1 else 0.0
+    if metric.name == "EER":
+        low, high = max(0.0, 2 * value - high), min(1.0, 2 * value - low)
+    elif metric.sorts and spread > 0 and not np.isnan(value):
+        width = Z * spread * _few_positives(labels)
+        if metric.percent:  # between 0 and 1
+            edge = min(max(value, 1e-3), 1 - 1e-3)
+            middle, width = float(np.log(edge / (1 - edge))), width / (edge * (1 - edge))
+            low, high = (float(1 / (1 + np.exp(-end))) for end in (middle - width, middle + width))
+        else:
+            low, high = value - width, value + width
+    return min(low, value), max(high, value)
+
+
+def _few_positives(labels: Sequence[NDArray[Any]]) -> float:
+    """Return sqrt(P / (P - 1)), P the harmonic mean of the positives of the classes that have at least two."""
+    counts = np.concatenate(
+        [part.sum(axis=0, dtype=np.float64) if part.ndim == 2 else np.bincount(part) for part in labels]
+    )
+    counts = counts[counts > 1]
+    mean = float(len(counts) / (1 / counts).sum()) if len(counts) else 2.0
+    return float(np.sqrt(mean / (mean - 1)))
 
 
 def _resamples(metric: Metric, resamples: int) -> int:
@@ -158,9 +202,9 @@ def summarise(
 
     Folds in which the metric is undefined are left out of the mean, with a note.
 
-    The interval is a percentile bootstrap over test clips, resampled within each split, of the score averaged over
-    seeds and splits: how much the score depends on which clips are in the test part. Differences between folds (as
-    between speakers) are in ``per_fold``. The other metrics that fit the labels go to ``table``.
+    The interval (:func:`score_interval`) is by a bootstrap over test clips, resampled within each split, of the score
+    averaged over seeds and splits: how much the score depends on which clips are in the test part. Differences between
+    folds (as between speakers) are in ``per_fold``. The other metrics that fit the labels go to ``table``.
 
     Args:
         task: what was probed; its ``metric`` is the one reported.
@@ -176,14 +220,16 @@ def summarise(
     """
     metric = choose_metric(task.metric, task.labels)
     values = scores_by_seed(task, found)  # [splits, seeds]
+    mean = defined_mean(values)
+    draws = _draws(metric, task.labels, found, _resamples(metric, resamples))
     unreported = [other for other in metrics_for(task.labels) if other != metric]
     others = {other.name: defined_mean(scores_by_seed(task, found, other)) for other in unreported}
     return Result(
         task=task.name,
         evaluator=evaluator,
         metric=metric.name,
-        mean=defined_mean(values),
-        interval=interval_of(_draws(metric, task.labels, found, _resamples(metric, resamples))),
+        mean=mean,
+        interval=score_interval(draws, mean, metric, [task.labels[part.split.test] for part in found]),
         per_fold={
             part.split.name: float(value) for part, value in zip(found, defined_mean(values, axis=1), strict=True)
         },
