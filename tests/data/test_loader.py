@@ -20,6 +20,7 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.loader import batches, resolve_workers
 from ssl_wb.data.order import clips_for
+from ssl_wb.data.workers import StoppedWaitingError
 from ssl_wb.errors import AudioError, DataError, UsageError
 from ssl_wb.recipe.schema import CaptionsSection
 
@@ -390,3 +391,46 @@ def test_batches_reach_the_gpu(folder):
     for batch in batches(crops(folder), seed=0, first_sample=0, global_batch=4, steps=2, workers=1):
         assert batch.waveform.is_pinned()
         assert batch.to("cuda").waveform.is_cuda
+
+
+# ---------------------------------------------------------------------------------- workers that die or stall
+
+
+def rows_of(loaded):
+    return [batch.clips.tolist() for batch in loaded]
+
+
+def test_reading_goes_on_after_a_worker_was_killed(make_folder, caplog):
+    folder = make_folder(*[1000] * 40)
+    arguments = {"seed": 0, "first_sample": 0, "global_batch": 4, "steps": 60}
+    whole = rows_of(batches(crops(folder), **arguments))
+    before = set(multiprocessing.active_children())
+    loading = batches(crops(folder), workers=2, **arguments)
+    got = [next(loading).clips.tolist()]
+    victim = next(iter(set(multiprocessing.active_children()) - before))
+    victim.kill()
+    with caplog.at_level(logging.WARNING, logger="ssl_wb"):
+        got += rows_of(loading)
+    assert got == whole
+    assert f"data worker {victim.pid} was ended by SIGKILL" in caplog.text
+
+
+def test_small_shared_memory_is_not_used(make_folder, caplog, monkeypatch):
+    folder = make_folder(*[1000] * 8)
+    arguments = {"seed": 0, "first_sample": 0, "global_batch": 4, "steps": 6}
+    whole = rows_of(batches(crops(folder), **arguments))
+    monkeypatch.setattr(loader, "free_shared_memory", lambda: 1000)
+    with caplog.at_level(logging.WARNING, logger="ssl_wb"):
+        assert rows_of(batches(crops(folder), workers=1, **arguments)) == whole
+    assert "--shm-size" in caplog.text
+
+
+def test_a_signal_ends_a_wait_for_data(make_folder, monkeypatch):
+    folder = make_folder(*[1000] * 8)
+    monkeypatch.setattr(loader, "POLL", 0.2)
+    dataset = crops(folder)
+    monkeypatch.setattr(type(dataset), "crop", lambda *_: time.sleep(60))
+    began = time.monotonic()
+    with pytest.raises(StoppedWaitingError):
+        next(batches(dataset, seed=0, first_sample=0, global_batch=4, steps=1, workers=1, stop=lambda: True))
+    assert time.monotonic() - began < 20

@@ -6,9 +6,10 @@ not by a sampler's state, so that a run can resume from one number, the clips se
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +20,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ssl_wb.data.dataset import Crop, CropDataset, UnreadableClips
 from ssl_wb.data.order import clips_for
+from ssl_wb.data.workers import (
+    POLL,
+    StoppedWaitingError,
+    WorkersLostError,
+    free_shared_memory,
+    started,
+    wait_for,
+)
 from ssl_wb.errors import UsageError, WorkbenchError
 
 __all__ = ["Batch", "batches", "check_batch", "resolve_workers"]
@@ -28,6 +37,10 @@ __all__ = ["Batch", "batches", "check_batch", "resolve_workers"]
 MOST_WORKERS = 4
 #: Micro-batches that each worker loads ahead, so that one slow file does not stop training.
 PREFETCH = 4
+#: Micro-batches between two deaths of workers; below it half as many workers are started.
+RESTARTED_SOON = 100
+
+log = logging.getLogger("ssl_wb")
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,7 @@ class _BatchSampler(Sampler[list[tuple[int, int]]]):
     accumulate: int
     rank: int
     world: int
+    skip: int = 0
 
     @property
     def rows(self) -> int:
@@ -94,11 +108,14 @@ class _BatchSampler(Sampler[list[tuple[int, int]]]):
         return (micro_batch * self.world + self.rank) * self.rows
 
     def __len__(self) -> int:
+        """Return all micro-batches, those to skip included."""
         return self.steps * self.accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in range(self.steps):
             for micro_batch in range(self.accumulate):
+                if step * self.accumulate + micro_batch < self.skip:
+                    continue
                 first = self.first_sample + step * self.global_batch + self.first_row(micro_batch)
                 yield clips_for(range(first, first + self.rows), self.count, self.seed)
 
@@ -129,6 +146,7 @@ def batches(
     world: int = 1,
     workers: int = 0,
     unreadable: UnreadableClips | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Batch]:
     """Load the micro-batches of one process: ``steps * accumulate`` of them.
 
@@ -147,35 +165,86 @@ def batches(
         world: number of processes.
         workers: processes that decode; 0 decodes in this one.
         unreadable: those that were met before; clips that cannot be read are added.
+        stop: whether a signal asked to stop; looked at every few seconds of a wait for workers.
 
     Raises:
         UsageError: the global batch does not divide evenly.
         AudioError: too many clips are unreadable.
+        StoppedWaitingError: a signal came while workers delivered nothing.
     """
     check_batch(global_batch, world, accumulate)
     sampler = _BatchSampler(len(dataset), seed, first_sample, global_batch, steps, accumulate, rank, world)
-    return _load(dataset, sampler, workers, unreadable or UnreadableClips(dataset.clips.source))
+    return _load(dataset, sampler, workers, unreadable or UnreadableClips(dataset.clips.source), stop)
 
 
-def _load(dataset: CropDataset, sampler: _BatchSampler, workers: int, unreadable: UnreadableClips) -> Iterator[Batch]:
-    """Run the DataLoader; its workers end when this generator is closed or dropped."""
-    loader = DataLoader(
+def _load(
+    dataset: CropDataset, sampler: _BatchSampler, workers: int, unreadable: UnreadableClips, stop: Callable[[], bool]
+) -> Iterator[Batch]:
+    """Run the DataLoader; its workers end when this generator is closed or dropped, and are started anew if they die."""
+    done, since = 0, 0
+    shares = workers > 0 and _shared_memory_suffices(dataset, sampler.rows, workers)
+    while done < len(sampler):
+        try:
+            for loaded in _loaded(dataset, replace(sampler, skip=done), workers, shares, stop):
+                if isinstance(loaded, WorkbenchError):
+                    raise loaded
+                waveform, lengths, clips, captions, found = loaded
+                # Rows of this process alone, as if the others met as many unreadable clips.
+                unreadable.add(found, sampler.first_sample // sampler.world + (done + 1) * sampler.rows)
+                done += 1
+                yield Batch(waveform, lengths, clips, sampler.first_row((done - 1) % sampler.accumulate), captions)
+        except WorkersLostError as error:
+            # Which clips a batch holds follows from its number, so that new workers go on where the old ones ended.
+            # Fewer of them where they die soon, because memory may be short.
+            workers, shares = (workers // 2 if done - since < RESTARTED_SOON else workers), False
+            since = done
+            log.warning("%s; reading goes on %s", error, f"with {workers} new" if workers else "in this process")
+
+
+def _loaded(
+    dataset: CropDataset, sampler: _BatchSampler, workers: int, shares: bool, stop: Callable[[], bool]
+) -> Iterator[_Loaded | WorkbenchError]:
+    """Yield what one set of workers loads, or this process where there are none."""
+    loader: DataLoader[Any] = DataLoader(
         _ErrorsAsItems(dataset),
         batch_sampler=sampler,
-        collate_fn=_collate,
+        collate_fn=_collate if shares or not workers else _collate_arrays,
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
+        timeout=POLL if workers else 0,
     )
-    for index, loaded in enumerate(loader):
-        if isinstance(loaded, WorkbenchError):
-            raise loaded
-        waveform, lengths, clips, captions, found = loaded
-        # Rows of this process alone, as if the others met as many unreadable clips.
-        rows_read = sampler.first_sample // sampler.world + (index + 1) * sampler.rows
-        unreadable.add(found, rows_read)
-        yield Batch(waveform, lengths, clips, sampler.first_row(index % sampler.accumulate), captions)
+    if not workers:
+        yield from loader
+        return
+    loading, processes = started(lambda: iter(loader))
+    try:
+        while True:
+            loaded = wait_for(loading, processes, stop)
+            yield loaded if isinstance(loaded, WorkbenchError) else _tensors(loaded)
+    except StopIteration:
+        return
+    except (WorkersLostError, StoppedWaitingError):
+        for process in processes:  # they ignore SIGTERM, and torch would wait for each
+            process.kill()
+        raise
+
+
+def _shared_memory_suffices(dataset: CropDataset, rows: int, workers: int) -> bool:
+    """Whether all batches that workers load ahead fit into the shared memory; Docker gives 64 MB unless asked."""
+    free = free_shared_memory()
+    needed = workers * (PREFETCH + 1) * rows * dataset.views * dataset.samples * 4
+    if free is None or needed < free // 2:
+        return True
+    log.warning(
+        "/dev/shm has %d MB free and %d data workers need about %d MB: batches are sent through pipes, which is slower "
+        "(docker run --shm-size=2g makes it larger)",
+        free // 2**20,
+        workers,
+        needed // 2**20,
+    )
+    return False
 
 
 #: Waveforms, lengths, clips, captions, and the clips that could not be read.
@@ -197,6 +266,21 @@ def _collate(items: list[Crop | WorkbenchError]) -> _Loaded | WorkbenchError:
         torch.from_numpy(np.stack(captions)) if captions else None,  # [b, C]
         tuple(one for crop in crops for one in crop.unreadable),
     )
+
+
+def _collate_arrays(items: list[Crop | WorkbenchError]) -> Any:
+    """Stack as :func:`_collate` into arrays, which are sent through a pipe; torch sends tensors by shared memory."""
+    loaded = _collate(items)
+    if isinstance(loaded, WorkbenchError):
+        return loaded
+    return tuple(part.numpy() if isinstance(part, Tensor) else part for part in loaded)
+
+
+def _tensors(loaded: Any) -> _Loaded:
+    """Undo :func:`_collate_arrays`."""
+    parts: Any = tuple(torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in loaded)
+    tensors: _Loaded = parts
+    return tensors
 
 
 def _start_worker(worker: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ssl_wb.data.dataset import CropDataset, UnreadableClips
 from ssl_wb.data.loader import Batch, batches, resolve_workers
+from ssl_wb.data.workers import StoppedWaitingError
 from ssl_wb.errors import DivergedError, InterruptedRunError, RunFolderError
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.processes import mean_over_processes
@@ -135,6 +136,7 @@ class Trainer:
             world=self.accelerator.num_processes,
             workers=resolve_workers(self.recipe.data.workers),
             unreadable=self._unreadable,
+            stop=lambda: self._signal.number is not None,
         )
         self.model.train()
         self.reporter.start(self.step, self.steps)
@@ -152,6 +154,10 @@ class Trainer:
                         self._checkpoint(due=due)
                     if stop:
                         self._leave()
+        except StoppedWaitingError:  # in the middle of a step, of which nothing is kept
+            if self.passes == self.accelerator.num_processes == 1:
+                self._checkpoint(due=False)
+            self._leave()
         finally:
             self.reporter.close()
 

@@ -1,0 +1,107 @@
+"""Waiting for data workers: their death, a stall and a signal end the wait within seconds."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TypeVar
+
+__all__ = ["POLL", "StoppedWaitingError", "WorkersLostError", "free_shared_memory", "started", "wait_for"]
+
+log = logging.getLogger("ssl_wb")
+
+#: Seconds after which a wait for a batch looks about: for dead workers, and for a signal.
+POLL = 2.0
+#: Seconds without a batch after which the wait is told, and again each time.
+TOLD = 30.0
+#: Seconds without a batch after which the workers are given up: a network file system may be away for minutes.
+PATIENCE = 600.0
+
+T = TypeVar("T")
+
+
+class StoppedWaitingError(Exception):
+    """A signal asked the run to stop while it waited for data."""
+
+
+class WorkersLostError(Exception):
+    """Workers died or no longer deliver; the message says which."""
+
+
+def free_shared_memory(folder: Path = Path("/dev/shm")) -> int | None:
+    """Return the free bytes of the shared memory that workers send batches through; None where it is no file system."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def wait_for(loading: Iterator[T], workers: set[BaseProcess], stop: Callable[[], bool]) -> T:
+    """Return the next batch of a DataLoader that has ``timeout=POLL``.
+
+    Args:
+        loading: the DataLoader's iterator.
+        workers: its processes.
+        stop: whether a signal asked to stop.
+
+    Raises:
+        StopIteration: that was all.
+        StoppedWaitingError: a signal came.
+        WorkersLostError: a worker died, or none has delivered for a long time.
+    """
+    began = told = time.monotonic()
+    while True:
+        _check_alive(workers)
+        try:
+            return next(loading)
+        except RuntimeError as error:
+            # torch's words; an error within a worker begins with "Caught", and is none of the wait.
+            if not str(error).startswith(("DataLoader timed out", "DataLoader worker", "Too many open files")):
+                raise
+            _check_alive(workers)
+            if not str(error).startswith("DataLoader timed out"):
+                raise WorkersLostError(str(error).splitlines()[0]) from error
+        if stop():
+            raise StoppedWaitingError
+        now = time.monotonic()
+        if now - began > PATIENCE:
+            raise WorkersLostError(f"no batch came for {now - began:.0f} seconds")
+        if now - told > TOLD:
+            told = now
+            log.warning("waiting for audio since %.0f seconds; the data workers are alive", now - began)
+
+
+def _check_alive(workers: set[BaseProcess]) -> None:
+    for worker in workers:
+        if worker.exitcode not in (None, 0):
+            raise WorkersLostError(f"data worker {worker.pid} {_end(worker.exitcode)}")
+
+
+def _end(code: int | None) -> str:
+    """Say how a process ended."""
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    why = {"SIGKILL": " (often memory ran out)", "SIGBUS": " (often shared memory ran out)"}.get(name, "")
+    return f"was ended by {name}{why}"
+
+
+def started(make: Callable[[], T]) -> tuple[T, set[BaseProcess]]:
+    """Start a DataLoader's workers by ``make`` and return what it made, with the processes.
+
+    torch's handler of SIGCHLD raises wherever the process is, in the middle of a step too: it is put back, and the wait
+    looks for dead workers itself.
+    """
+    before = set(multiprocessing.active_children())
+    handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    made = make()
+    with suppress(ValueError, AttributeError):  # not in the main thread, where torch sets none; not on Windows
+        signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
+    return made, set(multiprocessing.active_children()) - before
