@@ -180,7 +180,7 @@ def batches(
 def _load(
     dataset: CropDataset, sampler: _BatchSampler, workers: int, unreadable: UnreadableClips, stop: Callable[[], bool]
 ) -> Iterator[Batch]:
-    """Run the DataLoader; its workers end when this generator is closed or dropped, and are started anew if they die."""
+    """Run the DataLoader; its workers end when this generator is dropped, and are started anew if they die."""
     done, since = 0, 0
     shares = workers > 0 and _shared_memory_suffices(dataset, sampler.rows, workers)
     while done < len(sampler):
