@@ -138,6 +138,23 @@ def test_a_run_that_diverges_says_so_and_keeps_its_checkpoint(recipe, tmp_path):
     assert "optimizer.lr" in caught.value.hint
 
 
+@pytest.mark.parametrize("log_every", [1, 50])
+def test_a_run_that_diverges_says_so_whichever_step_is_logged(recipe, tmp_path, log_every):
+    with pytest.raises(DivergedError):
+        train(
+            recipe,
+            out=tmp_path / "run",
+            quiet=True,
+            overrides=["optimizer.lr=1e30", "train.warmup=0", "train.grad_clip=1e30", f"train.log_every={log_every}"],
+        )
+
+
+@pytest.mark.parametrize("rate", ["inf", "nan"])
+def test_a_learning_rate_that_is_not_finite_is_refused(recipe, tmp_path, rate):
+    with pytest.raises(RecipeError, match="lr"):
+        train(recipe, out=tmp_path / "run", quiet=True, overrides=[f"optimizer.lr={rate}"])
+
+
 def test_a_second_run_into_the_same_folder_is_refused(recipe, tmp_path):
     train(recipe, out=tmp_path / "run", quiet=True, overrides=["train.steps=1"])
     with pytest.raises(RunFolderError, match="not empty"):

@@ -54,7 +54,8 @@ def effective_rank(features: Tensor, rows: int = 2048) -> Tensor:
         rows: most rows used, to bound the cost.
 
     Returns:
-        Scalar between 1 and ``D``; about 1 when all rows lie on a line, 0 when all are equal.
+        Scalar between 1 and ``D``; about 1 when all rows lie on a line, 0 when all are equal, NaN when one is not
+        finite.
     """
     flat = features.detach().float().flatten(0, -2)  # [n, D]
     if len(flat) > rows:
@@ -66,6 +67,8 @@ def effective_rank(features: Tensor, rows: int = 2048) -> Tensor:
     # Squaring halves the digits, so its eigenvalues are taken in float64; rounding makes some a little negative.
     with full_precision(features.device):  # half precision would lift the rank of a collapsed representation
         gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
+    if not bool(gram.isfinite().all()):  # a run that diverges; the solver would raise, and hide that
+        return gram.new_full((), math.nan)
     values = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()  # [min(n, D)]
     total = values.sum()
     if total <= 1e-8:  # all rows equal: p would be 0 / 0

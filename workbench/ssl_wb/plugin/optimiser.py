@@ -17,8 +17,10 @@ __all__ = ["Optimiser", "OptimiserOptions"]
 class OptimiserOptions(PluginOptions):
     """What the workbench asks of every optimiser; one adds its own."""
 
-    lr: float = Field(3e-4, gt=0.0, description="Peak learning rate, absolute (not per 256 clips).")
-    min_lr: float = Field(0.0, ge=0.0, description="Learning rate at the end of the cosine.")
+    lr: float = Field(
+        3e-4, gt=0.0, allow_inf_nan=False, description="Peak learning rate, absolute (not per 256 clips)."
+    )
+    min_lr: float = Field(0.0, ge=0.0, allow_inf_nan=False, description="Learning rate at the end of the cosine.")
     weight_decay: float = Field(0.05, ge=0.0, description="Weight decay, as the optimiser applies it.")
     spare: Literal["tokens", "vectors", "nothing"] = Field(
         "tokens",

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ssl_wb.data.loader import Batch
+from ssl_wb.errors import DivergedError
 from ssl_wb.layers.parts import part
 from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.masker import Mask
@@ -56,7 +57,13 @@ class TrainingStep:
         inputs = self.inputs(batch, step=step, measure=measure)
         with nullcontext() if last else self.accelerator.no_sync(self.model):
             with self.autocast():
-                output: PretextOutput = self.model(inputs)
+                try:
+                    output: PretextOutput = self.model(inputs)
+                except torch.linalg.LinAlgError as error:  # a decomposition in a masker or a figure
+                    raise DivergedError(
+                        f"step {step + 1}: numbers of the model are no longer finite ({error})",
+                        hint="Lower optimizer.lr, lengthen train.warmup, or set train.precision = 'fp32'.",
+                    ) from error
             with part("backward"):
                 self.accelerator.backward(output.loss / passes)
         return PretextOutput(output.loss.detach(), output.metrics)
