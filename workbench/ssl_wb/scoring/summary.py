@@ -63,8 +63,8 @@ def score_interval(draws: Floats, value: float, metric: Metric, labels: Sequence
     and copies of a positive lift a ranking: the resamples of mAP and AUC lie above their score. Such metrics get a
     normal interval around the score, on the scale of log-odds, that takes from the bootstrap its deviation only. As the
     bootstrap's variance of a mean of P clips is (P - 1) / P of the true one, the deviation is widened by
-    sqrt(P / (P - 1)), P the harmonic mean of the classes' positive clips. EER jumps between thresholds, which widens
-    its resamples to one side: it has the basic interval, which mirrors them at the score.
+    sqrt(P / (P - 1)), P the harmonic mean of the classes' positive clips. Copies
+    lift no EER, so it keeps percentiles: the basic interval (percentiles mirrored at the score) covered 87 %.
 
     Args:
         draws: bootstrap draws of the score, ``[r]``.
@@ -75,9 +75,7 @@ def score_interval(draws: Floats, value: float, metric: Metric, labels: Sequence
     known = draws[~np.isnan(draws)]
     low, high = interval_of(draws)
     spread = float(known.std(ddof=1)) if known.size > 1 else 0.0
-    if metric.name == "EER":
-        low, high = max(0.0, 2 * value - high), min(1.0, 2 * value - low)
-    elif metric.sorts and spread > 0 and not np.isnan(value):
+    if metric.sorts and metric.name != "EER" and spread > 0 and not np.isnan(value):
         width = Z * spread * _few_positives(labels)
         if metric.percent:  # between 0 and 1
             edge = min(max(value, 1e-3), 1 - 1e-3)
