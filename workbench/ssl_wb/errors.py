@@ -6,6 +6,7 @@ its code. Any other exception is a bug in the workbench and exits with code 1.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from enum import IntEnum
@@ -23,6 +24,7 @@ __all__ = [
     "WorkbenchError",
     "did_you_mean",
     "itemise",
+    "machine_fault",
     "nearest",
 ]
 
@@ -97,6 +99,50 @@ class InterruptedRunError(WorkbenchError):
     """The run was stopped, wrote a checkpoint and can be resumed."""
 
     exit_code = ExitCode.RESUMABLE
+
+
+#: What the machine did, and what helps, by the number of an OSError.
+_FAULTS = {
+    errno.ENOSPC: ("the disk is full", "Free space"),
+    errno.EDQUOT: ("the disk quota is used up", "Free space"),
+    errno.EROFS: ("the file system is read-only", "Name a place that can be written, such as --out"),
+    errno.EACCES: ("permission is denied", "Name a place that you may write, such as --out, or change its permissions"),
+    errno.EPERM: ("the system does not permit it", "Name a place that you may write, such as --out"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "Name another place, such as --out"),
+    errno.EMFILE: ("too many files are open", "Raise the limit (`ulimit -n 4096`), or set data.workers lower"),
+    errno.EIO: ("the disk reports an error", "Check the disk, or whether the network file system is still there"),
+    errno.ENOMEM: ("memory ran out", "Lower train.batch_size or data.workers"),
+}
+#: Words of libraries that raise errors of their own for the same.
+_WORDS = {
+    "No space left on device": errno.ENOSPC,
+    "can't allocate memory": errno.ENOMEM,
+    "CUDA out of memory": errno.ENOMEM,
+    "Too many open files": errno.EMFILE,
+    "Read-only file system": errno.EROFS,
+}
+
+
+def machine_fault(error: BaseException) -> WorkbenchError | None:
+    """Describe an error that the machine caused and not ssl-wb; None for any other.
+
+    Args:
+        error: what was raised.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    for words, meant in _WORDS.items():
+        if number is None and words in str(error):
+            number = meant
+    if number not in _FAULTS:
+        return None
+    what, help_ = _FAULTS[number]
+    where = getattr(error, "filename", None)
+    return WorkbenchError(
+        f"{where}: {what}" if where else f"{what} ({' '.join(str(error).split())[:200] or type(error).__name__})",
+        hint=f"{help_}, then run the command again; a run goes on with --resume.",
+    )
 
 
 #: Least similarity of a suggestion: twice the common characters over all characters. Below it, suggestions confuse.
