@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ssl_wb.cli.progress import ProgressLines
+
 __all__ = ["embed"]
 
 
@@ -44,8 +46,14 @@ def embed(
     from ssl_wb.workflows.embed import embed as embed_files
 
     console = Console(stderr=True)
+    lines = ProgressLines(shown=not console.is_terminal)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("embedding", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            lines("embedding", done, total)
+
         embeddings = embed_files(
             encoder,
             audio,
@@ -55,7 +63,7 @@ def embed(
             checkpoint=checkpoint,
             device=device,
             overwrite=overwrite,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     for message in embeddings.skipped:
         typer.echo(f"skipped: {message}", err=True)

@@ -9,6 +9,7 @@ import typer
 
 from ssl_wb.cli import completion
 from ssl_wb.cli.output import JsonFlag, echo_json
+from ssl_wb.cli.progress import ProgressLines
 from ssl_wb.errors import ExitCode, WorkbenchError
 
 __all__ = ["evaluate"]
@@ -84,8 +85,14 @@ def evaluate(
     from ssl_wb.workflows.evaluate import evaluate as evaluate_encoders
 
     console = Console(stderr=True)
+    lines = ProgressLines(shown=not console.is_terminal)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         shown = bar.add_task("", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(shown, description=what, completed=done, total=total)
+            lines(what, done, total)
+
         evaluation = evaluate_encoders(
             encoder,
             task,
@@ -102,7 +109,7 @@ def evaluate(
             cache=keep,
             allow_leaks=allow_leaks,
             chart=chart,
-            progress=lambda what, done, total: bar.update(shown, description=what, completed=done, total=total),
+            progress=progress,
         )
     rows, against = evaluation.rows, evaluation.baseline
     if as_json:

@@ -106,6 +106,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: words after ``ssl-wb``; from the command line unless given.
     """
     _invocation.debug = False
+    # Results are never lost for a character that the terminal's encoding lacks; "?" stands for it.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     logger = logging.getLogger("ssl_wb")
     handler = _StderrHandler()
     logger.addHandler(handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,14 +21,22 @@ def echo_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, optional: Sequence[str] = ()) -> None:
     """Print a table: drawn on a terminal, else as aligned lines that never wrap.
 
     Args:
         columns: headings.
         rows: one text per column, for each row.
+        optional: columns that a terminal leaves out, one after the other, until the table fits its width.
     """
     if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        for name in optional:
+            widest = [max(len(row[place]) for row in (columns, *rows)) + 2 for place in range(len(columns))]
+            if sum(widest) <= width:
+                break
+            place = list(columns).index(name)
+            columns, *rows = [[*row[:place], *row[place + 1 :]] for row in (columns, *rows)]
         _draw(columns, rows)
         return
     cells = [[" ".join(cell.split()) for cell in row] for row in (columns, *rows)]

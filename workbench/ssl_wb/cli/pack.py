@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ssl_wb.cli.progress import ProgressLines
+
 __all__ = ["pack"]
 
 #: Clips that could not be read, shown before the rest is only counted.
@@ -40,16 +42,22 @@ def pack(
 
     clips = load_clips(source)
     console = Console(stderr=True)
+    lines = ProgressLines(shown=not console.is_terminal)
     columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("packing", total=len(clips))
+
+        def progress(done: int) -> None:
+            bar.update(task, completed=done)
+            lines("packing", done, len(clips))
+
         packed = pack_clips(
             clips,
             out.expanduser(),
             sample_rate=sample_rate,
             encoding=encoding.value,
             threads=resolve_workers("auto"),
-            progress=lambda done: bar.update(task, completed=done),
+            progress=progress,
         )
     for message in packed.skipped[:SHOWN]:
         typer.echo(f"skipped: {message}", err=True)

@@ -49,6 +49,7 @@ def list_tasks(as_json: Annotated[bool, JsonFlag] = False) -> None:
             ]
             for name, task in ordered
         ],
+        optional=["TITLE", "DIVISION", "LABELS", "SECONDS", "CLASSES"],
     )
 
 

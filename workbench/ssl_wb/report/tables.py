@@ -318,16 +318,24 @@ def print_table(
 
 def _draw(layout: Layout, console: Console) -> None:
     groups = layout.group_headings()
+    lines = [*([groups] if groups else []), layout.columns, *layout.rows]
+    # No number is cut: a column is at least as wide as its longest word. Where the terminal is narrower than that, the
+    # table is as wide as it has to be, and the terminal breaks its lines.
+    least = sum(max(len(word) for line in lines for word in line[i].split() or [""]) + 3 for i in range(len(lines[-1])))
+    plain = "±".encode(console.encoding, "ignore") == b""  # an ASCII terminal
     if not console.is_terminal:
-        lines = [*([groups] if groups else []), layout.columns, *layout.rows]
         widest = sum(max(len(line[i]) for line in lines) + 3 for i in range(len(layout.columns)))
         console = Console(file=console.file, width=max(80, widest, *(len(note) + 1 for note in layout.notes)))
+    elif least > console.width:
+        console = Console(file=console.file, force_terminal=True, width=least)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(layout.columns):
         above = f"{groups[number]}\n" if groups else ""
         table.add_column(Text(above + heading), justify="right" if number else "left")
     for cells in layout.rows:
-        table.add_row(*map(Text, cells))  # as Text: rich would read "[...]" in a name as markup
+        table.add_row(
+            *(Text(cell.replace("±", "+-") if plain else cell) for cell in cells)
+        )  # as Text: rich would read "[...]" in a name as markup
     console.print(table)
     for note in layout.notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note.replace("±", "+-") if plain else note, highlight=False, markup=False)
