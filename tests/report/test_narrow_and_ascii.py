@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ def rows() -> list[Row]:
                 evaluator=evaluator,
                 metric="accuracy",
                 mean=0.71,
+                per_fold={},
                 per_seed=(0.712, 0.708),
                 interval=(0.05, 1.0),
             )
@@ -65,7 +67,7 @@ def test_tasks_fit_eighty_columns(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     assert ssl_wb(["tasks"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 35
     assert "environment" in " ".join(lines)
