@@ -321,7 +321,8 @@ def _draw(layout: Layout, console: Console) -> None:
     lines = [*([groups] if groups else []), layout.columns, *layout.rows]
     # No number is cut: a column is at least as wide as its longest word. Where the terminal is narrower than that, the
     # table is as wide as it has to be, and the terminal breaks its lines.
-    least = sum(max(len(word) for line in lines for word in line[i].split() or [""]) + 3 for i in range(len(lines[-1])))
+    words = [max(len(word) for line in lines for word in line[i].split() or [""]) for i in range(len(layout.columns))]
+    least = sum(words) + 3 * len(words)
     plain = "±".encode(console.encoding, "ignore") == b""  # an ASCII terminal
     if not console.is_terminal:
         widest = sum(max(len(line[i]) for line in lines) + 3 for i in range(len(layout.columns)))
@@ -331,7 +332,7 @@ def _draw(layout: Layout, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(layout.columns):
         above = f"{groups[number]}\n" if groups else ""
-        table.add_column(Text(above + heading), justify="right" if number else "left")
+        table.add_column(Text(above + heading), justify="right" if number else "left", min_width=words[number])
     for cells in layout.rows:
         table.add_row(
             *(Text(cell.replace("±", "+-") if plain else cell) for cell in cells)
