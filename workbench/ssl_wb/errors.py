@@ -124,11 +124,13 @@ _WORDS = {
 
 
 def machine_fault(error: BaseException) -> WorkbenchError | None:
-    """Describe an error that the machine caused and not ssl-wb; None for any other.
+    """Describe an error that the machine caused and not ssl-wb; None for any other, and for one described already.
 
     Args:
         error: what was raised.
     """
+    if isinstance(error, WorkbenchError):
+        return None
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError):
         number = errno.ENOMEM

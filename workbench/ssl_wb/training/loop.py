@@ -6,6 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,7 +82,8 @@ class Trainer:
         self.monitor = HealthMonitor(self.plain_model.health_rules())
         self.step = 0
         self._window = Window()
-        self._unreadable = UnreadableClips(dataset.clips.source)
+        # A trainer that is only timed has no data set.
+        self._unreadable = UnreadableClips(dataset.clips.source if dataset else Path())
         # On a GPU work is queued, and reading a number waits for the whole queue; on the CPU it is there already.
         self._async_device = accelerator.device.type == "cuda"
         self._results: list[StepResult] = []  # not read yet
