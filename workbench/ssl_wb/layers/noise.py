@@ -7,13 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["drop_path_scales", "normal_noise", "step_noise"]
+__all__ = ["drop_path_scales", "normal_noise", "seeded", "step_noise"]
 
-#: Distance between the seeds of two draws of one step, above the number of clips of any step.
-_DRAW_STRIDE = 1 << 32
+
+def seeded(device: torch.device, *numbers: int) -> torch.Generator:
+    """Return a generator whose numbers are unrelated to those of any other ``numbers``.
+
+    They are hashed: sums of them would meet (step + clip), and so would sums with large strides, because the CPU's
+    generator reads only the lowest 32 bits of its seed.
+
+    Args:
+        device: where it draws.
+        numbers: what the randomness depends on, such as seed, step and clip; 0 or above.
+    """
+    seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(seed >> np.uint64(1)))
 
 
 @dataclass
@@ -35,17 +47,16 @@ class _StepNoise:
     def normal(self, rows: int, *shape: int) -> Tensor:
         """Draw float32 ``[rows, *shape]``, standard normal; ``rows`` as in :meth:`uniform`.
 
-        Each clip has a generator of its own, seeded from the step and its place in the global batch: numbers for the
-        clips of other processes, gigabytes in EAT's case, are not drawn.
+        Each clip has a generator of its own, whose seed depends on the step, on the draw and on the clip's place in the
+        global batch: numbers for the clips of other processes, gigabytes in EAT's case, are not drawn.
         """
         device = self.generator.device
-        start = self.generator.initial_seed() + self.normal_draws * _DRAW_STRIDE + self.first_row
-        self.normal_draws += 1
-        views = rows // self.rows
+        step, views = self.generator.initial_seed(), rows // self.rows
         clips = [
-            torch.randn(views, *shape, generator=torch.Generator(device).manual_seed(start + clip), device=device)
-            for clip in range(self.rows)
+            torch.randn(views, *shape, generator=seeded(device, step, self.normal_draws, clip), device=device)
+            for clip in range(self.first_row, self.first_row + self.rows)
         ]
+        self.normal_draws += 1
         return torch.stack(clips, dim=1).flatten(0, 1)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssl_wb.layers.ema import ema_update
 from ssl_wb.layers.health import direction_std, effective_rank
-from ssl_wb.layers.noise import step_noise
+from ssl_wb.layers.noise import seeded, step_noise
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.backbone import Backbone, Trunk, final_norm_of
@@ -26,8 +26,6 @@ __all__ = ["PretextModel", "PretextOutput", "WeightedObjective", "current_needs"
 
 #: Seeds of steps are spread by a large odd factor, so that (seed 0, step 1) and (seed 1, step 0) do not meet.
 _SEED_STRIDE = 1_000_003
-#: Distance between the seeds of the two random streams, masks and layers; no seed and step of a run reach as far.
-_STREAM_STRIDE = 1 << 48
 
 
 @dataclass
@@ -66,6 +64,11 @@ def draw_masks(masker: Masker, requests: Sequence[MaskRequest]) -> tuple[Mask, .
     if len(requests) == 1:
         return masker(requests[0])
     return tuple(masker(request)[number] for number, request in enumerate(requests))
+
+
+def _generators_device(device: torch.device) -> torch.device:
+    """Return where a generator for ``device`` is: the meta device traces shapes and draws no numbers."""
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 class _Version:
@@ -181,7 +184,7 @@ class PretextModel(nn.Module):
         if masks is None:
             with part("masking"):
                 masks = self._draw_masks(versions, inputs)
-        noise = self._generator(inputs.spectrogram.device, inputs.step, stream=1)
+        noise = seeded(_generators_device(inputs.spectrogram.device), self.seed, inputs.step)
         with step_noise(noise, first_row=inputs.first_row, global_rows=inputs.all_rows, rows=inputs.rows):
             views = self._encode_views(versions, masks, teacher=teacher)
         state = StepState(versions[0].grid, views, inputs.step, self.shapes.total_steps, inputs.measure)
@@ -214,11 +217,9 @@ class PretextModel(nn.Module):
         each = (spectrogram,) if spectrogram.dim() == 3 else spectrogram.unbind(dim=1)
         return [_Version(self, patchify(one, self.backbone.patch), grid) for one in each]
 
-    def _generator(self, device: torch.device, step: int, stream: int) -> torch.Generator:
-        """Return randomness that depends on (seed, step) alone; masks are stream 0, layers stream 1."""
-        # The meta device traces shapes and draws no numbers, but a generator has to be somewhere.
-        where = "cpu" if device.type == "meta" else device
-        return torch.Generator(where).manual_seed(stream * _STREAM_STRIDE + self.seed * _SEED_STRIDE + step)
+    def _mask_generator(self, device: torch.device, step: int) -> torch.Generator:
+        """Return the randomness of a step's masks, which depends on (seed, step) alone."""
+        return torch.Generator(_generators_device(device)).manual_seed(self.seed * _SEED_STRIDE + step)
 
     def mask_requests(self, spectrogram: Tensor, *, progress: float, seed: int) -> list[MaskRequest]:
         """Return what the masker would be asked after ``progress`` of the run, one request for each version.
@@ -257,7 +258,7 @@ class PretextModel(nn.Module):
         device = inputs.spectrogram.device
         requests = [
             self._request(
-                version, progress, self._generator(device, inputs.step, stream=0), inputs.first_row, inputs.all_rows
+                version, progress, self._mask_generator(device, inputs.step), inputs.first_row, inputs.all_rows
             )
             for version in versions
         ]
