@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssl_wb.audio.clip import Clip, ClipSet
+from ssl_wb.data.workers import StoppedWaitingError
 from ssl_wb.errors import DataError, InterruptedRunError, RecipeError
 from ssl_wb.runs.checkpoint import find_checkpoint, load_weights
 from ssl_wb.tasks.splits import divide
@@ -194,3 +195,18 @@ def test_a_selection_of_a_manifest_says_what_is_too_few(tmp_path, task):
             table.writerow([task.parent / f"{number}.wav", "low" if number % 2 else "high", part])
     with pytest.raises(DataError, match="too few to hold some out"):
         validation_subset(load_task(tmp_path / "few.csv"), 100)
+
+
+def test_a_stop_while_waiting_for_data_does_not_probe_or_save_a_step_twice(probed, tmp_path, monkeypatch):
+    waited = Trainer._next
+
+    def stopped(self, loader):
+        if self.step == 4:  # probed and saved
+            raise StoppedWaitingError
+        return waited(self, loader)
+
+    monkeypatch.setattr(Trainer, "_next", stopped)
+    with pytest.raises(InterruptedRunError, match="stopped at step 4"):
+        train(probed, out=tmp_path / "run", quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "probe" in row] == [0, 4]

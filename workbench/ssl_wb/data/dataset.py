@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -55,12 +55,12 @@ class UnreadableClips:
 
     Args:
         source: of the clips, for messages.
-        known: those of the run before it was resumed, by index.
+        known: reasons by index, of the run before it was resumed; new ones are added to it.
     """
 
-    def __init__(self, source: Path, known: Mapping[int, str] | None = None) -> None:
+    def __init__(self, source: Path, known: dict[int, str] | None = None) -> None:
         self.source = source
-        self.clips = dict(known or {})
+        self.clips = {} if known is None else known
 
     def add(self, found: Iterable[tuple[int, str]], reads: int) -> None:
         """Report each clip once; stop when at least 10 and more than 1 % of the clips read are unreadable.

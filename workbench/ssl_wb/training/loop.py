@@ -6,7 +6,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,20 +69,20 @@ class Trainer:
         self.dataset = dataset
         self.steps = steps
         self._probes = probes
-        self.front_end = front_end.to(accelerator.device)
         prepare_kernels(model, recipe.train, accelerator.device, accelerator.mixed_precision)
         self.model, self.optimizer = accelerator.prepare(model, build_optimizer(optimizer, model))
         self.plain_model: PretextModel = accelerator.unwrap_model(self.model)
         self.passes = recipe.train.passes(accelerator.num_processes)
-        self.training_step = TrainingStep(self.model, accelerator, self.front_end, recipe.train.batch_size)
+        front_end = front_end.to(accelerator.device)
+        self.training_step = TrainingStep(self.model, accelerator, front_end, recipe.train.batch_size)
         self._cache: GradientCache | None = None
         if recipe.train.micro_batch is not None and self.passes > 1:
             self._cache = GradientCache(self.plain_model, self.training_step)
         self.monitor = HealthMonitor(self.plain_model.health_rules())
         self.step = 0
         self._window = Window()
-        # A trainer that is only timed has no data set.
-        self._unreadable = UnreadableClips(dataset.clips.source if dataset else Path())
+        self._kept = 0  # the step of the last checkpoint; of step 0 there is nothing to keep
+        self._unreadable: dict[int, str] = {}  # reasons by index
         # On a GPU work is queued, and reading a number waits for the whole queue; on the CPU it is there already.
         self._async_device = accelerator.device.type == "cuda"
         self._results: list[StepResult] = []  # not read yet
@@ -103,10 +102,9 @@ class Trainer:
                     f"{len(self.dataset)} now",
                     hint="restore the data, or start another run: the order of clips and the schedules depend on it",
                 )
-            self.step = state["step"]
+            self.step = self._kept = state["step"]
             self.monitor.counts = state["health_counts"]
-            for index, reason in state.get("unreadable", {}).items():  # absent from checkpoints of version 0.1
-                self._unreadable.clips[int(index)] = reason
+            self._unreadable = {int(index): reason for index, reason in state.get("unreadable", {}).items()}
             self._window = Window(**state["window"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -137,7 +135,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             workers=resolve_workers(self.recipe.data.workers),
-            unreadable=self._unreadable,
+            unreadable=UnreadableClips(self.dataset.clips.source, self._unreadable),
             stop=lambda: self._signal.number is not None,
         )
         self.model.train()
@@ -157,7 +155,7 @@ class Trainer:
                     if stop:
                         self._leave()
         except StoppedWaitingError:  # in the middle of a step, of which nothing is kept
-            if self.passes == self.accelerator.num_processes == 1:
+            if self.passes == self.accelerator.num_processes == 1 and self.step != self._kept:
                 self._checkpoint(due=False)
             self._leave()
         finally:
@@ -290,8 +288,8 @@ class Trainer:
             window.checkpoint_loss, window.checkpoint_steps = 0.0, 0
         if self._probe_due():
             best = self._probe()
-        if self._unreadable.clips and self.accelerator.is_main_process:
-            self.folder.write_json(self.folder.unreadable, list(self._unreadable.clips.values()))
+        if self._unreadable and self.accelerator.is_main_process:
+            self.folder.write_json(self.folder.unreadable, list(self._unreadable.values()))
         # Under FSDP every process calls it: all contribute their shards, and the main process writes.
         if self.accelerator.is_main_process or self.recipe.train.strategy == "fsdp":
             save_checkpoint(
@@ -304,13 +302,14 @@ class Trainer:
                     "data": self._data(),
                     "health_counts": self.monitor.counts,
                     "window": vars(window),
-                    "unreadable": self._unreadable.clips,
+                    "unreadable": self._unreadable,
                     "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None,
                 },
                 best=best,
                 keep=self.recipe.train.keep_checkpoints,
                 write=self.accelerator.is_main_process,
             )
+        self._kept = self.step
         self.accelerator.wait_for_everyone()
 
     def _probe_due(self) -> bool:
