@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssl_wb.layers.ema import ema_update
 from ssl_wb.layers.health import direction_std, effective_rank
-from ssl_wb.layers.noise import seeded, step_noise
+from ssl_wb.layers.noise import step_noise
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.backbone import Backbone, Trunk, final_norm_of
@@ -26,6 +26,9 @@ __all__ = ["PretextModel", "PretextOutput", "WeightedObjective", "current_needs"
 
 #: Seeds of steps are spread by a large odd factor, so that (seed 0, step 1) and (seed 1, step 0) do not meet.
 _SEED_STRIDE = 1_000_003
+#: Distance between the seeds of the two random streams, masks and layers. The CPU's generator reads the lowest 32 bits
+#: alone, so there both streams begin alike: they feed different draws, and runs of version 0.1 go on unchanged.
+_STREAM_STRIDE = 1 << 48
 
 
 @dataclass
@@ -50,7 +53,7 @@ def current_needs(objectives: Iterable[WeightedObjective]) -> set[Need]:
     needs: set[Need] = set().union(*(each.module.needs for each in objectives))
     if "branches" in needs:
         warnings.warn("the need 'branches' is now called 'mlp_outputs'", DeprecationWarning, stacklevel=2)
-        needs = needs - {"branches"} | {"mlp_outputs"}
+        needs = needs - {"branches"} | {"mlp_outputs", "layers"}  # whoever needed the one read the other, too
     return needs
 
 
@@ -64,11 +67,6 @@ def draw_masks(masker: Masker, requests: Sequence[MaskRequest]) -> tuple[Mask, .
     if len(requests) == 1:
         return masker(requests[0])
     return tuple(masker(request)[number] for number, request in enumerate(requests))
-
-
-def _generators_device(device: torch.device) -> torch.device:
-    """Return where a generator for ``device`` is: the meta device traces shapes and draws no numbers."""
-    return torch.device("cpu") if device.type == "meta" else device
 
 
 class _Version:
@@ -184,7 +182,7 @@ class PretextModel(nn.Module):
         if masks is None:
             with part("masking"):
                 masks = self._draw_masks(versions, inputs)
-        noise = seeded(_generators_device(inputs.spectrogram.device), self.seed, inputs.step)
+        noise = self._generator(inputs.spectrogram.device, inputs.step, stream=1)
         with step_noise(noise, first_row=inputs.first_row, global_rows=inputs.all_rows, rows=inputs.rows):
             views = self._encode_views(versions, masks, teacher=teacher)
         state = StepState(versions[0].grid, views, inputs.step, self.shapes.total_steps, inputs.measure)
@@ -217,9 +215,11 @@ class PretextModel(nn.Module):
         each = (spectrogram,) if spectrogram.dim() == 3 else spectrogram.unbind(dim=1)
         return [_Version(self, patchify(one, self.backbone.patch), grid) for one in each]
 
-    def _mask_generator(self, device: torch.device, step: int) -> torch.Generator:
-        """Return the randomness of a step's masks, which depends on (seed, step) alone."""
-        return torch.Generator(_generators_device(device)).manual_seed(self.seed * _SEED_STRIDE + step)
+    def _generator(self, device: torch.device, step: int, stream: int) -> torch.Generator:
+        """Return randomness that depends on (seed, step) alone; masks are stream 0, layers stream 1."""
+        # The meta device traces shapes and draws no numbers, but a generator has to be somewhere.
+        where = "cpu" if device.type == "meta" else device
+        return torch.Generator(where).manual_seed(stream * _STREAM_STRIDE + self.seed * _SEED_STRIDE + step)
 
     def mask_requests(self, spectrogram: Tensor, *, progress: float, seed: int) -> list[MaskRequest]:
         """Return what the masker would be asked after ``progress`` of the run, one request for each version.
@@ -258,7 +258,7 @@ class PretextModel(nn.Module):
         device = inputs.spectrogram.device
         requests = [
             self._request(
-                version, progress, self._mask_generator(device, inputs.step), inputs.first_row, inputs.all_rows
+                version, progress, self._generator(device, inputs.step, stream=0), inputs.first_row, inputs.all_rows
             )
             for version in versions
         ]
@@ -298,7 +298,7 @@ class PretextModel(nn.Module):
         trunk = self.teacher_trunk
         if trunk is not None and teacher:
             if self.teacher_section.sees == "all":
-                targets = [each.teacher_outputs().at(own.masked) for each, own in zip(versions, masks, strict=True)]
+                targets = [each.teacher_outputs() for each in versions]
             else:
                 targets = self._run_teacher(patches, grid, mask.masked).split(count)
         views = []
@@ -312,7 +312,7 @@ class PretextModel(nn.Module):
                 view.layers, view.mlp_outputs = targets[number].layers, targets[number].mlp_outputs
                 view.final_norm = final_norm_of(trunk)
                 if "target" in self.needs:
-                    view.target = targets[number].latents
+                    view.target = targets[number].latents_at(masks[number].masked)
             views.append(view)
         return views
 

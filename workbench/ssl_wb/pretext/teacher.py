@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,24 +41,30 @@ def teacher_decay(section: TeacherSection, step: int, total_steps: int) -> float
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """Teacher latents of some patches and, where an objective needs them, its blocks' outputs; ``[B, K, D]`` each."""
+    """Teacher latents of all patches or the masked ones and, where needed, its blocks' outputs; ``[B, K, D]`` each."""
 
     latents: Tensor
     layers: tuple[Tensor, ...] = ()
     mlp_outputs: tuple[Tensor, ...] = ()
+    of_all: bool = True
 
     def split(self, views: int) -> list[TeacherOutputs]:
         """Undo the joining of views along the batch axis: ``[views * B, K, D]`` to a ``[B, K, D]`` for each view."""
         layers = [layer.chunk(views) for layer in self.layers]
         mlp_outputs = [output.chunk(views) for output in self.mlp_outputs]
         return [
-            TeacherOutputs(latents, tuple(each[view] for each in layers), tuple(each[view] for each in mlp_outputs))
+            replace(
+                self,
+                latents=latents,
+                layers=tuple(each[view] for each in layers),
+                mlp_outputs=tuple(each[view] for each in mlp_outputs),
+            )
             for view, latents in enumerate(self.latents.chunk(views))
         ]
 
-    def at(self, masked: Tensor) -> TeacherOutputs:
-        """Take the latents at ``masked``, int64 ``[B, Nm]``; layers and MLP outputs stay those of all patches."""
-        return TeacherOutputs(gather_rows(self.latents, masked), self.layers, self.mlp_outputs)
+    def latents_at(self, masked: Tensor) -> Tensor:
+        """Return the latents ``[B, Nm, D]`` of ``masked``, int64 ``[B, Nm]``; all, where no others were computed."""
+        return gather_rows(self.latents, masked) if self.of_all else self.latents
 
 
 @torch.no_grad()
@@ -71,7 +77,7 @@ def run_teacher(
         teacher: EMA copy of the backbone's trunk.
         embedding: whose embedding: the student's, with its current weights, as M2D and MATPAC share it, or the
             teacher's own average (EAT).
-        needs: what the objectives need; layers and MLP outputs are kept only for those who ask.
+        needs: what the objectives need; layers and MLP outputs are kept only where they are needed.
         patches: ``[B, N, P]``.
         grid: their grid.
         indices: int64 ``[B, K]``, the patches to encode; all when None.
@@ -84,10 +90,14 @@ def run_teacher(
         elif "layers" in needs:
             layers, mlp_outputs = teacher.layers(tokens), []
         else:
-            return TeacherOutputs(teacher(tokens)[:, prefix:])
+            return TeacherOutputs(teacher(tokens)[:, prefix:], of_all=indices is None)
         latents = final_norm_of(teacher)(layers[-1])[:, prefix:]  # [B, K, D]
+        kept = layers if "layers" in needs else []
         return TeacherOutputs(
-            latents, tuple(each[:, prefix:] for each in layers), tuple(each[:, prefix:] for each in mlp_outputs)
+            latents,
+            tuple(each[:, prefix:] for each in kept),
+            tuple(each[:, prefix:] for each in mlp_outputs),
+            of_all=indices is None,
         )
 
 
