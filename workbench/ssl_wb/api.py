@@ -62,7 +62,7 @@ from ssl_wb.plugin.evaluator import (
 )
 from ssl_wb.plugin.front_end import LOG_OFFSET, FrontEnd, FrontEndOptions, MelOptions
 from ssl_wb.plugin.hints import HintOptions, exchange_hints, highest_cells
-from ssl_wb.plugin.masker import Grid, Latents, Mask, Masker, MaskRequest, visible_count
+from ssl_wb.plugin.masker import Count, Grid, Latents, Mask, Masker, MaskRequest, visible_count
 from ssl_wb.plugin.objective import (
     HealthRule,
     Metrics,
@@ -94,7 +94,7 @@ from ssl_wb.probing.heads import Head, LinearHead, linear_layer
 from ssl_wb.probing.inputs import Inputs, InputScaling, fit_scaler
 from ssl_wb.probing.optimiser import build_optimiser
 from ssl_wb.probing.options import Decays, HeadOptions, ProbeOptions, Rates, settings_grid, sorted_values
-from ssl_wb.probing.patchout import lines_masked
+from ssl_wb.probing.patchout import lines_masked, mask_of_lines
 from ssl_wb.probing.results import ProbedSplit, probe_splits, settings_of
 from ssl_wb.probing.spectrogram_augment import mixup, random_resized_crop, spec_augment
 from ssl_wb.probing.spectrograms import TaskSpectrograms, TrainableEncoder
@@ -117,6 +117,7 @@ __all__ = [
     "Block",
     "Clip",
     "ClipSet",
+    "Count",
     "DataError",
     "Decays",
     "Duration",
@@ -207,6 +208,7 @@ __all__ = [
     "linear_schedule",
     "lines_masked",
     "listing_digest",
+    "mask_of_lines",
     "mean_over_processes",
     "metric_of",
     "mixup",

@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ class Audiomentations(Augmentation):
     name = "audiomentations"
     reference = "github.com/iver56/audiomentations"
     is_library = True
-    transform_name: ClassVar[str] = ""
 
     @classmethod
     def library_plugin(cls, name: str) -> type[Plugin] | None:
@@ -54,7 +53,7 @@ class Audiomentations(Augmentation):
         known = library()
         if known is None:
             raise ValueError("needs audiomentations, which is not installed: pip install 'ssl-wb[augment]'")
-        self._transform = known[self.transform_name](**options.model_dump())
+        self._transform = known[self.name](**options.model_dump())
         self._try_out()
 
     def _try_out(self) -> None:
@@ -79,7 +78,7 @@ class Audiomentations(Augmentation):
             fault = f"{type(error).__name__}: {error}"
         if fault:
             raise DataError(
-                f"augmentation {self.transform_name!r} failed on a crop of {len(samples)} samples: {fault}",
+                f"augmentation {self.name!r} failed on a crop of {len(samples)} samples: {fault}",
                 hint="Take it out of data.augment, or change its options.",
             )
         return augmented
@@ -109,7 +108,6 @@ def _plugin_of(name: str) -> type[Audiomentations]:
     attributes = {
         "__doc__": f"The transform {name!r} of audiomentations.",
         "name": name,
-        "transform_name": name,
         "is_library": False,
         "Options": _AnyOptions if known is None else options_model(name),
     }

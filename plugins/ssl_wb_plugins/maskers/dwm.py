@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_wb.api import (
+    Count,
     Field,
     HintOptions,
     Mask,
@@ -29,11 +30,7 @@ class DwmOptions(HintOptions):
     """Options of dispersion-weighted masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
-    count: Literal["exact", "published"] = Field(
-        "exact",
-        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
-        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8).",
-    )
+    count: Count = "exact"
     metric: Literal["mad", "variance"] = Field(
         "mad", description="A patch's dispersion: mean absolute deviation from its mean, or variance."
     )

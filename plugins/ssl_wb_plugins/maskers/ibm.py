@@ -7,18 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ssl_wb.api import Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, visible_count
+from ssl_wb.api import Count, Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, visible_count
 
 
 class IbmOptions(PluginOptions):
     """Options of inverse block masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
-    count: Literal["exact", "published"] = Field(
-        "exact",
-        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
-        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8).",
-    )
+    count: Count = "exact"
     block: int = Field(5, ge=1, description="Side m of a visible block, in patches.")
     adjust: float = Field(
         0.07, ge=0.0, le=1.0, description="Added to the visible share when counting blocks, against their overlap."

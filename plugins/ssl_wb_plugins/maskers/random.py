@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from ssl_wb.api import Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, visible_count
+from ssl_wb.api import Count, Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, visible_count
 
 
 class RandomOptions(PluginOptions):
     """Options of random masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
-    count: Literal["exact", "published"] = Field(
-        "exact",
-        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
-        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8).",
-    )
+    count: Count = "exact"
     views: int = Field(1, ge=1, le=64, description="Masks per clip.")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_wb.api import (
+    Count,
     Field,
     HintOptions,
     Mask,
@@ -18,6 +19,7 @@ from ssl_wb.api import (
     full_precision,
     highest_cells,
     hookimpl,
+    unit_vectors,
     visible_count,
 )
 
@@ -29,11 +31,7 @@ class SgimOptions(HintOptions):
     """Options of self-guided informed masking."""
 
     ratio: float = Field(0.7, gt=0.0, lt=1.0, description="Share of patches masked.")
-    count: Literal["exact", "published"] = Field(
-        "exact",
-        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
-        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8).",
-    )
+    count: Count = "exact"
     start: float = Field(
         0.125,
         ge=0.0,
@@ -220,7 +218,7 @@ class SgimMasker(Masker):
         options = self.options
         latents = request.latents(options.layer)  # [B, N, d], in the precision of training; the rest is in float32
         with full_precision(request.patches.device):
-            directions = F.normalize(latents.float(), dim=2)
+            directions = unit_vectors(latents.float())
             sides = bipartition(directions, start, options.solver, options.iterations)
             member = object_side(sides, request.patches, options.object)
             return relevance(directions, member, options.relevance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ssl_wb.api import Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, lines_masked
+from ssl_wb.api import Field, Mask, Masker, MaskRequest, PluginOptions, hookimpl, lines_masked, mask_of_lines
 
 
 class StructuredOptions(PluginOptions):
@@ -36,13 +36,7 @@ class StructuredMasker(Masker):
         # Not request.uniform: every process and every micro-batch has to draw the same number, or their counts differ.
         share = float(torch.rand((), generator=request.generator, device=device))
         rows, columns = lines_masked(grid, self.options.ratio, share)
-        noise = request.uniform(grid.freq + grid.time)  # [B, F + T]
-        # The rank of each line's draw among its clip's: the lines of the lowest ranks are masked.
-        row_rank = noise[:, : grid.freq].argsort(dim=1).argsort(dim=1)  # [B, F]
-        column_rank = noise[:, grid.freq :].argsort(dim=1).argsort(dim=1)  # [B, T]
-        masked = ((row_rank < rows)[:, :, None] | (column_rank < columns)[:, None, :]).flatten(1)  # [B, N]
-        # A patch is visible where a visible row and a visible column cross, so the count is exact in every clip.
-        return (Mask.from_scores(masked.float(), (grid.freq - rows) * (grid.time - columns)),)
+        return (mask_of_lines(grid, rows, columns, request.uniform(grid.freq + grid.time)),)
 
 
 @hookimpl

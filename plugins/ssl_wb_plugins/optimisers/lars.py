@@ -54,7 +54,9 @@ class _Lars(torch.optim.Optimizer):
                     scale = torch.where(known, group["trust"] * weight_norm / update_norm, 1.0)
                     update = scale * update
                 state = self.state[weight]
-                velocity = state.setdefault("momentum_buffer", torch.zeros_like(weight))
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(weight)
+                velocity = state["momentum_buffer"]
                 velocity.mul_(group["momentum"]).add_(update)
                 weight.sub_(group["lr"] * velocity)
 

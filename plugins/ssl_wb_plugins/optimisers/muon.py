@@ -89,5 +89,5 @@ class _MuonWithAdamW(torch.optim.Optimizer):
 
 @hookimpl
 def ssl_wb_optimisers() -> list[type[Optimiser]]:
-    """Offer this optimiser, where torch has it (2.9 and newer)."""
-    return [Muon] if hasattr(torch.optim, "Muon") else []
+    """Offer this optimiser."""
+    return [Muon]

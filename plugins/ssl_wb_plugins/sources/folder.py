@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ssl_wb.api import AUDIO_EXTENSIONS, Clip, ClipSet, DataError, Source, hookimpl, listing_digest
@@ -40,7 +41,7 @@ class FolderSource(Source):
                     others.add(ending or "no ending")
                     continue
                 full = Path(parent, name)
-                if full.exists():  # not a dangling link
+                with suppress(OSError):  # a dangling link, or a file that went away
                     found.append((full.relative_to(path).as_posix(), full.stat()))
         if not found:
             seen = f"; it has files ending in {', '.join(sorted(others)[:8])}" if others else "; it is empty"

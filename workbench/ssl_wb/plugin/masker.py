@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ssl_wb.layers.patches import Grid
@@ -15,8 +16,14 @@ from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
 __all__ = ["Count", "Grid", "Latents", "Mask", "MaskRequest", "Masker", "visible_count"]
 
 
-#: How a share of patches becomes a number of them.
-Count = Literal["exact", "published"]
+#: How a share of patches becomes a number of them: the option ``count`` of maskers.
+Count = Annotated[
+    Literal["exact", "published"],
+    Field(
+        description="Visible patches: int(N * (1 - ratio)) of the exact product, or of the floating-point one as in "
+        "the released code of M2D and EAT: one fewer where the product is whole (37 of 190 at ratio 0.8)."
+    ),
+]
 
 
 def visible_count(cells: int, ratio: float, count: Count = "exact") -> int:

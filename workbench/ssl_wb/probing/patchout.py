@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssl_wb.plugin.masker import Grid, Mask, visible_count
 
-__all__ = ["column_patchout", "lines_masked", "structured_patchout"]
+__all__ = ["column_patchout", "lines_masked", "mask_of_lines", "structured_patchout"]
 
 
 def lines_masked(grid: Grid, ratio: float, share: float) -> tuple[int, int]:
@@ -29,6 +29,23 @@ def lines_masked(grid: Grid, ratio: float, share: float) -> tuple[int, int]:
     return rows, columns
 
 
+def mask_of_lines(grid: Grid, rows: int, columns: int, scores: Tensor) -> Mask:
+    """Mask whole rows and whole columns: those of the lowest scores among the clip's rows and columns.
+
+    A patch is visible where a visible row and a visible column cross, so the count is the same in every clip.
+
+    Args:
+        grid: the patch grid, F x T.
+        rows: rows masked, below F.
+        columns: columns masked, below T.
+        scores: float ``[B, F + T]``, of the rows and then of the columns.
+    """
+    row_rank = scores[:, : grid.freq].argsort(dim=1).argsort(dim=1)  # [B, F]
+    column_rank = scores[:, grid.freq :].argsort(dim=1).argsort(dim=1)  # [B, T]
+    masked = ((row_rank < rows)[:, :, None] | (column_rank < columns)[:, None, :]).flatten(1)  # [B, N]
+    return Mask.from_scores(masked.float(), (grid.freq - rows) * (grid.time - columns))
+
+
 def structured_patchout(grid: Grid, sound: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
     """Choose the patches that structured patchout keeps; the masker ``structured`` where every column has sound.
 
@@ -45,10 +62,8 @@ def structured_patchout(grid: Grid, sound: Tensor, ratio: float, generator: torc
     share = float(torch.rand((), generator=generator, device=sound.device))
     rows, columns = lines_masked(grid, ratio, share)
     noise = torch.rand(len(sound), grid.freq + grid.time, generator=generator, device=sound.device)
-    row_rank = noise[:, : grid.freq].argsort(dim=1).argsort(dim=1)  # [B, F]
-    column_rank = (noise[:, grid.freq :] + sound).argsort(dim=1).argsort(dim=1)  # [B, T]
-    masked = ((row_rank < rows)[:, :, None] | (column_rank < columns)[:, None, :]).flatten(1)  # [B, N]
-    return Mask.from_scores(masked.float(), (grid.freq - rows) * (grid.time - columns)).visible
+    noise[:, grid.freq :] += sound
+    return mask_of_lines(grid, rows, columns, noise).visible
 
 
 def column_patchout(grid: Grid, sound: Tensor, ratio: float, generator: torch.Generator) -> Tensor:
