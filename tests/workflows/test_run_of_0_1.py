@@ -24,13 +24,13 @@ def without_timing(rows):
 
 
 def assert_same(got, wanted, where=""):
-    """Same keys, words and lists; numbers to 1e-5 of each other.
+    """The keys of then, same words and lists; numbers to 1e-5 of each other.
 
     A rank to 1e-3: the root of a Gram matrix' eigenvalue lifts the rounding of a direction that is hardly there.
     """
     assert type(got) is type(wanted) or isinstance(got, int | float), where
     if isinstance(wanted, dict):
-        assert got.keys() == wanted.keys(), where
+        assert got.keys() >= wanted.keys(), where  # later versions may tell more
         for key, value in wanted.items():
             assert_same(got[key], value, f"{where}.{key}")
     elif isinstance(wanted, list):

@@ -52,6 +52,13 @@ def evaluate(
         str | None, typer.Option(help="Row to compare the others with: a run folder, or a name in the table.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each probe.")] = 3,
+    pool: Annotated[
+        str,
+        typer.Option(
+            help="How the frames of a clip become one vector, for all rows alike: mean (as in the papers), mean+std, "
+            "segments:N, or auto: chosen on validation clips."
+        ),
+    ] = "mean",
     untrained: Annotated[bool, typer.Option(help="Probe the weights each run started from, too.")] = True,
     baselines: Annotated[bool, typer.Option(help="Probe plain log-mel statistics, too.")] = True,
     checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last, best or step-NUMBER.")] = "last",
@@ -108,6 +115,7 @@ def evaluate(
             device=device,
             cache=keep,
             allow_leaks=allow_leaks,
+            pool=pool,
             chart=chart,
             progress=progress,
         )

@@ -20,7 +20,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from functools import cache
@@ -45,7 +45,7 @@ log = logging.getLogger("ssl_wb")
 
 #: Code of the workbench that an embedding depends on.
 CODE = (
-    *("audio/*.py", "encoder/**/*.py", "evaluation/embeddings.py", "layers/*.py"),
+    *("audio/*.py", "encoder/**/*.py", "evaluation/embeddings.py", "evaluation/pooling.py", "layers/*.py"),
     *("plugin/backbone.py", "plugin/front_end.py"),
 )
 #: Attributes of every module, which are not its settings.
@@ -183,14 +183,21 @@ class EmbeddingCache:
         self._digest = encoder_digest(encoder) if folder is not None else None
         self._folder = folder if self._digest is not None else None
 
-    def file(self, clips: ClipSet, level: Level) -> Path | None:
+    def file(self, clips: ClipSet, level: Level, pools: Sequence[str] = ()) -> Path | None:
         """Return the file of the embeddings of some clips, whether it exists or not; None without a cache."""
         if self._folder is None or self._digest is None:
             return None
-        return self._folder / f"{clips_digest(clips)[:DIGITS]}-{self._digest[:DIGITS]}-{level}.npy"
+        return (
+            self._folder
+            / f"{clips_digest(clips)[:DIGITS]}-{self._digest[:DIGITS]}-{'_'.join([level, *pools]).replace(':', '')}.npy"
+        )
 
     def get(
-        self, clips: ClipSet, level: Level, compute: Callable[[], NDArray[np.float32]]
+        self,
+        clips: ClipSet,
+        level: Level,
+        compute: Callable[[], NDArray[np.float32]],
+        pools: Sequence[str] = (),
     ) -> tuple[NDArray[np.float32], bool]:
         """Return embeddings from the cache, or compute and cache them.
 
@@ -198,11 +205,14 @@ class EmbeddingCache:
             clips: the clips.
             level: of the embeddings.
             compute: called for embeddings that are not cached; returns float32 ``[clips, ...]``.
+            pools: poolings of frames that the embeddings hold.
 
         Returns:
             The embeddings, and whether they came from the cache.
         """
-        path = self.file(clips, level)  # before computing: a file that changes meanwhile gets another key next time
+        path = self.file(
+            clips, level, pools
+        )  # before computing: a file that changes meanwhile gets another key next time
         if path is not None and (cached := _load(path, len(clips))) is not None:
             return cached, True
         values = compute()

@@ -14,6 +14,7 @@ from ssl_wb.audio.ahead import started_ahead
 from ssl_wb.audio.clip import Clip
 from ssl_wb.audio.decode import info, read
 from ssl_wb.errors import DataError
+from ssl_wb.evaluation.pooling import pool_clips
 from ssl_wb.plugin.evaluator import Encoder, Level
 from ssl_wb.tasks.task import LoadedTask
 
@@ -40,6 +41,7 @@ def embed_task(
     task: LoadedTask,
     *,
     level: Level = "clip",
+    pools: Sequence[str] = (),
     batch_seconds: float = BATCH_SECONDS,
     progress: Progress | None = None,
     decoded: Sequence[Decoded] | None = None,
@@ -51,6 +53,8 @@ def embed_task(
         task: the clips.
         level: ``clip``, one embedding each; ``layers``, one per layer, each the mean over the clip's frames;
             ``frames``, one per frame; ``audio``, none.
+        pools: for level ``clip``: pool each clip's frames by these, one after the other (:func:`pool_clips`); the
+            encoder's own embedding of a clip where none are given.
         batch_seconds: audio in a batch, padding included; a longer clip is a batch of its own.
         progress: called after every batch.
         decoded: the clips from :func:`decode_task`; read from their files when None.
@@ -69,7 +73,7 @@ def embed_task(
     result: NDArray[np.float32] | None = None
     done = 0
     batches = _decoded(clips, encoder.sample_rate, batch_seconds) if decoded is None else iter(decoded)
-    for rows, embedded in _encoded(encoder, batches, level, clips):  # [B, ...]
+    for rows, embedded in _encoded(encoder, batches, level, clips, pools):  # [B, ...]
         _check_finite(embedded, [clips[row] for row in rows])
         if result is None:
             result = np.zeros((len(clips), *embedded.shape[1:]), dtype=np.float32)
@@ -88,7 +92,7 @@ def embed_task(
 
 
 def _encoded(
-    encoder: Encoder, batches: Iterator[Decoded], level: Level, clips: Sequence[Clip]
+    encoder: Encoder, batches: Iterator[Decoded], level: Level, clips: Sequence[Clip], pools: Sequence[str]
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
     """Yield indices and embeddings of batches.
 
@@ -104,11 +108,13 @@ def _encoded(
     )
     workers = min(threads, WORKERS) if safe else 1
     if workers == 1:
-        yield from (_encode(encoder, level, clips, batch) for batch in batches)
+        yield from (_encode(encoder, level, clips, batch, pools) for batch in batches)
         return
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
-        started = started_ahead(batches, lambda batch: pool.submit(_encode, encoder, level, clips, batch), workers)
+        started = started_ahead(
+            batches, lambda batch: pool.submit(_encode, encoder, level, clips, batch, pools), workers
+        )
         yield from (future.result() for future in started)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -117,7 +123,7 @@ def _encoded(
 
 @torch.no_grad()
 def _encode(
-    encoder: Encoder, level: Level, clips: Sequence[Clip], batch: Decoded
+    encoder: Encoder, level: Level, clips: Sequence[Clip], batch: Decoded, pools: Sequence[str]
 ) -> tuple[list[int], NDArray[np.float32]]:
     """Pad the waveforms of a batch and embed them as float32 ``[B, ...]``."""
     rows, waveforms = batch
@@ -126,14 +132,17 @@ def _encode(
     for row, waveform in enumerate(waveforms):
         padded[row, : len(waveform)] = torch.from_numpy(waveform)
     try:
-        return rows, _embed(encoder, padded, lengths, level).float().cpu().numpy()
+        return rows, _embed(encoder, padded, lengths, level, pools).float().cpu().numpy()
     except DataError as error:
         more = f" and {len(rows) - 1} more clips of its batch" if len(rows) > 1 else ""
         raise DataError(f"{clips[rows[0]].path}{more}: {error.message}", hint=error.hint) from error
 
 
-def _embed(encoder: Encoder, waveform: Tensor, lengths: Tensor, level: Level) -> Tensor:
+def _embed(encoder: Encoder, waveform: Tensor, lengths: Tensor, level: Level, pools: Sequence[str] = ()) -> Tensor:
     """Embed waveforms ``[B, S]`` as ``[B, D]`` (clip), ``[B, L, D]`` (layers) or ``[B, T, D]`` (frames)."""
+    if level == "clip" and pools:
+        frames = encoder.embed_frames(waveform, lengths)  # [B, T, D], 0 past a clip's end
+        return pool_clips(frames, _frame_counts(frames).tolist(), pools)
     if level == "clip":
         return encoder.embed_clip(waveform, lengths)
     if level == "frames":

@@ -13,6 +13,7 @@ from ssl_wb.encoder.external import check_external, is_external, load_external
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluation.baselines import baselines
 from ssl_wb.evaluation.embedding_cache import encoder_digest, user_folder
+from ssl_wb.evaluation.pooling import MEAN
 from ssl_wb.evaluation.results import Role
 from ssl_wb.plugin.evaluator import Encoder
 
@@ -80,6 +81,7 @@ def encoders_to_compare(
     *,
     untrained: bool = True,
     log_mel: bool = True,
+    pool: str = MEAN,
     reference: str | None = None,
     failed: Callable[[str, Exception], None] | None = None,
 ) -> Iterator[EncoderToProbe]:
@@ -92,6 +94,7 @@ def encoders_to_compare(
         untrained: whether each run is followed by an encoder with the weights it started from. Runs that started from
             equal weights, as those that differ in masker or objective only, share that of the first.
         log_mel: whether log-mel statistics come last.
+        pool: how frames are pooled; it decides which log-mel baselines there are.
         reference: name that is yielded even if it shares its weights with another.
         failed: called with the name and the error of an encoder that cannot be loaded, which is then left out; without
             it the error is raised.
@@ -128,5 +131,5 @@ def encoders_to_compare(
                 continue
             yield EncoderToProbe(label, fresh, "untrained", source / EMBEDDINGS)
     if log_mel:
-        for label, encoder in baselines().items():
+        for label, encoder in baselines(pool).items():
             yield EncoderToProbe(label, encoder, "baseline", user_folder())

@@ -56,6 +56,7 @@ class Row:
         chance: chance level of the task's metric; NaN where the evaluator reports another figure.
         seconds: time it took.
         domain: the task's group in tables; None where it has none.
+        pool: how frames became the vector of a clip, as ``mean+std``; None where the evaluator reads no such vector.
     """
 
     encoder: str
@@ -66,6 +67,7 @@ class Row:
     chance: float = float("nan")
     seconds: Seconds = field(default_factory=Seconds)
     domain: str | None = None
+    pool: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, for ``--json`` and ``results.json``."""
@@ -74,7 +76,14 @@ class Row:
             values.pop(key)
         head = {"encoder": self.encoder, "role": self.role, "task": self.task, "domain": self.domain}
         return _plain(
-            {**head, "evaluator": self.evaluator, "chance": self.chance, **values, "seconds": self.seconds.as_json()}
+            {
+                **head,
+                "evaluator": self.evaluator,
+                "pool": self.pool,
+                "chance": self.chance,
+                **values,
+                "seconds": self.seconds.as_json(),
+            }
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ssl_wb.evaluation.checkpoint_leakage import note_leakage
 from ssl_wb.evaluation.embedding_cache import EmbeddingCache
 from ssl_wb.evaluation.embeddings import embed_task, frame_counts, read_clip, total_seconds
 from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
+from ssl_wb.evaluation.pooling import MEAN, candidates, parts_of, probe_pooled
 from ssl_wb.evaluation.results import Role, Row, Seconds
 from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask, level_of
 from ssl_wb.tasks.task import LoadedTask
@@ -39,6 +40,7 @@ def probe(
     roles: Mapping[str, Role] | None = None,
     folder: Path | None = None,
     failed: Callable[[str, Exception], None] | None = None,
+    pool: str = MEAN,
 ) -> list[Row]:
     """Probe every encoder on every task by every evaluator; each level of a task is embedded once per encoder.
 
@@ -51,6 +53,8 @@ def probe(
         roles: roles by name in tables; ``encoder`` unless given.
         folder: folder of cached embeddings; None for no cache.
         failed: called with what failed and its error; that row is then left out. Without it the error is raised.
+        pool: how the frames of a clip become one vector, for evaluators of level ``clip``: ``mean``, ``mean+std``,
+            ``segments:N``, or ``auto``, chosen on validation clips for each encoder, task and split.
 
     Returns:
         One row per encoder, task and evaluator, in that order. An encoder has no row of evaluators that need layers,
@@ -69,11 +73,33 @@ def probe(
         offered = [(kind, one) for kind, one in evaluators if _offers(encoder, level_of(one))]
         if role == "encoder" and (missing := [kind for kind, one in evaluators if not _offers(encoder, level_of(one))]):
             log.warning("%s gives embeddings only, so it has no row of %s", name, ", ".join(missing))
+        pools = candidates(pool)
+        if pools != (MEAN,) and not hasattr(encoder, "embed_frames"):
+            log.warning("%s gives no frames to pool: its rows are of its own embedding of clips", name)
+            pools = (MEAN,)
+        one = _Encoder(name, role, encoder, cache, pools)
         for task in tasks:
-            rows += _probe_task(
-                name, role, encoder, task, offered, seeds, progress or (lambda *_: None), cache, failed or _raise
-            )
+            rows += _probe_task(one, task, offered, seeds, progress or (lambda *_: None), failed or _raise)
     return rows
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """An encoder, its name and role in tables, its kept embeddings, and the poolings to compute."""
+
+    name: str
+    role: Role
+    encoder: Encoder
+    cache: EmbeddingCache
+    pools: tuple[str, ...]
+
+    def pools_of(self, level: Level) -> tuple[str, ...]:
+        """Return the poolings to compute of frames; none where the encoder's own embedding of a clip is read."""
+        return self.pools if level == "clip" and self.pools != (MEAN,) else ()
+
+    def own_pool(self, level: Level) -> str | None:
+        """Return the pooling of the encoder's own embedding of a clip; None at other levels."""
+        return getattr(self.encoder, "pooling", MEAN) if level == "clip" else None
 
 
 def _raise(what: str, error: Exception) -> None:
@@ -89,22 +115,19 @@ def _offers(encoder: Encoder, level: Level) -> bool:
 
 
 def _probe_task(
-    name: str,
-    role: Role,
-    encoder: Encoder,
+    one: _Encoder,
     task: LoadedTask,
     evaluators: Sequence[tuple[str, Evaluator]],
     seeds: Sequence[int],
     progress: RunnerProgress,
-    cache: EmbeddingCache,
     failed: Callable[[str, Exception], None],
 ) -> list[Row]:
     """Probe one encoder on one task, level by level, so that memory holds the embeddings of one level at a time."""
-    label = f"{name} on {task.name}"
+    label = f"{one.name} on {task.name}"
     rows: dict[str, Row] = {}
     for level in dict.fromkeys(level_of(evaluator) for _, evaluator in evaluators):
         try:
-            embedded, seconds = _embedded(encoder, task, level, partial(progress, f"embedding: {label}"), cache)
+            embedded, seconds = _embedded(one, task, level, partial(progress, f"embedding: {label}"))
         except Exception as error:
             failed(label, error)
             continue
@@ -113,34 +136,40 @@ def _probe_task(
                 continue
             progress(f"{kind}: {label}", len(task.clips), len(task.clips))
             begin = time.perf_counter()
+            pool: str | None
             try:
-                result = evaluator(embedded, seeds)
+                if pools := one.pools_of(level):
+                    result, pool = probe_pooled(evaluator, embedded, parts_of(embedded.embeddings, pools), seeds)
+                else:
+                    result, pool = evaluator(embedded, seeds), one.own_pool(level)
             except Exception as error:
                 failed(f"{kind}: {label}", error)
                 continue
             rows[kind] = Row(
-                encoder=name,
+                encoder=one.name,
                 task=task.name,
                 evaluator=kind,
                 result=result,
-                role=role,
+                role=one.role,
                 chance=task.chance if result.metric == task.measure.name else float("nan"),
                 seconds=replace(seconds, probe=time.perf_counter() - begin),
                 domain=task.domain,
+                pool=pool,
             )
     return [rows[kind] for kind, _ in evaluators if kind in rows]  # in the order of the arguments
 
 
 def _embedded(
-    encoder: Encoder, task: LoadedTask, level: Level, progress: Callable[[int, int], None], cache: EmbeddingCache
+    one: _Encoder, task: LoadedTask, level: Level, progress: Callable[[int, int], None]
 ) -> tuple[ProbeTask, Seconds]:
     """Embed a task's clips, or read their embeddings from the cache."""
+    encoder, pools = one.encoder, one.pools_of(level)
 
     def compute() -> NDArray[np.float32]:
-        return embed_task(encoder, task, level=level, progress=progress)
+        return embed_task(encoder, task, level=level, pools=pools, progress=progress)
 
     begin = time.perf_counter()
-    embeddings, cached = (compute(), False) if level == "audio" else cache.get(task.clips, level, compute)
+    embeddings, cached = (compute(), False) if level == "audio" else one.cache.get(task.clips, level, compute, pools)
     took = time.perf_counter() - begin
     probe_task = task.embedded(
         embeddings,
@@ -184,6 +213,7 @@ def evaluate_runs(
     checkpoint: str = "last",
     device: str | torch.device = "cpu",
     keep: bool = True,
+    pool: str = MEAN,
     progress: RunnerProgress | None = None,
     failures: list[Exception] | None = None,
 ) -> list[Row]:
@@ -202,6 +232,7 @@ def evaluate_runs(
         checkpoint: ``last`` or ``best``; results of the latter say if test clips were used to select it.
         device: where encoders compute.
         keep: whether cached embeddings are used and new ones are cached.
+        pool: as in :func:`probe`, alike for encoders and baselines.
         progress: as in :func:`probe`.
         failures: takes the errors of encoders, tasks and evaluators that failed, whose rows are left out. Without it,
             and where no encoder has any row, the first error is raised.
@@ -230,6 +261,7 @@ def evaluate_runs(
         device,
         untrained=with_untrained,
         log_mel=with_baselines,
+        pool=pool,
         reference=reference,
         failed=failed,
     ):
@@ -238,7 +270,7 @@ def evaluate_runs(
         source = sources[name] if role == "encoder" and checkpoint == "best" else None
         noted = note_leakage(source, name, tasks) if isinstance(source, Path) else tasks
         rows += probe(
-            {name: encoder}, noted, evaluators, seeds, progress, {name: role}, folder if keep else None, failed
+            {name: encoder}, noted, evaluators, seeds, progress, {name: role}, folder if keep else None, failed, pool
         )
     if failures and not rows:
         raise failures[0]

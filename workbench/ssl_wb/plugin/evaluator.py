@@ -224,6 +224,12 @@ class EvaluatorSection(PluginSection):
     metric: str | None = Field(
         None, description="What is reported: a metric that fits the labels; accuracy, mAP or R2 unless given."
     )
+    pooling: str = Field(
+        "mean",
+        pattern=r"^(mean|mean\+std|segments:[1-9][0-9]?|auto)$",
+        description="How the frames of a clip become one vector: 'mean' (as in the papers), 'mean+std', 'segments:N', "
+        "or 'auto', chosen on validation clips.",
+    )
     every: Duration | None = Field(
         None,
         description="Between probes while training, on clips that are not in the task's test part. The first probe "

@@ -22,6 +22,7 @@ from ssl_wb.evaluation.results import Row
 from ssl_wb.report.details import lay_out_details
 from ssl_wb.report.domain_order import in_order
 from ssl_wb.report.layout import Layout
+from ssl_wb.report.notes import notes_of, pools_of
 
 __all__ = ["Layout", "as_csv", "lay_out", "lay_out_differences", "lay_out_seconds", "markdown", "print_table"]
 
@@ -98,11 +99,11 @@ def lay_out(rows: Sequence[Row], differences: Mapping[tuple[str, str, str], Diff
         rows: results.
         differences: to a baseline, to mark the cells that differ significantly.
     """
-    columns = _columns(rows)
+    columns, pools = _columns(rows), pools_of(rows)
     cells = {(row.encoder, row.task, row.evaluator): cell(row) for row in rows}
     body = []
     for encoder in dict.fromkeys(row.encoder for row in rows):
-        line = [encoder]
+        line = [encoder, pools[encoder]] if pools else [encoder]
         for column in columns:
             key = (encoder, column.task, column.evaluator)
             text = cells.get(key, "")
@@ -112,29 +113,12 @@ def lay_out(rows: Sequence[Row], differences: Mapping[tuple[str, str, str], Diff
             line.append(f"{text} *" if text and found and found.significant else text)
         body.append(line)
     chance = {(row.task, row.evaluator): _number(row.chance, percent=row.result.percent) for row in rows}
-    body.append(["chance", *(chance.get(column[:2], "") for column in columns)])
-    return Layout(_headings(rows, columns), body, _notes(rows), _groups(columns))
-
-
-def _notes(rows: Sequence[Row]) -> list[str]:
-    """Return what a reader has to know, each thing once."""
-    seeds = max((len(row.result.per_seed) for row in rows), default=0)
-    spread = f"{seeds} probe seeds ± their standard deviation" if seeds > 1 else "1 probe seed"
-    notes = [f"Per cent, mean over {spread}; in brackets the 95 % interval over test clips."]
-    plain = list(dict.fromkeys(row.result.metric for row in rows if not row.result.percent))
-    falling = list(dict.fromkeys(row.result.metric for row in rows if not row.result.higher))
-    if plain:
-        notes.append(f"Not in per cent: {', '.join(plain)}.")
-    if falling:
-        notes.append(f"Less is better: {', '.join(falling)}.")
-    for evaluator in dict.fromkeys(row.evaluator for row in rows):
-        tasks = {row.task for row in rows if row.evaluator == evaluator}
-        left = sorted(tasks - set(averaged(rows, evaluator))) if averaged(rows, evaluator) else []
-        if left:
-            notes.append(f"Not in the average of {evaluator}: {', '.join(left)}.")
-    for row in rows:
-        notes += [f"{row.task}: {note}" for note in row.result.notes]
-    return list(dict.fromkeys(notes))
+    body.append(["chance", *([""] if pools else []), *(chance.get(column[:2], "") for column in columns)])
+    headings, groups = _headings(rows, columns), _groups(columns)
+    if pools:
+        headings.insert(1, "pooling")
+        groups = groups[:1] + groups  # none above the pooling
+    return Layout(headings, body, notes_of(rows), groups)
 
 
 def lay_out_differences(rows: Sequence[Row], baseline: str) -> Layout:
@@ -200,6 +184,7 @@ def as_csv(rows: Sequence[Row], baseline: str | None = None, *, details: bool = 
         *(["domain"] if grouped else []),
         *("evaluator", "metric", "mean", "std", "low", "high", "chance", "seeds"),
         *(["baseline", "difference", "difference_low", "difference_high", "significant"] if baseline else []),
+        "pool",
     ]
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
@@ -246,6 +231,7 @@ def _csv_line(row: Row) -> dict[str, str]:
         "role": row.role,
         "task": row.task,
         "evaluator": row.evaluator,
+        "pool": row.pool or "",
         "metric": result.metric,
         "chance": _exact(row.chance),
         "seeds": str(len(result.per_seed)),

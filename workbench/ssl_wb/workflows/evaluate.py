@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from ssl_wb.errors import UsageError, did_you_mean
 from ssl_wb.evaluation.baselines import baselines as baseline_encoders
 from ssl_wb.evaluation.compare import compare
 from ssl_wb.evaluation.encoders import encoder_names
+from ssl_wb.evaluation.pooling import MEAN, check_pool
 from ssl_wb.evaluation.results import Row
 from ssl_wb.evaluation.runner import RunnerProgress, evaluate_runs
 from ssl_wb.plugin.evaluator import Evaluator
@@ -74,6 +75,7 @@ def evaluate(
     device: str | None = None,
     cache: bool = True,
     allow_leaks: bool = False,
+    pool: str = MEAN,
     chart: Path | None = None,
     progress: RunnerProgress | None = None,
 ) -> Evaluation:
@@ -94,6 +96,8 @@ def evaluate(
         device: where to compute; CUDA where there is one unless given.
         cache: keep embeddings, and use those kept by an earlier call.
         allow_leaks: accept tasks whose columns put clips of one recording on both sides of a split, with a note.
+        pool: how the frames of a clip become one vector for probes of clips, alike for encoders and baselines: ``mean``
+            (the papers' protocol), ``mean+std``, ``segments:N``, or ``auto``, chosen on validation clips.
         chart: folder for pictures of what evaluators such as ``layers`` and ``spectrum`` leave.
         progress: called with what is being done, the clips done and their total.
 
@@ -105,13 +109,16 @@ def evaluate(
     """
     # Everything that was typed is checked before hours go into embedding.
     where = named_device(device)
+    check_pool(pool)
     if chart is not None:
         check_chart_folder(chart)
     probes = build_evaluators(evaluators, settings)
     names = encoder_names(encoders)
     reference = None
     if baseline is not None:
-        reference = _baseline_row(baseline, names, untrained=untrained, baselines=baselines)
+        reference = _baseline_row(
+            baseline, names, untrained=untrained, log_mel=baseline_encoders(pool) if baselines else {}
+        )
     failures: list[Exception] = []
     rows = evaluate_runs(
         encoders,
@@ -124,6 +131,7 @@ def evaluate(
         checkpoint=checkpoint,
         device=where,
         keep=cache,
+        pool=pool,
         progress=progress,
         failures=failures,
     )
@@ -132,14 +140,14 @@ def evaluate(
     return Evaluation(rows, reference, draw_probes(rows, chart) if chart is not None else [], failures)
 
 
-def _baseline_row(baseline: str, names: Mapping[str, str | Path], *, untrained: bool, baselines: bool) -> str:
+def _baseline_row(baseline: str, names: Mapping[str, str | Path], *, untrained: bool, log_mel: Iterable[str]) -> str:
     """Return the name of the row that ``baseline`` means.
 
     Raises:
         UsageError: there will be no such row.
     """
     runs = {name: source for name, source in names.items() if isinstance(source, Path)}
-    rows = [*names, *(f"{name}, untrained" for name in runs if untrained), *(baseline_encoders() if baselines else {})]
+    rows = [*names, *(f"{name}, untrained" for name in runs if untrained), *log_mel]
     if baseline in rows:
         return baseline
     for name, path in runs.items():

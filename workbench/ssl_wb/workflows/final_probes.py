@@ -35,16 +35,17 @@ def run_final_probes(
         A row for each encoder, task and evaluator; none where the recipe has no probes.
     """
     # Evaluators of one task run together: its clips are embedded once.
-    of_task: dict[tuple[str, str | None], list[PluginSelection[Evaluator]]] = {}
+    of_task: dict[tuple[str, str | None, str], list[PluginSelection[Evaluator]]] = {}
     for selection in loaded.evaluators:
-        of_task.setdefault((selection.settings.task, selection.settings.metric), []).append(selection)
+        settings = selection.settings
+        of_task.setdefault((settings.task, settings.metric, settings.pooling), []).append(selection)
     rows: list[Row] = []
-    for selections in of_task.values():
+    for (_, _, pool), selections in of_task.items():
         task = preflight.task(selections[0].settings, folder)
         evaluators = [(one.name, one.plugin(one.options)) for one in selections]
         if not quiet:
             log.info("probing on %s: %d clips, %d classes", task.name, len(task.clips), len(task.classes))
-        rows += evaluate_runs([folder.path], [task], evaluators, device=device)
+        rows += evaluate_runs([folder.path], [task], evaluators, device=device, pool=pool)
     if rows:
         folder.write_json(folder.results, [row.as_json() for row in rows])
     return rows

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.evaluation.embeddings import Decoded, decode_task, embed_task, frame_counts
+from ssl_wb.evaluation.pooling import MEAN, candidates, parts_of, probe_pooled
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.evaluator import Evaluator, Level, Result, level_of
 from ssl_wb.plugin.front_end import FrontEnd
@@ -25,18 +26,21 @@ from ssl_wb.workflows.preflight import Preflight
 
 __all__ = ["OnlineProbes", "online_probes"]
 
+#: What embeddings are of: a task by its identity, a level, poolings.
+_Key = tuple[int, Level, tuple[str, ...]]
 #: One repetition: the many points of the curve show its spread.
 SEEDS = (0,)
 
 
 @dataclass(frozen=True)
 class _Probe:
-    """An evaluator, its task without test clips, and the steps between two probes."""
+    """An evaluator, its task without test clips, the steps between two probes, and how frames are pooled."""
 
     name: str
     evaluator: Evaluator
     task: LoadedTask
     every: int
+    pool: str
 
 
 class OnlineProbes:
@@ -89,7 +93,7 @@ class OnlineProbes:
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # training draws the same numbers with and without probes
             self._encoder.backbone.load_state_dict(weights)
-            embedded: dict[tuple[int, Level], NDArray[np.float32]] = {}
+            embedded: dict[_Key, NDArray[np.float32]] = {}
             for probe in self._probes:
                 if not self._due(probe, step):
                     continue
@@ -99,16 +103,20 @@ class OnlineProbes:
                     selection_score = result.mean if result.higher else -result.mean
         return figures, selection_score
 
-    def _run(self, probe: _Probe, embedded: dict[tuple[int, Level], NDArray[np.float32]]) -> Result:
+    def _run(self, probe: _Probe, embedded: dict[_Key, NDArray[np.float32]]) -> Result:
         """Embed the probe's clips, unless another probe of this step had them ``embedded``, and probe them."""
         task, level = probe.task, level_of(probe.evaluator)
         if id(task) not in self._decoded:
             self._decoded[id(task)] = decode_task(task, self._encoder.sample_rate)
-        key = id(task), level
+        pools = candidates(probe.pool) if level == "clip" and probe.pool != MEAN else ()
+        key = id(task), level, pools
         if key not in embedded:
-            embedded[key] = embed_task(self._encoder, task, level=level, decoded=self._decoded[id(task)])
+            embedded[key] = embed_task(self._encoder, task, level=level, pools=pools, decoded=self._decoded[id(task)])
         frames = frame_counts(embedded[key]) if level == "frames" else None
-        return probe.evaluator(task.embedded(embedded[key], encoder=self._encoder, frames=frames), SEEDS)
+        probed = task.embedded(embedded[key], encoder=self._encoder, frames=frames)
+        if pools:
+            return probe_pooled(probe.evaluator, probed, parts_of(embedded[key], pools), SEEDS)[0]
+        return probe.evaluator(probed, SEEDS)
 
 
 def online_probes(
@@ -130,5 +138,5 @@ def online_probes(
             continue
         every = max(1, steps_of(section.every, steps))
         task = preflight.validation_subset(section, folder)
-        probes.append(_Probe(selection.name, selection.plugin(selection.options), task, every))
+        probes.append(_Probe(selection.name, selection.plugin(selection.options), task, every, section.pooling))
     return OnlineProbes(loaded, probes, front_end, device, steps) if probes else None
