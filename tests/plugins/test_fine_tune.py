@@ -16,14 +16,19 @@ from ssl_wb.api import (
     MaskRequest,
     ProbeTask,
     Split,
+    TaskSpectrograms,
     Trunk,
     mixup,
+    mixup_draw,
+    published_pool,
     random_resized_crop,
+    roll_in_time,
     spec_augment,
 )
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import PluginError
-from ssl_wb.probing.patchout import structured_patchout
+from ssl_wb.layers.patches import patchify
+from ssl_wb.probing.patchout import structured_patchout, two_way_patchout
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
 from ssl_wb_plugins.evaluators.fine_tune import FineTune, FineTuneOptions
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
@@ -117,6 +122,98 @@ def test_every_option_runs(encoder):
     several = replace(task, labels=np.eye(2, dtype=np.float32)[task.labels])
     assert tune(several, epochs=1).metric == "mAP"
     assert tune(replace(task, labels=task.labels * 12.0 + 60, classes=["pitch"]), epochs=1).metric == "R2"
+
+
+def test_every_published_option_runs(encoder):
+    audiomosaic = {"mixup": 10.0, "mixup_share": 0.8, "mixup_on": "waveform", "roll": True, "patch_drop": [0.2, 0.2]}
+    task = tones(encoder, clips=24)
+    result = tune(task, pool="pooled", head="none", head_std=2.5e-5, drop_path=0.1, epochs=2, **audiomosaic)
+    assert 0.0 <= result.mean <= 1.0
+    assert tune(task, pool="clip-token", head="layer", patchout=0.2, epochs=1).mean >= 0.0
+
+
+def test_the_published_pooling_is_the_encoders(encoder):
+    assert tune(tones(encoder)).mean == tune(tones(encoder), pool="rows").mean  # says nothing: folded
+    encoder.fine_tuned = "clip-token"
+    assert published_pool(encoder) == "clip-token"
+    result = tune(tones(encoder), epochs=1)
+    np.testing.assert_array_equal(
+        result.scores[0].scores, tune(tones(encoder), pool="clip-token", epochs=1).scores[0].scores
+    )
+
+
+def test_class_token_and_own_pooling_of_one_chunk_are_the_backbones(encoder):
+    spectrogram, columns = torch.randn(2, 80, 32), torch.tensor([2, 2])
+    with torch.no_grad():
+        patches = patchify(spectrogram, encoder.backbone.patch)
+        latents = encoder.backbone(encoder.backbone.embed(patches, Grid(5, 2)))
+        token = EncoderWithHead(encoder, 2, "clip-token", 0.0).eval().embed(spectrogram, columns)
+        pooled = EncoderWithHead(encoder, 2, "pooled", 0.0).eval().embed(spectrogram, columns)
+    torch.testing.assert_close(token, latents[:, 0])
+    torch.testing.assert_close(pooled, encoder.backbone.pool(latents))
+
+
+def test_heads_are_the_published_ones(encoder):
+    torch.manual_seed(0)
+    model = EncoderWithHead(encoder, 200, "mean", 0.0, "layer", 2.5e-5)
+    assert model.linear.weight.std().item() == pytest.approx(2.5e-5, rel=0.1)
+    assert isinstance(model.norm, torch.nn.LayerNorm)
+    assert isinstance(EncoderWithHead(encoder, 2, "mean", 0.0).norm, torch.nn.BatchNorm1d)
+
+
+def test_patch_drop_leaves_a_cross_product_of_rows_and_columns():
+    sound = torch.ones(6, 10)
+    sound[0, 4:] = 0  # padding goes first
+    kept = two_way_patchout(Grid(5, 10), sound, 0.2, 0.4, torch.Generator().manual_seed(0))  # [6, 3 * 8]
+    assert kept.shape == (6, 24)
+    for row, one in enumerate(kept):
+        assert len((one // 10).unique()) == 3
+        assert len((one % 10).unique()) == 8
+        if row == 0:
+            assert set(range(4)) <= set((one % 10).tolist())
+
+
+def test_waveforms_are_mixed_before_the_front_end(encoder):
+    task = tones(encoder, clips=6)
+    spectrograms = TaskSpectrograms(task, encoder, 10.0, 1.0)
+    clips, others = np.array([0, 1]), np.array([2, 3])
+    alone, columns = spectrograms.mixed(clips, others, np.array([1.0, 1.0]))
+    plain, _ = spectrograms.batch(clips, random=False)
+    shared = int(columns[0]) * 16 - 32  # without the end, which the longer partner makes longer
+    torch.testing.assert_close(alone[0, :, :shared], plain[0, :, :shared], rtol=1e-3, atol=2e-2)
+    first, second = (np.array(task.read(one)) - task.read(one).mean() for one in (0, 2))
+    wave = np.zeros(max(len(first), len(second)), dtype=np.float32)
+    wave[: len(first)] += 0.25 * first
+    wave[: len(second)] += 0.75 * second
+    expected = encoder.front_end(torch.from_numpy(wave - wave.mean())[None])[0][0]
+    mixed, _ = spectrograms.mixed(clips[:1], others[:1], np.array([0.25]))
+    torch.testing.assert_close(mixed[0, :, : expected.shape[1]], expected)
+
+
+def test_a_share_of_mixup_leaves_the_other_clips_alone():
+    torch.manual_seed(0)
+    other, weight = mixup_draw(2000, 10.0, 0.8)
+    assert sorted(other.tolist()) == list(range(2000))
+    assert (weight < 1).float().mean().item() == pytest.approx(0.8, abs=0.03)
+
+
+def test_rolling_is_a_circle_within_the_clips_own_frames():
+    torch.manual_seed(0)
+    spectrogram = torch.arange(12.0).expand(2, 3, 12).clone()
+    rolled = roll_in_time(spectrogram, torch.tensor([5, 12]))
+    assert sorted(rolled[0, 0, :5].tolist()) == [0, 1, 2, 3, 4]
+    assert torch.equal(rolled[0, :, 5:], spectrogram[0, :, 5:])
+    steps = rolled[1, 0].diff()
+    assert ((steps == 1) | (steps == -11)).all()
+
+
+def test_tokens_and_fixed_tables_are_not_decayed(encoder):
+    model = EncoderWithHead(encoder, 2, "rows", 0.0)
+    groups = model.groups(1.0, 0.1, 1.0, freeze_embedding=False)
+    decayed = {id(one) for group in groups if group["weight_decay"] for one in group["params"]}
+    names = {name for name, one in model.named_parameters() if id(one) in decayed}
+    assert "backbone.cls_token" not in names
+    assert {"backbone.proj.weight", "linear.weight"} <= names
 
 
 def test_the_best_epoch_is_kept_or_the_last(encoder):
@@ -367,13 +464,23 @@ def test_encoders_without_weights_are_refused(encoder):
         tune(replace(task, encoder=object()))
     with pytest.raises(DataError, match="cannot be fine-tuned"):
         tune(replace(task, read=None))
+    with pytest.raises(DataError, match="leaves out whole rows"):
+        tune(task, patch_drop=[0.2, 0.2])
     with pytest.raises(DataError, match="too few validation"):
         tune(replace(task, splits=[replace(task.splits[0], validation=np.zeros(0, dtype=np.int64))]))
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"lr": 0.0}, {"pool": "max"}, {"patchout": 1.0}, {"epochs": 0}, {"rate": 1.0}, {"optimizer": "lars"}],
+    [
+        {"lr": 0.0},
+        {"pool": "max"},
+        {"patchout": 1.0},
+        {"epochs": 0},
+        {"rate": 1.0},
+        {"optimizer": "lars"},
+        {"patch_drop": [0.2, 0.2], "patchout": 0.5},
+    ],
 )
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValidationError):

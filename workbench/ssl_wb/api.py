@@ -89,14 +89,14 @@ from ssl_wb.plugin.task_files import (
 from ssl_wb.probing.attention_pool import AttentionPool
 from ssl_wb.probing.checks import require_labels, require_parts
 from ssl_wb.probing.clips import pad_batches, read_waveforms
-from ssl_wb.probing.encoder_with_head import EncoderWithHead
+from ssl_wb.probing.encoder_with_head import EncoderWithHead, published_pool
 from ssl_wb.probing.heads import Head, LinearHead, linear_layer
 from ssl_wb.probing.inputs import Inputs, InputScaling, fit_scaler
 from ssl_wb.probing.optimiser import build_optimiser
 from ssl_wb.probing.options import Decays, HeadOptions, ProbeOptions, Rates, settings_grid, sorted_values
 from ssl_wb.probing.patchout import lines_masked, mask_of_lines
 from ssl_wb.probing.results import ProbedSplit, probe_splits, settings_of
-from ssl_wb.probing.spectrogram_augment import mixup, random_resized_crop, spec_augment
+from ssl_wb.probing.spectrogram_augment import mixup, mixup_draw, random_resized_crop, roll_in_time, spec_augment
 from ssl_wb.probing.spectrograms import TaskSpectrograms, TrainableEncoder
 from ssl_wb.probing.targets import Targets
 from ssl_wb.probing.training import TrainedHeads, batches_per_epoch, train_heads
@@ -212,6 +212,7 @@ __all__ = [
     "mean_over_processes",
     "metric_of",
     "mixup",
+    "mixup_draw",
     "model_validator",
     "own_rows",
     "pad_batches",
@@ -219,6 +220,7 @@ __all__ = [
     "patchify",
     "probe_splits",
     "process_place",
+    "published_pool",
     "random_resized_crop",
     "read_audio",
     "read_json",
@@ -228,6 +230,7 @@ __all__ = [
     "require_labels",
     "require_parts",
     "retire",
+    "roll_in_time",
     "score",
     "scores_by_seed",
     "settings_grid",

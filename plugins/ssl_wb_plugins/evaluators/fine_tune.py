@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -33,10 +33,14 @@ from ssl_wb.api import (
     build_optimiser,
     hookimpl,
     mixup,
+    mixup_draw,
+    model_validator,
     probe_splits,
+    published_pool,
     random_resized_crop,
     require_labels,
     require_parts,
+    roll_in_time,
     sorted_values,
     spec_augment,
     warmup_cosine,
@@ -63,13 +67,25 @@ class FineTuneOptions(PluginOptions):
     batch_size: int = Field(32, ge=2, description="Clips per step.")
     freq_mask: int = Field(15, ge=0, description="SpecAugment: widest band of mels masked.")
     time_mask: int = Field(48, ge=0, description="SpecAugment: most consecutive frames masked.")
-    mixup: float = Field(0.3, ge=0.0, description="Mixup of spectrograms and labels: a of Beta(a, a); 0 for none.")
+    mixup: float = Field(0.3, ge=0.0, description="Mixup of clips and labels: a of Beta(a, a); 0 for none.")
+    mixup_share: float = Field(1.0, ge=0.0, le=1.0, description="Share of the clips that are mixed.")
+    mixup_on: Literal["spectrogram", "waveform"] = Field(
+        "spectrogram", description="What is mixed; waveforms are read and mixed anew in every epoch."
+    )
+    roll: bool = Field(False, description="Shift each clip in time by a random number of frames, in a circle.")
     resized_crop: bool = Field(False, description="Random resized crop of the spectrogram, after SpecAugment.")
     patchout: float = Field(
         0.0,
         ge=0.0,
         lt=1.0,
         description="Fraction of patches left out in training: structured, or columns with pool = 'rows'.",
+    )
+    patch_drop: list[Annotated[float, Field(ge=0.0, lt=1.0)]] = Field(
+        default_factory=lambda: [0.0, 0.0],
+        min_length=2,
+        max_length=2,
+        description="Shares of columns and of rows of patches left out in training (AudioMosaic 0.2, 0.2); not with "
+        "patchout or pool = 'rows'.",
     )
     drop_path: float | None = Field(
         None,
@@ -78,10 +94,15 @@ class FineTuneOptions(PluginOptions):
         description="Stochastic depth in training: rate of the last block (AudioMosaic and EAT 0.1); the one of "
         "pre-training without a number.",
     )
-    pool: Literal["rows", "mean"] = Field(
-        "rows",
-        description="Mean over time with rows of patches concatenated, as in embeddings; or one mean over patches.",
+    pool: Literal["published", "rows", "mean", "clip-token", "pooled"] = Field(
+        "published",
+        description="Mean over time with rows of patches concatenated; one mean over patches; the class token; the "
+        "backbone's own pooling; or what the recipe's encoder.fine_tuned names.",
     )
+    head: Literal["batch", "layer", "none"] = Field(
+        "batch", description="Norm before the linear layer: BatchNorm without affine (EVAR), LayerNorm, or none."
+    )
+    head_std: float = Field(0.01, gt=0.0, description="Standard deviation of the linear layer's first weights.")
     freeze_embedding: bool = Field(
         False, description="Leave patch embedding, positions and class token as they are (M2D on ESC-50)."
     )
@@ -106,6 +127,12 @@ class FineTuneOptions(PluginOptions):
         "fp32", description="bf16 is faster on machines with bf16 matrix products."
     )
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval; a fifth for mAP.")
+
+    @model_validator(mode="after")
+    def _one_way_to_leave_out(self) -> FineTuneOptions:
+        if max(self.patch_drop) > 0 and self.patchout > 0:
+            raise ValueError("patch_drop does not go with patchout")
+        return self
 
 
 @dataclass
@@ -136,23 +163,25 @@ class _Job:
 class FineTune(Evaluator):
     """Trains a copy of the encoder with a head, once per seed and split; test clips are read once, at the end.
 
-    As EVAR and AudioMosaic fine-tune: BatchNorm and Linear on pooled latents; AdamW or SGD with a cosine schedule,
+    As EVAR and AudioMosaic fine-tune: a norm and Linear on pooled latents; AdamW or SGD with a cosine schedule,
     warm-up and layer-wise learning rates; SpecAugment, mixup and, as options, random resized crops and structured
     patchout. Published settings: AudioMosaic on AudioSet 20K ``lr = 1.25e-4, layer_decay = 0.65,
-    epochs = 60, batch_size = 64, freq_mask = 48, time_mask = 192, drop_path = 0.1, pool = "mean"``; M2D on VoxCeleb1
+    epochs = 60, batch_size = 64, freq_mask = 48, time_mask = 192, drop_path = 0.1, mixup = 10, mixup_share = 0.8,
+    mixup_on = "waveform", roll = true, patch_drop = [0.2, 0.2], pool = "pooled", head = "none", head_std = 2.5e-5``
+    (its pooling ends with the head's LayerNorm; its learning rate warms up for 4 of 60 epochs); EAT ``pool =
+    "clip-token", head = "layer", layer_decay = 0.75, patchout = 0.2, mixup_share = 0.8, freq_mask = 25,
+    time_mask = 200, drop_path = 0.1``; M2D on VoxCeleb1
     ``lr = 5e-4, layer_decay = 1, weight_decay = 1e-4, epochs = 50, batch_size = 64, freq_mask = 30, time_mask = 48,
     mixup = 0``; M2D on ESC-50 ``optimizer = "sgd", lr = 0.01, layer_decay = 1, weight_decay = 0, epochs = 200,
     warmup = 0.025, batch_size = 128, mixup = 0, resized_crop = true, patchout = 0.5, pool = "mean",
     freeze_embedding = true``. EVAR's loss is a mean over classes too, so its SGD learning rates are divided by the
-    number of classes here (0.5 / 50).
-    M2D's LARS (AudioSet 2M) is not offered.
+    number of classes here (0.5 / 50). M2D's LARS (AudioSet 2M) is not offered.
 
     ``balanced`` weighs clips as EVAR and AudioMosaic do, who draw 200000 of AudioSet's 2 million clips per epoch
     without replacement; set ``epoch_clips`` for that. A draw of all clips without replacement would balance nothing, so
     it is with replacement.
 
-    Validation chooses the epoch, where the published code takes the best one on the test set. The defaults are for
-    hundreds of clips and a small encoder on two cores.
+    Validation chooses the epoch; published code takes the best one on the test set. Defaults are for hundreds of clips.
     """
 
     name = "fine-tune"
@@ -216,7 +245,7 @@ class FineTune(Evaluator):
         device = next(job.encoder.backbone.parameters()).device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(int(seed))
-            model = EncoderWithHead(job.encoder, job.targets.outputs, options.pool, options.patchout).to(device)
+            model = self._model(job).to(device)
             if options.drop_path is not None:
                 model.backbone.trunk.set_drop_path(options.drop_path)
             groups = model.groups(
@@ -236,9 +265,9 @@ class FineTune(Evaluator):
                     step += 1
                     for group, peak in zip(optimiser.param_groups, peaks, strict=True):
                         group["lr"] = peak * factor
-                    batch, columns = job.spectrograms.batch(job.train[rows.numpy()], random=True)  # [B, F, T], [B]
-                    truth = targets[rows].to(device)  # [B, C]
-                    loss = self._loss(model, batch.to(device), columns.to(device), truth, job.targets)
+                    batch, columns, truth = self._mixed(job, job.train[rows.numpy()], targets[rows])
+                    batch, columns, truth = batch.to(device), columns.to(device), truth.to(device)
+                    loss = self._loss(model, batch, columns, truth, job.targets)
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
@@ -263,13 +292,36 @@ class FineTune(Evaluator):
         drawn = torch.multinomial(each, count, replacement=count == len(targets))
         return drawn[torch.randperm(count)]  # without replacement, the heaviest come first
 
-    def _loss(self, model: EncoderWithHead, batch: Tensor, columns: Tensor, truth: Tensor, targets: Targets) -> Tensor:
-        """Augment a batch ``[B, F, T]`` with targets ``truth [B, C]`` and return its loss."""
+    def _model(self, job: _Job) -> EncoderWithHead:
         options = self.options
-        batch, columns, truth = mixup(batch, columns, truth, options.mixup)
+        pool = published_pool(job.encoder) if options.pool == "published" else options.pool
+        try:
+            return EncoderWithHead(
+                *(job.encoder, job.targets.outputs, pool, options.patchout),
+                norm=options.head,
+                head_std=options.head_std,
+                patch_drop=options.patch_drop,
+            )
+        except ValueError as error:
+            raise DataError(f"fine-tune: {error}", hint="Set fine-tune.pool = 'mean' or 'rows'.") from error
+
+    def _mixed(self, job: _Job, clips: NDArray[np.int64], truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Read ``clips [B]`` of targets ``truth [B, C]`` and mix them: ``[B, F, T]``, columns ``[B]``, ``[B, C]``."""
+        options = self.options
+        if options.mixup_on == "spectrogram" or options.mixup == 0:
+            return mixup(*job.spectrograms.batch(clips, random=True), truth, options.mixup, options.mixup_share)
+        other, weight = mixup_draw(len(clips), options.mixup, options.mixup_share)  # [B], [B]
+        mixed = job.spectrograms.mixed(clips, clips[other.numpy()], weight.numpy())
+        return *mixed, torch.lerp(truth[other], truth, weight[:, None].to(truth))
+
+    def _loss(self, model: EncoderWithHead, batch: Tensor, columns: Tensor, truth: Tensor, targets: Targets) -> Tensor:
+        """Augment a mixed batch ``[B, F, T]`` with targets ``truth [B, C]`` and return its loss."""
+        options, widths = self.options, columns * model.backbone.patch[1]
+        if options.roll:
+            batch = roll_in_time(batch, widths)
         batch = spec_augment(batch, options.freq_mask, options.time_mask)
         if options.resized_crop:
-            batch = random_resized_crop(batch, columns * model.backbone.patch[1])
+            batch = random_resized_crop(batch, widths)
         with self._autocast(batch):
             logits = model(batch, columns)
         return targets.loss(logits.float(), truth)

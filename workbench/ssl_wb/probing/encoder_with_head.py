@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -12,14 +13,20 @@ from torch import Tensor, nn
 from ssl_wb.layers.noise import step_noise
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.masker import Grid
-from ssl_wb.probing.patchout import column_patchout, structured_patchout
+from ssl_wb.probing.patchout import column_patchout, structured_patchout, two_way_patchout
 from ssl_wb.probing.spectrograms import TrainableEncoder
 
-__all__ = ["EncoderWithHead", "Pool"]
+__all__ = ["EncoderWithHead", "HeadNorm", "Pool", "published_pool"]
 
-#: How latents become one vector: ``rows`` keeps the rows of the patch grid apart, as the frozen encoder's embeddings do
-#: (``[B, rows * dim]``); ``mean`` is one mean over patches (``[B, dim]``).
-Pool = Literal["rows", "mean"]
+#: How latents become one vector: ``rows`` keeps the rows of the patch grid apart, as folded embeddings do
+#: (``[B, rows * dim]``); ``[B, dim]`` are ``mean``, one mean over patches, ``clip-token``, the class token, and
+#: ``pooled``, the backbone's own pooling.
+Pool = Literal["rows", "mean", "clip-token", "pooled"]
+#: What normalises the vector before the linear layer: BatchNorm without affine (EVAR, MATPAC), LayerNorm
+#: (AudioMosaic, EAT), or nothing.
+HeadNorm = Literal["batch", "layer", "none"]
+#: What makes the pooled vector of an encoder's published way to fine-tune it.
+_POOL_OF: dict[str, Pool] = {"folded": "rows", "frames": "mean", "clip-token": "clip-token", "pooled": "pooled"}
 
 #: Standard deviation of the head's first weights (EVAR).
 HEAD_STD = 0.01
@@ -27,32 +34,59 @@ HEAD_STD = 0.01
 SEED_STRIDE = 1_000_003
 
 
+def published_pool(encoder: TrainableEncoder) -> Pool:
+    """Return how the authors of an encoder's system pool when they fine-tune it; ``rows`` where it does not say."""
+    return _POOL_OF[getattr(encoder, "fine_tuned", "folded")]
+
+
 class EncoderWithHead(nn.Module):
-    """A copy of the encoder's backbone, a pooling, and EVAR's head: BatchNorm without affine, Linear of std 0.01.
+    """A copy of the encoder's backbone, a pooling, and a head: a norm and a linear layer.
 
     Clips are cut into the chunks that the frozen encoder reads, so that a model trained on short crops meets no
-    position it never saw. Pooling is over a clip's own columns; padding has no part in it. While it trains, stochastic
-    layers of the backbone (drop path) act as in pre-training; their noise follows from torch's seed at construction and
-    from the number of passes, and takes nothing from torch's own generator.
+    position it never saw. Pooling is over a clip's own columns; padding has no part in it. The class token and the
+    backbone's own pooling see the padding of the last chunk, as they do in the published code. While it trains,
+    stochastic layers of the backbone (drop path) act as in pre-training; their noise follows from torch's seed at
+    construction and from the number of passes, and takes nothing from torch's own generator.
 
     Args:
         encoder: the encoder; it is copied, not changed.
         outputs: C.
-        pool: ``rows`` or ``mean``.
-        patchout: fraction of patches left out in training: structured for ``mean``, whole columns for ``rows``, where
-            each row has to keep as many patches as the others.
+        pool: how latents become one vector.
+        patchout: fraction of patches left out in training: structured, or whole columns for ``rows``, where each row
+            has to keep as many patches as the others.
+        norm: what normalises the vector.
+        head_std: standard deviation of the linear layer's first weights.
+        patch_drop: shares of columns and of rows left out in training (AudioMAE, AudioMosaic), instead of ``patchout``.
+
+    Raises:
+        ValueError: ``clip-token`` without a class token, or ``rows`` with ``patch_drop``.
     """
 
-    def __init__(self, encoder: TrainableEncoder, outputs: int, pool: Pool, patchout: float) -> None:
+    def __init__(
+        self,
+        encoder: TrainableEncoder,
+        outputs: int,
+        pool: Pool,
+        patchout: float,
+        norm: HeadNorm = "batch",
+        head_std: float = HEAD_STD,
+        patch_drop: Sequence[float] = (0.0, 0.0),
+    ) -> None:
         super().__init__()
+        if pool == "rows" and max(patch_drop) > 0:
+            raise ValueError("patch_drop leaves out whole rows, which pool = 'rows' needs")
+        if pool == "clip-token" and not encoder.backbone.prefix_tokens:
+            raise ValueError("pool = 'clip-token', and the backbone has no class token")
         self.backbone = copy.deepcopy(encoder.backbone).requires_grad_(True)
         self._seed, self._passes = torch.initial_seed(), 0
-        self.chunk_columns, self.pool, self.patchout = encoder.chunk_columns, pool, patchout
+        self.chunk_columns, self.pool = encoder.chunk_columns, pool
+        self.patchout, self.patch_drop = patchout, patch_drop
         rows = self.backbone.grid_of(self.backbone.patch[1]).freq
         width = self.backbone.dim * (rows if pool == "rows" else 1)
-        self.norm = nn.BatchNorm1d(width, affine=False)
+        norms = {"batch": nn.BatchNorm1d(width, affine=False), "layer": nn.LayerNorm(width), "none": nn.Identity()}
+        self.norm = norms[norm]
         self.linear = nn.Linear(width, outputs)
-        nn.init.normal_(self.linear.weight, std=HEAD_STD)
+        nn.init.normal_(self.linear.weight, std=head_std)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, spectrogram: Tensor, columns: Tensor) -> Tensor:
@@ -71,11 +105,16 @@ class EncoderWithHead(nn.Module):
         sound = sound.view(-1, width).float()  # [B * c, t]
         patches = patchify(chunks, self.backbone.patch)  # [B * c, N, P]
         weights = sound.repeat(1, grid.freq)  # [B * c, N]
-        visible = self._visible(grid, sound) if self.training and self.patchout > 0 else None
+        leaves_out = self.training and (self.patchout > 0 or max(self.patch_drop) > 0)
+        visible = self._visible(grid, sound) if leaves_out else None
         if visible is not None:
             weights = weights.gather(1, visible)  # [B * c, K]
         with self._noise(len(patches), patches.device):
             latents = self.backbone(self.backbone.embed(patches, grid, visible))  # [B * c, prefix + K, d]
+        if self.pool in ("clip-token", "pooled"):
+            vectors = latents[:, 0] if self.pool == "clip-token" else self.backbone.pool(latents)  # [B * c, d]
+            share = sound.sum(dim=1).view(batch, -1, 1)  # [B, c, 1]
+            return (vectors.float().view(batch, -1, vectors.shape[1]) * share).sum(dim=1) / share.sum(dim=1)
         latents = latents[:, self.backbone.prefix_tokens :].float() * weights[:, :, None]  # [B * c, K, d]
         parts = grid.freq if self.pool == "rows" else 1
         summed = latents.reshape(batch, -1, parts, latents.shape[1] // parts, latents.shape[2]).sum(dim=(1, 3))
@@ -95,14 +134,16 @@ class EncoderWithHead(nn.Module):
     def _visible(self, grid: Grid, sound: Tensor) -> Tensor:
         """Choose the patches that are kept, int64 ``[B * c, K]``, sorted; ``sound`` is ``[B * c, t]``."""
         generator = torch.Generator(sound.device).manual_seed(int(torch.randint(2**62, ())))
-        patchout = structured_patchout if self.pool == "mean" else column_patchout
+        if max(self.patch_drop) > 0:
+            return two_way_patchout(grid, sound, self.patch_drop[0], self.patch_drop[1], generator)
+        patchout = column_patchout if self.pool == "rows" else structured_patchout
         return patchout(grid, sound, self.patchout, generator)
 
     def groups(self, rate: float, decay: float, layer_decay: float, *, freeze_embedding: bool) -> list[dict[str, Any]]:
         """Return an optimiser's groups with layer-wise learning rates (BEiT): ``rate * layer_decay ** (last - id)``.
 
         The embedding has id 0, block k (from 0) id k + 1, everything behind the blocks, as the head, the last id,
-        blocks + 1. Vectors are not decayed.
+        blocks + 1. Biases, norms, tokens and fixed tables are not decayed, as in MAE's and AudioMosaic's fine-tuning.
 
         Args:
             rate: learning rate of the head.
@@ -119,7 +160,9 @@ class EncoderWithHead(nn.Module):
                 parameter.requires_grad_(not freeze_embedding)
             elif _block(name) >= 0:
                 layer = _block(name) + 1
-            matrix = parameter.dim() > 1
+            # A class token is [1, 1, D].
+            token = parameter.numel() == parameter.shape[-1] if parameter.dim() else True
+            matrix = not token and name.removeprefix("backbone.") not in self.backbone.no_decay
             settings = {"lr": rate * layer_decay ** (depth + 1 - layer), "weight_decay": decay * matrix, "params": []}
             groups.setdefault((layer, matrix), settings)["params"].append(parameter)
         return list(groups.values())

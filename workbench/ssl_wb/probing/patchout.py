@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ssl_wb.plugin.masker import Grid, Mask, visible_count
 
-__all__ = ["column_patchout", "lines_masked", "mask_of_lines", "structured_patchout"]
+__all__ = ["column_patchout", "lines_masked", "mask_of_lines", "structured_patchout", "two_way_patchout"]
 
 
 def lines_masked(grid: Grid, ratio: float, share: float) -> tuple[int, int]:
@@ -64,6 +64,27 @@ def structured_patchout(grid: Grid, sound: Tensor, ratio: float, generator: torc
     noise = torch.rand(len(sound), grid.freq + grid.time, generator=generator, device=sound.device)
     noise[:, grid.freq :] += sound
     return mask_of_lines(grid, rows, columns, noise).visible
+
+
+def two_way_patchout(grid: Grid, sound: Tensor, columns: float, rows: float, generator: torch.Generator) -> Tensor:
+    """Choose the patches that are kept if shares of columns and of rows are left out (AudioMAE's 2-D masking).
+
+    int(T * (1 - columns)) columns and int(F * (1 - rows)) rows stay, one of each at least.
+
+    Args:
+        grid: the patch grid, F x T.
+        sound: float ``[B, T]``, as in :func:`structured_patchout`.
+        columns: share of columns left out.
+        rows: share of rows left out.
+        generator: on the device of ``sound``.
+
+    Returns:
+        int64 ``[B, K]``, sorted.
+    """
+    noise = torch.rand(len(sound), grid.freq + grid.time, generator=generator, device=sound.device)
+    noise[:, grid.freq :] += sound
+    kept_rows, kept_columns = max(1, visible_count(grid.freq, rows)), max(1, visible_count(grid.time, columns))
+    return mask_of_lines(grid, grid.freq - kept_rows, grid.time - kept_columns, noise).visible
 
 
 def column_patchout(grid: Grid, sound: Tensor, ratio: float, generator: torch.Generator) -> Tensor:

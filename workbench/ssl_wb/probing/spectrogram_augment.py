@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["mixup", "random_resized_crop", "spec_augment"]
+__all__ = ["mixup", "mixup_draw", "random_resized_crop", "roll_in_time", "spec_augment"]
 
 #: Random resized crop (EVAR): width of the canvas in widths of the clip, and the range of either side of the crop.
 CANVAS, SCALES = 1.5, (0.6, 1.5)
@@ -26,7 +26,36 @@ def spec_augment(spectrogram: Tensor, freq: int, time: int) -> Tensor:
     return spectrogram
 
 
-def mixup(spectrogram: Tensor, columns: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
+def mixup_draw(clips: int, alpha: float, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Draw the partner and the weight of each clip of a batch, from torch's generator.
+
+    Args:
+        clips: B.
+        alpha: of Beta(alpha, alpha).
+        share: of the clips that are mixed; the others have weight 1.
+
+    Returns:
+        int64 ``[B]``, the partners, and float64 ``[B]``, each clip's own weight.
+    """
+    # NumPy's generator is seeded from torch's, so that the draw follows from the evaluator's seed.
+    random = np.random.default_rng(int(torch.randint(2**62, ())))
+    weight = torch.from_numpy(random.beta(alpha, alpha, clips))
+    if share < 1:
+        weight[torch.from_numpy(random.random(clips)) >= share] = 1.0
+    return torch.randperm(clips), weight
+
+
+def roll_in_time(spectrogram: Tensor, widths: Tensor) -> Tensor:
+    """Shift each clip of ``[B, F, T]`` in a circle within its own ``widths [B]`` frames, by a random number of them."""
+    results = spectrogram.clone()
+    for row, frames in enumerate(widths.tolist()):
+        results[row, :, :frames] = spectrogram[row, :, :frames].roll(int(torch.randint(frames, ())), dims=1)
+    return results
+
+
+def mixup(
+    spectrogram: Tensor, columns: Tensor, targets: Tensor, alpha: float, share: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Mix each clip with another of the batch by a weight drawn from Beta(alpha, alpha); targets by the same weight.
 
     Args:
@@ -34,16 +63,15 @@ def mixup(spectrogram: Tensor, columns: Tensor, targets: Tensor, alpha: float) -
         columns: int64 ``[B]``, columns of patches with sound; the mixed clip has the larger number of both.
         targets: ``[B, C]``.
         alpha: 0 mixes nothing.
+        share: of the clips that are mixed.
 
     Returns:
         The three, mixed.
     """
     if alpha <= 0:
         return spectrogram, columns, targets
-    # NumPy's generator is seeded from torch's, so that the draw follows from the evaluator's seed.
-    weight = torch.from_numpy(np.random.default_rng(int(torch.randint(2**62, ()))).beta(alpha, alpha, len(targets)))
-    weight = weight.to(spectrogram)  # [B]
-    other = torch.randperm(len(targets)).to(spectrogram.device)  # [B]
+    other, weight = mixup_draw(len(targets), alpha, share)
+    other, weight = other.to(spectrogram.device), weight.to(spectrogram)  # [B], [B]
     mixed = torch.lerp(spectrogram[other], spectrogram, weight[:, None, None])
     return mixed, columns.maximum(columns[other]), torch.lerp(targets[other], targets, weight[:, None])
 

@@ -73,6 +73,33 @@ class TaskSpectrograms:
             self._kept[clip] = spectrogram
         return self._kept[clip]
 
+    def mixed(
+        self, clips: NDArray[np.int64], others: NDArray[np.int64], weights: NDArray[np.float64]
+    ) -> tuple[Tensor, Tensor]:
+        """Gather clips whose waveforms are mixed with others before the front end; the shorter one ends in silence.
+
+        Every waveform has its mean removed before and after, as in AudioMosaic (AST). Nothing is kept in memory.
+
+        Args:
+            clips: int64 indices ``[B]``.
+            others: int64 indices ``[B]``, what each is mixed with.
+            weights: float ``[B]``, of the clip; the other one has the rest.
+
+        Returns:
+            As :meth:`batch`, cut at a random place.
+        """
+        spectrograms = []
+        device = self._encoder.front_end.mean.device
+        for clip, other, weight in zip(clips.tolist(), others.tolist(), weights.tolist(), strict=True):
+            waves = [np.array(self._read(one), dtype=np.float32) for one in (clip, other)]  # [S], [S']
+            mixed = np.zeros(max(map(len, waves)), dtype=np.float32)
+            for wave, share in zip(waves, (weight, 1.0 - weight), strict=True):
+                mixed[: len(wave)] += share * (wave - wave.mean())
+            sound = torch.from_numpy(mixed - mixed.mean())[None].to(device)
+            with torch.no_grad():
+                spectrograms.append(self._encoder.front_end(sound)[0][0].cpu())
+        return self._gathered(spectrograms, random=True)
+
     def batch(self, clips: NDArray[np.int64], *, random: bool) -> tuple[Tensor, Tensor]:
         """Gather clips, each padded at its end, or cut.
 
@@ -83,10 +110,13 @@ class TaskSpectrograms:
         Returns:
             Spectrograms ``[B, F, frames]``, and how many columns of patches of each hold sound, int64 ``[B]``.
         """
-        spectrograms = [self._spectrogram(int(clip)) for clip in clips]
+        return self._gathered([self._spectrogram(int(clip)) for clip in clips], random=random)
+
+    def _gathered(self, spectrograms: list[Tensor], *, random: bool) -> tuple[Tensor, Tensor]:
+        """Pad or cut spectrograms ``[F, T]`` to one batch ``[B, F, frames]``, with the columns of sound of each."""
         pad = float(self._encoder.front_end.pad_value)
-        batch = torch.full((len(clips), spectrograms[0].shape[0], self.frames), pad)
-        columns = torch.empty(len(clips), dtype=torch.int64)
+        batch = torch.full((len(spectrograms), spectrograms[0].shape[0], self.frames), pad)
+        columns = torch.empty(len(spectrograms), dtype=torch.int64)
         for row, spectrogram in enumerate(spectrograms):
             spare = spectrogram.shape[1] - self.frames
             start = int(torch.randint(spare + 1, ())) if random and spare > 0 else 0
