@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 TYPES = {
@@ -38,6 +39,7 @@ def is_valid(value: Any, schema: Any, root: dict) -> bool:
         ),
         "items": lambda word: not isinstance(value, list) or all(is_valid(item, word, root) for item in value),
         "prefixItems": lambda word: all(is_valid(item, one, root) for item, one in zip(value, word, strict=False)),
+        "pattern": lambda word: not isinstance(value, str) or re.search(word, value) is not None,
         "minItems": lambda word: not isinstance(value, list) or len(value) >= word,
         "maxItems": lambda word: not isinstance(value, list) or len(value) <= word,
         "minimum": lambda word: not isinstance(value, int | float) or value >= word,

@@ -63,7 +63,9 @@ def load_encoder(
         _load_fitting(backbone, own, file)
     classes = any(has_classes(objective.plugin) for objective in loaded.objectives)
     pretext = _assigner(folder, file, device) if classes else None
-    return FrozenEncoder(front_end, backbone, crop_frames(loaded, backbone.patch[1]), pretext).to(device)
+    encoder = FrozenEncoder(front_end, backbone, crop_frames(loaded, backbone.patch[1]), pretext)
+    encoder.fine_tuned = loaded.recipe.encoder.fine_tuned
+    return encoder.to(device)
 
 
 def _assigner(folder: RunFolder, checkpoint: Path | None, device: str | torch.device) -> Callable[[], Assign]:

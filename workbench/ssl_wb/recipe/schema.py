@@ -19,6 +19,8 @@ __all__ = [
     "SECTION_ORDER",
     "CaptionsSection",
     "DataSection",
+    "Embedding",
+    "EncoderSection",
     "PredictorSection",
     "Recipe",
     "Section",
@@ -144,6 +146,21 @@ class TeacherSection(Section):
     )
 
 
+#: What an embedding is made of.
+Embedding = Literal["folded", "frames", "clip-token", "pooled"]
+
+
+class EncoderSection(Section):
+    """How the trained encoder is read: as the system's authors read theirs."""
+
+    embedding: Embedding = Field(
+        "folded",
+        description="What probes and embed get: frames with the rows of patches concatenated (M2D, MATPAC) or averaged "
+        "('frames'), the class token, or the backbone's own pooling (AudioMosaic).",
+    )
+    fine_tuned: Embedding = Field("folded", description="What fine-tuning puts its head on.")
+
+
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -261,13 +278,14 @@ class Recipe(Section):
     data: DataSection = Field(default_factory=lambda: DataSection())
     predictor: PredictorSection = Field(default_factory=lambda: PredictorSection())
     teacher: TeacherSection = Field(default_factory=lambda: TeacherSection())
+    encoder: EncoderSection = Field(default_factory=lambda: EncoderSection())
     train: TrainSection
 
 
 #: Sections of a recipe in the order in which they are listed and written; those of other kinds of plugin follow.
 SECTION_ORDER = (
     *("title", "seed", "data", "front_end", "masker", "backbone", "predictor", "teacher", "objective", "optimizer"),
-    *("train", "evaluate"),
+    *("train", "encoder", "evaluate"),
 )
 
 
