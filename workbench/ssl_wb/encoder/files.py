@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +49,18 @@ class Embeddings:
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """Return the columns of the file by name, each with one entry per row."""
         columns: dict[str, NDArray[np.generic]] = {
-            "path": np.array(self.paths),
+            "path": np.array([_utf8(path) for path in self.paths]),
             "time": self.times,
             "embedding": self.values,
         }
         if self.uncertainty is not None:
             columns["uncertainty"] = self.uncertainty
         return columns
+
+
+def _utf8(name: str) -> str:
+    """Return a file's name as numpy and Arrow can hold it: bytes that are not UTF-8 become escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def gather_clips(sources: Iterable[str | Path]) -> list[Clip]:

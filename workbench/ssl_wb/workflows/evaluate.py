@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssl_wb.data.checks import QUICK, check_sample
 from ssl_wb.data.clips import SourceSettings, find_source
 from ssl_wb.errors import UsageError, did_you_mean
 from ssl_wb.evaluation.baselines import baselines as baseline_encoders
@@ -28,6 +30,8 @@ from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.workflows.preflight import source_settings
 
 __all__ = ["Evaluation", "evaluate"]
+
+log = logging.getLogger("ssl_wb")
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,14 @@ def evaluate(
             baseline, names, untrained=untrained, log_mel=baseline_encoders(pool) if baselines else {}
         )
     failures: list[Exception] = []
+    read = read_tasks(tasks, metrics, domains, names, allow_leaks=allow_leaks)
+    for task in read:
+        # A clip that cannot be read ends the task, with a message of its own.
+        for warning in replace(check_sample(task.clips, seconds=QUICK), unreadable=[]).warnings():
+            log.warning("task %s: %s", task.name, warning)
     rows = evaluate_runs(
         encoders,
-        read_tasks(tasks, metrics, domains, names, allow_leaks=allow_leaks),
+        read,
         probes,
         range(seeds),
         with_untrained=untrained,

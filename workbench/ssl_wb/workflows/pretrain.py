@@ -12,6 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from ssl_wb.audio.clip import ClipSet
+from ssl_wb.data.checks import data_warnings
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.identity import check_identity, describe_identity
 from ssl_wb.data.loader import check_batch
@@ -218,7 +219,8 @@ def _trainer(
             statistics["mean"],
             statistics["std"],
         )
-        for warning in schedule_warnings(loaded, steps, has_teacher=model.teacher_trunk is not None):
+        found = [] if resume or checked.clips is None else data_warnings(clips)  # generated clips are sound
+        for warning in [*schedule_warnings(loaded, steps, has_teacher=model.teacher_trunk is not None), *found]:
             log.warning(warning)
     front_end = loaded.front_end.build(statistics["mean"], statistics["std"])
     with accelerator.main_process_first():  # clips of a task may be generated, too
