@@ -21,6 +21,7 @@ from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
 from ssl_wb.evaluation.pooling import MEAN, candidates, parts_of, probe_pooled
 from ssl_wb.evaluation.results import Role, Row, Seconds
 from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask, level_of
+from ssl_wb.plugin.fault import described
 from ssl_wb.tasks.task import LoadedTask
 
 __all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "probe"]
@@ -250,6 +251,7 @@ def evaluate_runs(
     if failures is not None:
 
         def failed(what: str, error: Exception) -> None:
+            error = described(error)
             failures.append(error)
             text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
             hint = f" ({error.hint})" if isinstance(error, WorkbenchError) and error.hint else ""

@@ -287,6 +287,8 @@ class Objective(Plugin, nn.Module, ABC):
             ``captions``    ``StepState.captions`` ``[B, C]``, caption embeddings        nothing; data.captions
             =============== ============================================================ ==========================
         provides: what its output hands to later objectives: ``prediction``, or nothing.
+        contrasts: whether its loss compares clips of a forward pass with one another. The loss of a single clip is
+            then 0, and a recipe with one clip for each pass is refused.
         options: the plugin's options.
         shapes: sizes of the model.
     """
@@ -294,6 +296,7 @@ class Objective(Plugin, nn.Module, ABC):
     kind: ClassVar[Kind] = "objective"
     needs: frozenset[Need] = frozenset()
     provides: ClassVar[frozenset[Need]] = frozenset()
+    contrasts: ClassVar[bool] = False
 
     def __init__(self, options: PluginOptions, shapes: ModelShapes) -> None:
         nn.Module.__init__(self)

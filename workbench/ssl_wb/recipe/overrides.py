@@ -97,7 +97,7 @@ def apply_override(tree: Tree, override: Override, folder: Path, schemes: Collec
     except _AddressError as error:
         return Problem(override.origin, override.keys, str(error), "address")
     value = absolute_paths(override.value, at, folder, schemes)
-    if "\\ud" in ascii(value):  # half of a pair of surrogates, which stands for a byte that is not UTF-8
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):  # bytes that are not UTF-8
         fault = "the name is not UTF-8, which a recipe cannot hold; rename the folder or file, or link to it"
         return Problem(override.origin, override.keys, fault, "override")
     if isinstance(at[-1], str):

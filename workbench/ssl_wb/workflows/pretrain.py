@@ -37,7 +37,8 @@ from ssl_wb.training.reporting import reporter_for
 from ssl_wb.training.schedule import total_steps
 from ssl_wb.workflows.final_probes import run_final_probes
 from ssl_wb.workflows.online_probes import online_probes
-from ssl_wb.workflows.preflight import Preflight, preflight, source_settings
+from ssl_wb.workflows.preflight import Preflight, check_contrast, preflight, source_settings
+from ssl_wb.workflows.resume_check import warn_of_other_recipe
 from ssl_wb.workflows.schedule_check import schedule_warnings
 
 __all__ = ["PretrainedRun", "default_run_folder", "pretrain", "train"]
@@ -120,6 +121,8 @@ def pretrain(
         raise UsageError("--resume goes on with the recipe of the run", hint="leave out --set, or start another run")
     folder.check(resume=resume, overwrite=overwrite)
     loaded = load_recipe(folder.resolved) if resume else load_recipe(recipe, overrides)
+    if resume:
+        warn_of_other_recipe(recipe, loaded, folder)
     require_data(loaded)
     # Everything that can be wrong is found before anything is written, or thrown away.
     checked = preflight(loaded)
@@ -133,6 +136,7 @@ def pretrain(
     )
     _check_machine(loaded, accelerator, processes)
     loaded = find_passes(loaded, checked.plan, accelerator)
+    check_contrast(loaded)
     try:
         _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
         if train_section.trackers:
