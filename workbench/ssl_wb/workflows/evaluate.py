@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ssl_wb.data.checks import QUICK, check_sample
 from ssl_wb.data.clips import SourceSettings, find_source
 from ssl_wb.errors import UsageError, did_you_mean
@@ -32,6 +34,9 @@ from ssl_wb.workflows.preflight import source_settings
 __all__ = ["Evaluation", "evaluate"]
 
 log = logging.getLogger("ssl_wb")
+
+#: Test clips below which a warning is given: with 100 a 95 % interval of an accuracy reaches 10 points to either side.
+FEW_TESTED = 100
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,7 @@ def evaluate(
     failures: list[Exception] = []
     read = read_tasks(tasks, metrics, domains, names, allow_leaks=allow_leaks)
     for task in read:
-        # A clip that cannot be read ends the task, with a message of its own.
-        for warning in replace(check_sample(task.clips, seconds=QUICK), unreadable=[]).warnings():
+        for warning in task_warnings(task):
             log.warning("task %s: %s", task.name, warning)
     rows = evaluate_runs(
         encoders,
@@ -147,6 +151,20 @@ def evaluate(
     if reference is not None and all(row.encoder != reference for row in rows):
         reference = None  # it failed: the others are shown without differences
     return Evaluation(rows, reference, draw_probes(rows, chart) if chart is not None else [], failures)
+
+
+def task_warnings(task: LoadedTask) -> list[str]:
+    """Return a sentence for each thing about a task that a reader of its scores should know."""
+    # A clip that cannot be read ends the task, with a message of its own.
+    found = replace(check_sample(task.clips, seconds=QUICK), unreadable=[]).warnings()
+    tested = len(np.unique(np.concatenate([split.test for split in task.splits])))
+    if tested < FEW_TESTED:
+        # Twice the largest standard error of a proportion.
+        found.append(
+            f"only {tested} clips are tested: one clip is {100 / tested:.2g} points of accuracy, and two encoders can "
+            f"differ by {100 / tested**0.5:.0f} points by chance"
+        )
+    return found
 
 
 def _baseline_row(baseline: str, names: Mapping[str, str | Path], *, untrained: bool, log_mel: Iterable[str]) -> str:
