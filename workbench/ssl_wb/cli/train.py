@@ -64,10 +64,10 @@ def train(
         if trained.rows:
             print_table(trained.rows)
         if trained.main_process:
-            place = shlex.quote(str(trained.folder))
+            quoted = shlex.quote(str(trained.folder))
             typer.echo(f"run folder: {trained.folder}", err=True)
-            typer.echo(f"next: ssl-wb evaluate {place} --task MANIFEST.csv", err=True)
-            typer.echo(f"  or: ssl-wb embed {place} FOLDER --out embeddings.npz", err=True)
+            typer.echo(f"next: ssl-wb evaluate {quoted} --task MANIFEST.csv", err=True)
+            typer.echo(f"  or: ssl-wb embed {quoted} FOLDER --out embeddings.npz", err=True)
 
     run_recorded(run)
 

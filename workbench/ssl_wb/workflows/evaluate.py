@@ -159,10 +159,10 @@ def task_warnings(task: LoadedTask) -> list[str]:
     found = replace(check_sample(task.clips, seconds=QUICK), unreadable=[]).warnings()
     tested = len(np.unique(np.concatenate([split.test for split in task.splits])))
     if tested < FEW_TESTED:
-        # Twice the largest standard error of a proportion.
+        # Twice the standard error of a proportion of one half.
         found.append(
-            f"only {tested} clips are tested: one clip is {100 / tested:.2g} points of accuracy, and two encoders can "
-            f"differ by {100 / tested**0.5:.0f} points by chance"
+            f"only {tested} clips are tested: one clip is {100 / tested:.2g} points of accuracy, and the 95 % "
+            f"interval of an accuracy near 50 % reaches {100 / tested**0.5:.0f} points to either side"
         )
     return found
 
