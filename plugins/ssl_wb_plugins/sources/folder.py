@@ -93,7 +93,7 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _tell_left_out(path: Path, others: Counter[str]) -> None:
     """Warn of recordings in formats that are not read."""
-    left_out = {ending: count for ending, count in sorted(others.items()) if ending in NOT_READ}
+    left_out = {ending: count for ending, count in sorted(others.items()) if ending in NOT_READ and count}
     if left_out:
         kinds = ", ".join(f"{count} {ending}" for ending, count in left_out.items())
         log.warning(

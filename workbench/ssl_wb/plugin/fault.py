@@ -60,11 +60,9 @@ def plugin_fault(error: Exception) -> WorkbenchError | None:
 
 def _owner(records: tuple[PluginRecord, ...], file: str, itself: object) -> PluginRecord | None:
     """Return the plugin that code of a file belongs to; of several in one file that of the object, else the first."""
-    found = [record for record in records if record.plugin is not None and _file(record.plugin) == file]
-    for record in found:
-        if record.plugin is not None and isinstance(itself, record.plugin):
-            return record
-    return found[0] if found else None
+    found = {record.plugin: record for record in records if record.plugin is not None and _file(record.plugin) == file}
+    named = [found[kind] for kind in type(itself).__mro__ if kind in found]
+    return next(iter([*named, *found.values()]), None)
 
 
 def _file(kind: type) -> str | None:
