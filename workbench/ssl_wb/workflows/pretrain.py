@@ -184,8 +184,12 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *
         attention=attention_choice(loaded.backbone.options),
     )
     if resume:
-        before = json.loads(folder.environment.read_text(encoding="utf-8"))
-        before.setdefault("resumed", []).append(environment)
+        try:
+            before = json.loads(folder.environment.read_text(encoding="utf-8"))
+            before.setdefault("resumed", []).append(environment)
+        except (OSError, ValueError, AttributeError) as error:
+            log.warning("%s: cannot be read (%s); it is written anew", folder.environment, error)
+            before = {"resumed": [environment]}
         folder.write_json(folder.environment, before)
         return
     write_atomically(folder.recipe, loaded.source)
