@@ -28,6 +28,7 @@ from ssl_wb.recipe.tree import Location, Origin, Tree
 from ssl_wb.report.probe_pictures import check_chart_folder, draw_probes
 from ssl_wb.runs.device import named_device
 from ssl_wb.runs.folder import RunFolder
+from ssl_wb.scoring.metrics import kind_of
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.workflows.preflight import source_settings
 
@@ -159,11 +160,9 @@ def task_warnings(task: LoadedTask) -> list[str]:
     found = replace(check_sample(task.clips, seconds=QUICK), unreadable=[]).warnings()
     tested = len(np.unique(np.concatenate([split.test for split in task.splits])))
     if tested < FEW_TESTED:
-        # Twice the standard error of a proportion of one half.
-        found.append(
-            f"only {tested} clips are tested: one clip is {100 / tested:.2g} points of accuracy, and the 95 % "
-            f"interval of an accuracy near 50 % reaches {100 / tested**0.5:.0f} points to either side"
-        )
+        found.append(f"only {tested} clips are tested, so scores are uncertain: look at the intervals")
+        if kind_of(task.labels) == "single":  # twice the standard error of a proportion of one half
+            found[-1] += f" (an accuracy near 50 % has {100 / tested**0.5:.0f} points to either side)"
     return found
 
 
