@@ -9,20 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fast_run import TRAIN
 
 from ssl_wb.cli.main import run
 
 CASES = Path(os.environ.get("SSL_WB_CASES", ""))
-
-#: A run of a second, as the cases name it.
-FAST = [
-    word
-    for setting in (
-        *("train.steps=12", "train.batch_size=8", "evaluate=[]", "backbone.depth=1", "backbone.dim=32"),
-        *("backbone.heads=2", "predictor.depth=1", "data.workers=0"),
-    )
-    for word in ("--set", setting)
-]
 
 
 @pytest.fixture
@@ -58,8 +49,8 @@ def base(tmp_path):
 def trained(tmp_path_factory):
     """Train the tiny run once."""
     place = tmp_path_factory.mktemp("cases")
-    command = ["train", "quickstart", "--cpu", "--quiet", "--set", f"data.train={make_base(place / 'base')}"]
-    assert run([*command, *FAST, "--set", "train.checkpoint_every=4", "--out", str(place / "run")]) == 0
+    settings = ["--set", f"data.train={make_base(place / 'base')}", "--set", "train.checkpoint_every=4"]
+    assert run([*TRAIN, *settings, "--out", str(place / "run")]) == 0
     return place / "run"
 
 

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from fast_run import TRAIN
 
 import ssl_wb as library
-from cases.conftest import FAST
 from ssl_wb.audio.decode import info, read
-
-TRAIN = ["train", "quickstart", "--cpu", "--quiet", *FAST]
 
 
 def rows_of(file):

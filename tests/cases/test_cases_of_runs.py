@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from fast_run import FAST, TRAIN
 
-from cases.conftest import FAST
 from ssl_wb.plugin.registry import PluginRecord, Registry, load_registry
-
-TRAIN = ["train", "quickstart", "--cpu", "--quiet", *FAST]
 
 
 def test_damaged_run(case, base, a_run, ssl_wb):
