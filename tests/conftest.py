@@ -64,3 +64,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print a line for each of the shared cases that were run."""
+    seen = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if report.nodeid.startswith("tests/cases/") and (outcome != "passed" or report.when == "call"):
+                seen[report.nodeid.partition("::test_")[2]] = outcome
+    if set(seen.values()) - {"skipped"}:
+        for name, outcome in sorted(seen.items()):
+            terminalreporter.write_line(f"case {name.replace('_', '-')}: {outcome}")

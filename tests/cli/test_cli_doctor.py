@@ -77,7 +77,24 @@ def test_as_text(plugins, capsys):
     text = capsys.readouterr().out
     assert "torch and torchaudio import together" in text
     assert re.search(r"^objective b +samples 1\.0 +active$", text, re.M)
-    assert text.endswith("Training can start.\n")
+    assert text.startswith("Training can start.\n")
+
+
+def test_the_verdict_and_what_is_wrong_come_first(plugins, capsys):
+    plugins(active("masker", "a"))
+    assert run(["doctor"]) == 4
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    assert first == "Training cannot start."
+    assert second.startswith("problem: no working plugin of kind objective, backbone")
+
+
+@pytest.mark.parametrize(("free", "noted"), [(64 << 20, True), (1 << 30, False), (None, False)])
+def test_small_shared_memory_is_noted(report, monkeypatch, free, noted):
+    monkeypatch.setattr("ssl_wb.data.workers.free_shared_memory", lambda: free)
+    code, answer = report()
+    assert code == 0
+    assert answer["shared_memory_bytes"] == free
+    assert any("/dev/shm has 64 MB free" in message for message in problems(answer)) == noted
 
 
 @pytest.mark.parametrize(

@@ -216,3 +216,21 @@ def test_embeddings_without_frames_are_refused(task):
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValidationError):
         AttentiveOptions(**options)
+
+
+def test_a_long_clip_does_not_pad_the_others(task, monkeypatch):
+    longer = np.pad(task.embeddings, ((0, 0), (0, 40 * FRAMES), (0, 0)))
+    longer[7, :] = np.random.default_rng(0).standard_normal(longer.shape[1:])
+    counts = task.frames.copy()
+    counts[7] = longer.shape[1]
+    with_long = replace(task, embeddings=longer, frames=counts)
+    plain = probe(with_long, **BRIEF)
+    monkeypatch.setattr(module, "NUMBERS", 100 * FRAMES * DIM)
+    sizes = []
+    read = module._read
+    monkeypatch.setattr(module, "_read", lambda *given: sizes.append((found := read(*given))[0].size) or found)
+    grouped = probe(with_long, **BRIEF)
+    # Its frames count once, and those of the others twice at most.
+    assert max(sizes) <= max(longer[7].size * 2, 2 * task.embeddings.size)
+    assert max(sizes) < QUICK["batch_size"] * longer[7].size / 4
+    np.testing.assert_allclose(grouped.scores[0].scores, plain.scores[0].scores, rtol=1e-3, atol=1e-3)

@@ -65,6 +65,18 @@ class Frames(NamedTuple):
     past: Tensor
 
 
+class FrameGroups(NamedTuple):
+    """Frames of n clips of very different lengths, in groups, so that none is padded to more than twice its length.
+
+    Attributes:
+        places: int64 ``[m]`` of each group, where its m clips are among the n.
+        groups: frames of each.
+    """
+
+    places: list[Tensor]
+    groups: list[Frames]
+
+
 class _Reader:
     """Frames of some clips of a task, scaled, read when they are indexed: all at once need not fit into memory."""
 
@@ -75,9 +87,15 @@ class _Reader:
     def __len__(self) -> int:
         return len(self._clips)
 
-    def __getitem__(self, rows: Tensor | slice) -> Frames:
+    def __getitem__(self, rows: Tensor | slice) -> Frames | FrameGroups:
         """Read clips by their place among these, int64 ``[n]`` or a slice."""
-        values, past = _read(self._task, self._clips[rows if isinstance(rows, slice) else rows.numpy()])
+        clips = self._clips[rows if isinstance(rows, slice) else rows.numpy()]
+        places = _grouped(self._task, clips)
+        groups = [self._scaled(clips[place]) for place in places]
+        return groups[0] if len(groups) == 1 else FrameGroups([torch.from_numpy(place) for place in places], groups)
+
+    def _scaled(self, clips: NDArray[np.int64]) -> Frames:
+        values, past = _read(self._task, clips)
         mask = torch.from_numpy(past)  # [n, T]
         scaled = (torch.from_numpy(values) - self._mean) / self._std  # [n, T, D]
         return Frames(scaled.masked_fill(mask[:, :, None], 0.0), mask)
@@ -88,16 +106,38 @@ class _FrameScaling(InputScaling):
 
     def clips_at_once(self, task: ProbeTask) -> int:
         """Return so many clips that ``NUMBERS`` numbers are read at most."""
-        return min(super().clips_at_once(task), max(1, NUMBERS // int(np.prod(task.embeddings.shape[1:]))))
+        assert task.frames is not None
+        # Padding at most doubles the frames of a group.
+        frames = min(task.embeddings.shape[1], 2 * int(np.ceil(task.frames.mean())))
+        return min(super().clips_at_once(task), max(1, NUMBERS // (frames * task.embeddings.shape[2])))
 
     def vectors(self, task: ProbeTask, clips: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the frames of clips, ``[frames, D]``."""
-        values, past = _read(task, clips)
-        return values[~past].astype(np.float64)
+        groups = [_read(task, clips[place]) for place in _grouped(task, clips)]
+        return np.concatenate([values[~past] for values, past in groups]).astype(np.float64)
 
     def inputs(self, task: ProbeTask, clips: NDArray[np.int64]) -> Inputs:
         """Return what reads the frames of clips, scaled."""
         return _Reader(task, clips, torch.from_numpy(self.mean).float(), torch.from_numpy(self.std).float())
+
+
+def _grouped(task: ProbeTask, clips: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return where clips are that are read together: all, or groups of similar length where padding takes much memory.
+
+    A recording of 20 minutes among clips of seconds would make each of them as long as itself.
+    """
+    assert task.frames is not None
+    counts = task.frames[clips]  # [n]
+    padded = len(clips) * int(counts.max())
+    if padded * task.embeddings.shape[2] <= NUMBERS or padded <= 2 * int(counts.sum()):
+        return [np.arange(len(clips))]
+    order = np.argsort(counts, kind="stable")  # [n]
+    groups, first = [], 0
+    for place in range(1, len(order) + 1):
+        if place == len(order) or counts[order[place]] > 2 * counts[order[first]]:
+            groups.append(order[first:place])
+            first = place
+    return groups
 
 
 def _read(task: ProbeTask, clips: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -141,9 +181,12 @@ class FrameAttention(AttentionPool):
         """Return the attention weight of each frame, ``[n, T]``; 0 past a clip's end."""
         return super().weights(inputs.values, inputs.past)
 
-    def forward(self, inputs: Frames) -> Tensor:  # type: ignore[override]
+    def forward(self, inputs: Frames | FrameGroups) -> Tensor:  # type: ignore[override]
         """Return logits ``[n, C]``."""
-        return super().forward(inputs.values, inputs.past)
+        if isinstance(inputs, Frames):
+            return super().forward(inputs.values, inputs.past)
+        logits = torch.cat([super(FrameAttention, self).forward(one.values, one.past) for one in inputs.groups])
+        return logits[torch.cat(inputs.places).argsort()]
 
 
 class AttentiveProbe(Evaluator):

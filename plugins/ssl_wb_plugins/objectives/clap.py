@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,7 @@ class Clap(Objective):
     Options = ClapOptions
     options: ClapOptions
     needs = frozenset({"captions"})
+    contrasts: ClassVar[bool] = True
 
     def __init__(self, options: ClapOptions, shapes: ModelShapes) -> None:
         super().__init__(options, shapes)

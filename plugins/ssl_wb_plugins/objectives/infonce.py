@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,7 @@ class InfoNce(Objective):
     Options = InfoNceOptions
     options: InfoNceOptions
     needs = frozenset({"pooled"})
+    contrasts: ClassVar[bool] = True
 
     def __init__(self, options: InfoNceOptions, shapes: ModelShapes) -> None:
         super().__init__(options, shapes)

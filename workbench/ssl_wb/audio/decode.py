@@ -8,6 +8,7 @@ code. torchaudio is imported when a file first needs it, because the import take
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from ssl_wb.audio.lengths import count_flac_samples, flac_with_length, frames_of_mp3, mp3_with_length, needs_counting
 from ssl_wb.errors import AudioError
 
-__all__ = ["EXTENSIONS", "AudioInfo", "AudioSource", "StoredAudio", "info", "read", "read_samples"]
+__all__ = ["EXTENSIONS", "AudioInfo", "AudioSource", "StoredAudio", "info", "read", "read_channels", "read_samples"]
 
 #: Endings, in lower case, of the files that a folder is searched for; soundfile decodes all of them.
 EXTENSIONS = frozenset(
@@ -150,22 +151,45 @@ def read_samples(path: AudioSource, sample_rate: int, first: int = 0, count: int
             )
         stop = total if count is None else min(total, first + count)
         waveform = _resampled(file, _ratio(header.sample_rate, sample_rate), first, stop, header.frames)  # [S]
-    if not waveform.size:
+    _check_samples(path, waveform, first / sample_rate)
+    return waveform
+
+
+def read_channels(path: AudioSource, start: float, duration: float) -> NDArray[np.float32]:
+    """Decode a slice as it is stored: float32 ``[S, C]``, at the file's own rate.
+
+    Args:
+        path: an audio file, or audio stored otherwise.
+        start: seconds from the beginning of the file.
+        duration: seconds; what lies past the end of the file is left out.
+
+    Raises:
+        AudioError: as :func:`read`.
+    """
+    with _opened(path) as file:
+        file.seek(min(int(file.frames), round(start * file.samplerate)))
+        samples = file.read(max(1, round(duration * file.samplerate)), dtype="float32", always_2d=True)  # [S, C]
+    _check_samples(path, samples, start)
+    return np.asarray(samples, dtype=np.float32)
+
+
+def _check_samples(path: AudioSource, samples: NDArray[np.float32], start: float) -> None:
+    """Refuse decoded samples that are none, not finite or absurd; ``start`` is in seconds."""
+    if not samples.size:
         raise AudioError(
-            f"{path}: no samples could be decoded at {first / sample_rate:.3f} s",
+            f"{path}: no samples could be decoded at {start:.3f} s",
             hint="The file is probably cut short; copy or convert it again, or leave it out.",
         )
-    if not np.isfinite(waveform).all():
+    if not np.isfinite(samples).all():
         raise AudioError(
             f"{path}: has samples that are NaN or infinite",
             hint="A float file was written with bad values; convert it to 16-bit, or leave it out.",
         )
-    if (peak := float(np.abs(waveform).max())) > LARGEST_SAMPLE:
+    if (peak := float(np.abs(samples).max())) > LARGEST_SAMPLE:
         raise AudioError(
             f"{path}: has a sample of {peak:.3g}, and full scale is 1",
             hint="A float file was written with bad values; convert it to 16-bit, or leave it out.",
         )
-    return waveform
 
 
 @contextmanager
@@ -176,7 +200,8 @@ def _opened(path: AudioSource) -> Iterator[soundfile.SoundFile]:
     try:
         with ExitStack() as stack:
             # Of an open binary file libsndfile reads only what it needs, so that stored audio is not read whole either.
-            place = path if isinstance(path, Path) else stack.enter_context(path.open())
+            # soundfile takes a name that is not UTF-8 as bytes only.
+            place = os.fsencode(path) if isinstance(path, Path) else stack.enter_context(path.open())
             file = stack.enter_context(soundfile.SoundFile(place))
             if file.format == "MP3" or file.frames >= _NO_LENGTH:
                 corrected = _corrected(path, file.format, stack)

@@ -29,6 +29,9 @@ __all__ = ["doctor"]
 _DEVELOPMENT = ("test", "docs")
 #: Kinds of plugin without which no recipe can be trained.
 _TRAINED_WITH = ("masker", "objective", "backbone")
+#: Bytes of shared memory below which a note is made: Docker gives 64 MB unless asked, and 4 workers that load 5 batches
+#: of 256 clips of 2 seconds ahead need 640 MB.
+LITTLE_SHARED_MEMORY = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def doctor(as_json: Annotated[bool, JsonFlag] = False) -> None:
         "libraries": _check_libraries(problems),
         "torch_and_torchaudio_import": torch_works,
         "cpu": {"cores": _cores()},
+        "shared_memory_bytes": _check_shared_memory(problems) if torch_works else None,
         "devices": _devices() if torch_works else [],
         "audio_formats": _check_soundfile(problems),
         "plugins": [plugin_json(record) for record in records],
@@ -172,6 +176,18 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+def _check_shared_memory(problems: list[Problem]) -> int | None:
+    """Return the free bytes of shared memory, None where it is no file system; note it where they are few."""
+    from ssl_wb.data.workers import free_shared_memory
+
+    free = free_shared_memory()
+    if free is not None and free < LITTLE_SHARED_MEMORY:
+        message = f"/dev/shm has {free / 2**20:.0f} MB free, less than data workers may need for their batches"
+        hint = "training then sends batches through pipes, which is slower; in Docker: `docker run --shm-size=2g`"
+        problems.append(Problem(message, hint))
+    return free
+
+
 def _devices() -> list[dict[str, Any]]:
     """Describe each device: name, whether it computes bf16 natively, and the attention it would use."""
     import torch
@@ -238,6 +254,11 @@ def _check_installation(problems: list[Problem]) -> None:
 
 
 def _print(report: dict[str, Any], problems: list[Problem]) -> None:
+    stopped = any(problem.code for problem in problems)
+    typer.echo("Training cannot start." if stopped else "Training can start.")
+    for problem in problems:
+        typer.echo(f"{'problem' if problem.code else 'note'}: {problem.message}\n  {problem.hint}")
+    typer.echo("")
     installed = "" if report["ssl_wb"]["installed"] else " (not installed)"
     together = "import together" if report["torch_and_torchaudio_import"] else "do NOT import together"
     libraries = [f"{name} {version or '-'}" for name, version in report["libraries"].items()]
@@ -247,6 +268,7 @@ def _print(report: dict[str, Any], problems: list[Problem]) -> None:
         ["libraries", ", ".join(libraries)],
         ["torch", f"torch and torchaudio {together}"],
         ["cores", str(report["cpu"]["cores"])],
+        *([["/dev/shm", f"{free / 2**20:.0f} MB free"]] if (free := report["shared_memory_bytes"]) is not None else []),
         *(
             [
                 one["device"],
@@ -271,8 +293,3 @@ def _print(report: dict[str, Any], problems: list[Problem]) -> None:
                 for one in report["plugins"]
             ],
         )
-    typer.echo("")
-    for problem in problems:
-        typer.echo(f"{'problem' if problem.code else 'note'}: {problem.message}\n  {problem.hint}")
-    if not any(problem.code for problem in problems):
-        typer.echo("Training can start.")

@@ -24,7 +24,7 @@ from ssl_wb.cli.preview import preview
 from ssl_wb.cli.schema import schema
 from ssl_wb.cli.train import train
 from ssl_wb.cli.validate import validate
-from ssl_wb.errors import ExitCode, WorkbenchError, machine_fault
+from ssl_wb.errors import ExitCode, WorkbenchError
 
 __all__ = ["app", "main", "run"]
 
@@ -131,7 +131,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _report(failure: Exception) -> int:
     """Write what happened and what to do on stderr; return the exit code."""
-    failure = machine_fault(failure) or failure
+    from ssl_wb.plugin.fault import described  # not at the top: --help does without pydantic
+
+    failure = described(failure)
     message, hint, code = str(failure), "", int(ExitCode.UNEXPECTED)
     if isinstance(failure, WorkbenchError):
         message, hint, code = failure.message, failure.hint, int(failure.exit_code)

@@ -17,8 +17,9 @@ JsonFlag = typer.Option("--json", help="Print JSON.")
 
 
 def echo_json(value: Any) -> None:
-    """Print ``value`` as indented JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print ``value`` as indented JSON; a file name's bytes that are not UTF-8 become escapes, as JSON allows."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def echo_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, optional: Sequence[str] = ()) -> None:

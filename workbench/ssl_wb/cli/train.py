@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +64,10 @@ def train(
         if trained.rows:
             print_table(trained.rows)
         if trained.main_process:
+            quoted = shlex.quote(str(trained.folder))
             typer.echo(f"run folder: {trained.folder}", err=True)
+            typer.echo(f"next: ssl-wb evaluate {quoted} --task MANIFEST.csv", err=True)
+            typer.echo(f"  or: ssl-wb embed {quoted} FOLDER --out embeddings.npz", err=True)
 
     run_recorded(run)
 

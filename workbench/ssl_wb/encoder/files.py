@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external.base import ExternalEncoder
 from ssl_wb.encoder.uncertainty import UncertaintyModel
-from ssl_wb.errors import AudioError, DataError, UsageError, itemise
+from ssl_wb.errors import AudioError, DataError, UsageError, WorkbenchError, itemise, machine_fault
 from ssl_wb.files import why_not_writable, written_aside
 
 __all__ = ["Embeddings", "Level", "check_ending", "check_output", "embed_clips", "gather_clips", "write_embeddings"]
@@ -48,13 +49,18 @@ class Embeddings:
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """Return the columns of the file by name, each with one entry per row."""
         columns: dict[str, NDArray[np.generic]] = {
-            "path": np.array(self.paths),
+            "path": np.array([_utf8(path) for path in self.paths]),
             "time": self.times,
             "embedding": self.values,
         }
         if self.uncertainty is not None:
             columns["uncertainty"] = self.uncertainty
         return columns
+
+
+def _utf8(name: str) -> str:
+    """Return a file's name as numpy and Arrow can hold it: bytes that are not UTF-8 become escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def gather_clips(sources: Iterable[str | Path]) -> list[Clip]:
@@ -89,18 +95,18 @@ def embed_clips(
     values: list[NDArray[np.float32]] = []
     uncertainties: list[NDArray[np.float32]] = []
     skipped: list[str] = []
+    first: WorkbenchError | None = None
     for number, clip in enumerate(clips, start=1):
         try:
             waveform = read(clip.path, encoder.sample_rate, start=clip.start, duration=clip.duration)
-        except AudioError as error:
-            skipped.append(error.message)
+            batch = torch.from_numpy(waveform)[None]  # [1, S]
+            rows = encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]  # [1, D] or [T, D]
+        except (AudioError, DataError, MemoryError, RuntimeError) as error:
+            refused = _refused(clip, error)
+            first = first or refused
+            skipped.append(refused.message)
             progress(number)
             continue
-        batch = torch.from_numpy(waveform)[None]  # [1, S]
-        try:
-            rows = encoder.embed_clip(batch) if level == "clip" else encoder.embed_frames(batch)[0]  # [1, D] or [T, D]
-        except DataError as error:
-            raise DataError(f"{clip.path}: {error.message}", hint=error.hint) from error
         if not bool(rows.isfinite().all()):
             raise DataError(f"{clip.path}: its embedding is not finite", hint="are the encoder's weights sound?")
         # A single row starts where the clip does; the hop may be NaN for an encoder without frames.
@@ -112,6 +118,8 @@ def embed_clips(
             frames = uncertainty.frames(batch)[0]  # [T]
             uncertainties.append((frames.mean()[None] if level == "clip" else frames).cpu().numpy())
         progress(number)
+    if first is not None and len(skipped) == len(clips) and not isinstance(first, AudioError):
+        raise first  # the encoder takes none of them
     if not values:
         raise AudioError(
             itemise("none of the files could be read:", skipped),
@@ -124,6 +132,21 @@ def embed_clips(
         clips=len(values),
         skipped=skipped,
         uncertainty=np.concatenate(uncertainties) if uncertainties else None,
+    )
+
+
+def _refused(clip: Clip, error: Exception) -> WorkbenchError:
+    """Return why a clip alone cannot be embedded, with its name; raise what is no fault of the clip."""
+    if isinstance(error, AudioError):
+        return error
+    if isinstance(error, DataError):  # of an external encoder, as for a clip that is too short for it
+        return DataError(f"{clip.path}: {error.message}", hint=error.hint)
+    fault = machine_fault(error)
+    if fault is None or "memory" not in fault.message:
+        raise error
+    return DataError(
+        f"{clip.path}: is too long for the memory that is free",
+        hint="give stretches of it: start and duration of a manifest",
     )
 
 

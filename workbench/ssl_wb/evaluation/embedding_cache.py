@@ -31,11 +31,12 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ssl_wb.audio.clip import Clip, ClipSet
 from ssl_wb.audio.decode import StoredAudio
+from ssl_wb.evaluation.embeddings import Embedded
+from ssl_wb.evaluation.frame_store import FrameStore
 from ssl_wb.files import cache_folder, may_write, written_aside
 from ssl_wb.plugin.evaluator import Encoder, Level
 
@@ -174,6 +175,9 @@ def _stamp(clip: Clip) -> str:
 class EmbeddingCache:
     """Embeddings of one encoder in one folder: ``CLIPS-ENCODER-LEVEL.npy``, read memory-mapped.
 
+    Frames are kept as ``[all frames, D]``, with ``CLIPS-ENCODER-LEVEL.index.npy`` beside them, int64 ``[2, clips]``:
+    the first frame of each clip and how many it has.
+
     Args:
         folder: folder of the files; None for no cache.
         encoder: the encoder.
@@ -196,9 +200,9 @@ class EmbeddingCache:
         self,
         clips: ClipSet,
         level: Level,
-        compute: Callable[[], NDArray[np.float32]],
+        compute: Callable[[], Embedded],
         pools: Sequence[str] = (),
-    ) -> tuple[NDArray[np.float32], bool]:
+    ) -> tuple[Embedded, bool]:
         """Return embeddings from the cache, or compute and cache them.
 
         Args:
@@ -213,7 +217,7 @@ class EmbeddingCache:
         path = self.file(
             clips, level, pools
         )  # before computing: a file that changes meanwhile gets another key next time
-        if path is not None and (cached := _load(path, len(clips))) is not None:
+        if path is not None and (cached := _load(path, len(clips), level)) is not None:
             return cached, True
         values = compute()
         if path is not None:
@@ -221,22 +225,37 @@ class EmbeddingCache:
         return values, False
 
 
-def _load(path: Path, clips: int) -> NDArray[np.float32] | None:
+def _index_file(path: Path) -> Path:
+    """Return the file that says where the frames of each clip are."""
+    return path.with_suffix(".index.npy")
+
+
+def _load(path: Path, clips: int, level: Level) -> Embedded | None:
     """Memory-map a file of embeddings; None if it does not exist, or holds anything else."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
+        index = np.load(_index_file(path), allow_pickle=False) if level == "frames" else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError) as error:
         log.warning("%s: cannot be read (%s); embedding anew", path, error)
         return None
-    return values if values.dtype == np.float32 and len(values) == clips else None
+    if values.dtype != np.float32:
+        return None
+    if index is None:
+        return values if len(values) == clips else None
+    fits = values.ndim == 2 and index.shape == (2, clips) and index.dtype == np.int64
+    return FrameStore(values, *index) if fits and index[1].sum() == len(values) else None
 
 
-def _keep(path: Path, values: NDArray[np.float32]) -> None:
+def _keep(path: Path, values: Embedded) -> None:
     """Write embeddings, whole or not at all. Only warn if that fails: they are computed again next time."""
     try:
         if may_write(path.parent):
+            if isinstance(values, FrameStore):  # first: without the frames it is not looked at
+                with written_aside(_index_file(path)) as aside, aside.open("wb") as file:
+                    np.save(file, np.stack([values.first, values.counts]), allow_pickle=False)
+                values = values.frames
             with written_aside(path) as aside, aside.open("wb") as file:
                 np.save(file, values, allow_pickle=False)
     except OSError as error:

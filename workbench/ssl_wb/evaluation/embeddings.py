@@ -14,14 +14,17 @@ from ssl_wb.audio.ahead import started_ahead
 from ssl_wb.audio.clip import Clip
 from ssl_wb.audio.decode import info, read
 from ssl_wb.errors import DataError
+from ssl_wb.evaluation.frame_store import FrameStore, FrameWriter
 from ssl_wb.evaluation.pooling import pool_clips
 from ssl_wb.plugin.evaluator import Encoder, Level
 from ssl_wb.tasks.task import LoadedTask
 
-__all__ = ["Decoded", "Progress", "decode_task", "embed_task", "frame_counts", "read_clip", "total_seconds"]
+__all__ = ["Decoded", "Embedded", "Progress", "decode_task", "embed_task", "frame_counts", "read_clip", "total_seconds"]
 
 #: Called with the clips done and the clips there are.
 Progress = Callable[[int, int], None]
+#: Embeddings of all clips of a task.
+Embedded = NDArray[np.float32] | FrameStore
 #: Clips of one batch: their indices, and their waveforms, float32 ``[S]`` each.
 Decoded = tuple[list[int], list[NDArray[np.float32]]]
 
@@ -45,7 +48,7 @@ def embed_task(
     batch_seconds: float = BATCH_SECONDS,
     progress: Progress | None = None,
     decoded: Sequence[Decoded] | None = None,
-) -> NDArray[np.float32]:
+) -> Embedded:
     """Embed every clip of a task, whole.
 
     Args:
@@ -60,8 +63,8 @@ def embed_task(
         decoded: the clips from :func:`decode_task`; read from their files when None.
 
     Returns:
-        float32 ``[clips, D]``, ``[clips, L, D]``, ``[clips, T, D]`` (0 past a clip's end) or ``[clips, 0]``, in the
-        task's order.
+        float32 ``[clips, D]``, ``[clips, L, D]``, ``[clips, T, D]`` (0 past a clip's end, as a
+        :class:`~ssl_wb.evaluation.frame_store.FrameStore`) or ``[clips, 0]``, in the task's order.
 
     Raises:
         AudioError: a clip cannot be read.
@@ -71,24 +74,24 @@ def embed_task(
     if level == "audio":
         return np.zeros((len(clips), 0), dtype=np.float32)
     result: NDArray[np.float32] | None = None
+    frames = FrameWriter(len(clips))
     done = 0
     batches = _decoded(clips, encoder.sample_rate, batch_seconds) if decoded is None else iter(decoded)
     for rows, embedded in _encoded(encoder, batches, level, clips, pools):  # [B, ...]
         _check_finite(embedded, [clips[row] for row in rows])
-        if result is None:
-            result = np.zeros((len(clips), *embedded.shape[1:]), dtype=np.float32)
-        elif level == "frames" and embedded.shape[1] > result.shape[1]:  # clips come in order of their length
-            result = np.pad(result, ((0, 0), (0, embedded.shape[1] - result.shape[1]), (0, 0)))
         if level == "frames":
-            result[rows, : embedded.shape[1]] = embedded
+            for row, count, one in zip(rows, frame_counts(embedded), embedded, strict=True):
+                frames.add(row, one[:count])
         else:
+            if result is None:
+                result = np.zeros((len(clips), *embedded.shape[1:]), dtype=np.float32)
             result[rows] = embedded
         done += len(rows)
         if progress is not None:
             progress(done, len(clips))
-    if result is None:
+    if not done:
         raise DataError(f"task {task.name!r} has no clips", hint="Check its manifest.")
-    return result
+    return frames.finish() if result is None else result
 
 
 def _encoded(
@@ -165,8 +168,10 @@ def _frame_counts(frames: Tensor) -> Tensor:
     return (nonzero * numbers).amax(dim=1).clamp(min=1)
 
 
-def frame_counts(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
+def frame_counts(embeddings: Embedded) -> NDArray[np.int64]:
     """Return how many frames each clip of ``[clips, T, D]`` (0 past a clip's end) has, ``[clips]``."""
+    if isinstance(embeddings, FrameStore):
+        return embeddings.counts
     # Clip by clip: memory-mapped embeddings may not fit into memory.
     return np.array([int(_frame_counts(torch.tensor(one[None]))[0]) for one in embeddings], dtype=np.int64)
 

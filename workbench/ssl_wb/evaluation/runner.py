@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ssl_wb.errors import UsageError, WorkbenchError
 from ssl_wb.evaluation.checkpoint_leakage import note_leakage
 from ssl_wb.evaluation.embedding_cache import EmbeddingCache
-from ssl_wb.evaluation.embeddings import embed_task, frame_counts, read_clip, total_seconds
+from ssl_wb.evaluation.embeddings import Embedded, embed_task, frame_counts, read_clip, total_seconds
 from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
 from ssl_wb.evaluation.pooling import MEAN, candidates, parts_of, probe_pooled
 from ssl_wb.evaluation.results import Role, Row, Seconds
 from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask, level_of
+from ssl_wb.plugin.fault import described
 from ssl_wb.tasks.task import LoadedTask
 
 __all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "probe"]
@@ -165,7 +164,7 @@ def _embedded(
     """Embed a task's clips, or read their embeddings from the cache."""
     encoder, pools = one.encoder, one.pools_of(level)
 
-    def compute() -> NDArray[np.float32]:
+    def compute() -> Embedded:
         return embed_task(encoder, task, level=level, pools=pools, progress=progress)
 
     begin = time.perf_counter()
@@ -250,6 +249,7 @@ def evaluate_runs(
     if failures is not None:
 
         def failed(what: str, error: Exception) -> None:
+            error = described(error)
             failures.append(error)
             text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
             hint = f" ({error.hint})" if isinstance(error, WorkbenchError) and error.hint else ""

@@ -127,7 +127,8 @@ class ProbeTask:
         name: the task's name.
         embeddings: float32, of the evaluator's ``level``: ``clip`` ``[clips, D]``; ``layers`` ``[clips, L, D]``, the
             last one normed; ``frames`` ``[clips, T, D]``, 0 past a clip's own ``frames``; ``audio`` ``[clips, 0]``. May
-            be memory-mapped and is read-only: slice first, then compute.
+            be memory-mapped and is read-only: slice first, then compute. Frames are kept without padding and read like
+            the padded array; what is not sliced is padded whole.
         labels: int64 ``[clips]`` (single label), float32 ``[clips, classes]`` of 0 and 1 (several labels) or float64
             ``[clips]`` (a number to regress).
         classes: class names in label order; of a regression the one name of the number.

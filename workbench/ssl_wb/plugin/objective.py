@@ -63,8 +63,7 @@ class ModelShapes:
 class View:
     """One view: the batch under one mask, and what the model computed from it.
 
-    What no objective of the recipe needs is not computed and is None. An objective finds everything that its own
-    ``needs`` names, and so the types say Tensor.
+    What no objective needs is None. An objective finds all that its own ``needs`` names, so the types say Tensor.
 
     Attributes:
         mask: the visible and masked patches.
@@ -287,6 +286,7 @@ class Objective(Plugin, nn.Module, ABC):
             ``captions``    ``StepState.captions`` ``[B, C]``, caption embeddings        nothing; data.captions
             =============== ============================================================ ==========================
         provides: what its output hands to later objectives: ``prediction``, or nothing.
+        contrasts: whether its loss compares clips of a pass, so that a recipe with one clip for each is refused.
         options: the plugin's options.
         shapes: sizes of the model.
     """
@@ -294,6 +294,7 @@ class Objective(Plugin, nn.Module, ABC):
     kind: ClassVar[Kind] = "objective"
     needs: frozenset[Need] = frozenset()
     provides: ClassVar[frozenset[Need]] = frozenset()
+    contrasts: ClassVar[bool] = False
 
     def __init__(self, options: PluginOptions, shapes: ModelShapes) -> None:
         nn.Module.__init__(self)

@@ -15,7 +15,7 @@ from ssl_wb.plugin.base import Kind, Plugin
 from ssl_wb.plugin.discovery import BLOCK_VARIABLE, PluginRecord, Status, canonical, discover
 from ssl_wb.plugin.kinds import KINDS
 
-__all__ = ["ENTRY_POINT_GROUP", "PluginRecord", "Registry", "Status", "load_registry", "remedy"]
+__all__ = ["ENTRY_POINT_GROUP", "PluginRecord", "Registry", "Status", "load_registry", "loaded_registry", "remedy"]
 
 ENTRY_POINT_GROUP = "ssl_wb"
 STRICT_VARIABLE = "SSL_WB_STRICT_PLUGINS"
@@ -210,6 +210,11 @@ def load_registry(
     if entry_points is None:
         _cached = registry
     return registry
+
+
+def loaded_registry() -> Registry | None:
+    """Return the installed plugins if they were loaded already, for error messages."""
+    return _cached
 
 
 def _require_torch() -> None:

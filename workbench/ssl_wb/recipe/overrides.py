@@ -97,6 +97,9 @@ def apply_override(tree: Tree, override: Override, folder: Path, schemes: Collec
     except _AddressError as error:
         return Problem(override.origin, override.keys, str(error), "address")
     value = absolute_paths(override.value, at, folder, schemes)
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):  # bytes that are not UTF-8
+        fault = "the name is not UTF-8, which a recipe cannot hold; rename the folder or file, or link to it"
+        return Problem(override.origin, override.keys, fault, "override")
     if isinstance(at[-1], str):
         # As a table of one key around it, so that a new name or length drops what it makes meaningless.
         tree.overlay(at[:-1], {at[-1]: value}, lambda _: override.origin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,17 @@ from ssl_wb.errors import RunFolderError
 from ssl_wb.files import write_atomically, written_aside
 from ssl_wb.runs.sharding import shard_as, whole
 
-__all__ = ["find_checkpoint", "load_checkpoint", "load_weights", "mismatch", "save_checkpoint"]
+__all__ = [
+    "DamagedCheckpointError",
+    "find_checkpoint",
+    "load_checkpoint",
+    "load_newest",
+    "load_weights",
+    "mismatch",
+    "save_checkpoint",
+]
+
+log = logging.getLogger("ssl_wb")
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -89,8 +100,7 @@ def _prune(folder: Path, keep: int) -> None:
     """Remove all but the newest ``keep`` checkpoints and the best one."""
     pointer = folder / "best"
     best = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
-    steps = sorted(path for path in folder.glob("step-*") if path.is_dir())
-    for path in steps[:-keep]:
+    for path in _steps(folder)[:-keep]:
         if path.name != best:
             shutil.rmtree(path)
 
@@ -107,11 +117,28 @@ def find_checkpoint(folder: Path, which: str = "last") -> Path | None:
     return path
 
 
+class DamagedCheckpointError(RunFolderError):
+    """A file of a checkpoint is missing or cannot be read."""
+
+
+def _damaged(path: Path, error: Exception) -> DamagedCheckpointError:
+    others = [one.name for one in _steps(path.parents[1]) if one != path.parent]
+    also = f"; other checkpoints of the run, for --checkpoint: {', '.join(others[-3:])}" if others else ""
+    return DamagedCheckpointError(
+        f"{path}: cannot be read ({' '.join(str(error).split())[:200]})", hint=f"the file is damaged{also}"
+    )
+
+
+def _steps(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise RunFolderError(f"{path}: cannot be read as safetensors ({error})", hint="the file is damaged") from error
+        raise _damaged(path, error) from error
 
 
 def load_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -137,16 +164,63 @@ def mismatch(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
 
 
 def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load weights and optimiser in place and return the plain values saved with them."""
+    """Load weights and optimiser in place and return the plain values saved with them.
+
+    Raises:
+        DamagedCheckpointError: a file is missing or cannot be read; nothing was loaded.
+        RunFolderError: the weights do not fit the model.
+    """
+    weights, moments = load_weights(checkpoint), _read(checkpoint / OPTIMIZER)
+    try:
+        state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state["step"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise _damaged(checkpoint / STATE, error) from error
     try:
         own = model.state_dict()
-        weights = load_weights(checkpoint)
         model.load_state_dict({key: shard_as(value, own.get(key, value)) for key, value in weights.items()})
     except RuntimeError as error:
         raise RunFolderError(
             f"{checkpoint}: the weights do not fit the recipe's model ({error})",
             hint="resume with the run's own recipe",
         ) from error
-    _restore_optimizer(optimizer, _read(checkpoint / OPTIMIZER))
-    state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    _restore_optimizer(optimizer, moments)
     return state
+
+
+def load_newest(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """Load the last checkpoint, or the newest sound one where that is damaged, with a warning.
+
+    Args:
+        folder: the run's checkpoints.
+        model: weights are loaded in place.
+        optimizer: likewise.
+
+    Returns:
+        As :func:`load_checkpoint`; None where there is no checkpoint yet.
+
+    Raises:
+        RunFolderError: none is sound, or the weights do not fit the model.
+    """
+    first: RunFolderError | None = None
+    try:
+        last = find_checkpoint(folder)
+        if last is None:
+            return None
+    except RunFolderError as error:  # the folder that it names is gone
+        first, last = error, None
+    older = [path for path in reversed(_steps(folder)) if last is None or path.name < last.name]
+    for checkpoint in [*([last] if last else []), *older]:
+        try:
+            state = load_checkpoint(checkpoint, model=model, optimizer=optimizer)
+        except DamagedCheckpointError as error:
+            first = first or error
+            continue
+        if first is not None:
+            log.warning("%s; going on from %s, the newest checkpoint that is sound", first, checkpoint.name)
+        return state
+    assert first is not None  # there was a checkpoint, or a pointer to one
+    raise RunFolderError(
+        f"{first.message}; no other checkpoint is sound",
+        hint="restore one from a copy of the run, or begin anew with --overwrite",
+    )

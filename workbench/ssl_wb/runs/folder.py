@@ -99,7 +99,9 @@ class RunFolder:
 
     def write_json(self, path: Path, values: Any) -> None:
         """Write values as JSON, completely or not at all."""
-        write_atomically(path, json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n")
+        text = json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n"
+        # A file name that is not UTF-8 holds lone surrogates; as an escape such as \udce9, JSON can hold them.
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``."""

@@ -73,7 +73,7 @@ class LoadedTask:
 
     def embedded(
         self,
-        embeddings: NDArray[np.float32],
+        embeddings: Any,
         encoder: Encoder | None = None,
         frames: NDArray[np.int64] | None = None,
         read: Callable[[int], NDArray[np.float32]] | None = None,
@@ -81,7 +81,7 @@ class LoadedTask:
         """Combine this task with embeddings of its clips, for an evaluator.
 
         Args:
-            embeddings: ``[clips, ...]``, of the level that the evaluator needs.
+            embeddings: float32 ``[clips, ...]``, an array or what reads as one, of the level that the evaluator needs.
             encoder: the encoder that made them.
             frames: int64 ``[clips]``, frames of each clip, if the embeddings are ``[clips, T, D]``.
             read: decodes a clip by its index.

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ErrorHandler, record
 
 from ssl_wb.errors import ExitCode, UsageError, WorkbenchError
+from ssl_wb.plugin.fault import described
 
 __all__ = ["Machines", "check_world", "is_launched", "launch", "run_recorded"]
 
@@ -125,8 +126,9 @@ class _FailureFile(ErrorHandler):
     def record_exception(self, e: BaseException) -> None:
         """Write the file that torchelastic's agent, :func:`launch`, named for this process."""
         message, hint, code = f"{type(e).__name__}: {' '.join(str(e).split())}", "", int(ExitCode.UNEXPECTED)
-        if isinstance(e, WorkbenchError):
-            message, hint, code = e.message, e.hint, int(e.exit_code)
+        found = described(e) if isinstance(e, Exception) else e
+        if isinstance(found, WorkbenchError):
+            message, hint, code = found.message, found.hint, int(found.exit_code)
         trace = "".join(traceback.format_exception(e))
         failure = _Failure(int(os.environ["RANK"]), message, hint, code, trace, time.time())
         extra = {"py_callstack": trace, "timestamp": str(int(failure.when)), "failure": asdict(failure)}

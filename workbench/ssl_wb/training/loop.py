@@ -24,7 +24,7 @@ from ssl_wb.plugin.optimiser import Optimiser
 from ssl_wb.pretext.model import PretextModel, PretextOutput
 from ssl_wb.recipe.plugin_selection import PluginSelection
 from ssl_wb.recipe.schema import Recipe
-from ssl_wb.runs.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from ssl_wb.runs.checkpoint import find_checkpoint, load_newest, save_checkpoint
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.runs.sharding import whole
 from ssl_wb.training.gradient_cache import GradientCache
@@ -92,10 +92,9 @@ class Trainer:
         self._signal = StopSignal(accelerator.device, accelerator.num_processes)
 
     def resume(self) -> None:
-        """Load the last checkpoint; start from the beginning when there is none yet."""
-        checkpoint = find_checkpoint(self.folder.checkpoints)
-        if checkpoint is not None:
-            state = load_checkpoint(checkpoint, model=self.plain_model, optimizer=self.optimizer.optimizer)
+        """Load the last checkpoint that is sound; start from the beginning when there is none yet."""
+        state = load_newest(self.folder.checkpoints, model=self.plain_model, optimizer=self.optimizer.optimizer)
+        if state is not None:
             if state["data"] != self._data():
                 raise RunFolderError(
                     f"{self.folder.path}: the data changed since the run began: {state['data']['clips']} clips then, "

@@ -23,6 +23,8 @@ log = logging.getLogger("ssl_wb")
 
 #: Seconds between plain lines.
 LINE_EVERY = 5.0
+#: Seconds without a line after which a step that is not logged gets one, without a loss.
+SILENT_FOR = 15.0
 
 
 class Reporter(Protocol):
@@ -76,23 +78,34 @@ class PlainReporter(SilentReporter):
         """Keep the start, to estimate the time left."""
         self._first, self._steps = step, steps
         self._began = time.monotonic()
-        self._said = 0.0
+        self._said, self._shown = 0.0, self._began
+
+    def advance(self, step: int) -> None:
+        """Log a line without figures where logged steps are minutes apart, as on slow machines."""
+        now = time.monotonic()
+        if now - self._shown >= SILENT_FOR and step < self._steps:
+            self._shown = now
+            log.info("step %d/%d  %s left", step, self._steps, self._left(step))
 
     def measured(self, step: int, figures: Mapping[str, float]) -> None:
         """Log a line, at most one every few seconds but always the last."""
         now = time.monotonic()
         if now - self._said < LINE_EVERY and step < self._steps:
             return
-        self._said = now
-        left = (now - self._began) / max(1, step - self._first) * (self._steps - step)
+        self._said = self._shown = now
         log.info(
             "step %d/%d  loss %.4f  %.0f clips/s  %s left",
             step,
             self._steps,
             figures["loss"],
             figures["clips_per_second"],
-            _clock(left),
+            self._left(step),
         )
+
+    def _left(self, step: int) -> str:
+        """Return the time left at the rate until now, as text."""
+        passed = time.monotonic() - self._began
+        return _clock(passed / max(1, step - self._first) * (self._steps - step))
 
     def probed(self, step: int, figures: Mapping[str, float], *, best: bool) -> None:
         """Log a line."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from ssl_wb.data.checks import QUICK, check_sample
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external import is_external, load_external
 from ssl_wb.encoder.external.base import ExternalEncoder
@@ -15,6 +18,8 @@ from ssl_wb.errors import UsageError
 from ssl_wb.runs.device import named_device
 
 __all__ = ["embed"]
+
+log = logging.getLogger("ssl_wb")
 
 
 # More than fifty lines, most of them the arguments and their description.
@@ -71,6 +76,8 @@ def embed(
     else:
         loaded = load_encoder(encoder, checkpoint=checkpoint, device=where)
     clips = gather_clips(audio)
+    for warning in replace(check_sample(clips, seconds=QUICK), unreadable=[]).warnings():  # those are told as skipped
+        log.warning(warning)
     embeddings = embed_clips(
         loaded, clips, level=level, uncertainty=measure, progress=lambda done: progress(done, len(clips))
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ssl_wb.data.checks import QUICK, check_sample
 from ssl_wb.data.clips import SourceSettings, find_source
 from ssl_wb.errors import UsageError, did_you_mean
 from ssl_wb.evaluation.baselines import baselines as baseline_encoders
@@ -24,10 +28,16 @@ from ssl_wb.recipe.tree import Location, Origin, Tree
 from ssl_wb.report.probe_pictures import check_chart_folder, draw_probes
 from ssl_wb.runs.device import named_device
 from ssl_wb.runs.folder import RunFolder
+from ssl_wb.scoring.metrics import kind_of
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.workflows.preflight import source_settings
 
 __all__ = ["Evaluation", "evaluate"]
+
+log = logging.getLogger("ssl_wb")
+
+#: Test clips below which a warning is given: with 100 a 95 % interval of an accuracy reaches 10 points to either side.
+FEW_TESTED = 100
 
 
 @dataclass(frozen=True)
@@ -120,9 +130,13 @@ def evaluate(
             baseline, names, untrained=untrained, log_mel=baseline_encoders(pool) if baselines else {}
         )
     failures: list[Exception] = []
+    read = read_tasks(tasks, metrics, domains, names, allow_leaks=allow_leaks)
+    for task in read:
+        for warning in task_warnings(task):
+            log.warning("task %s: %s", task.name, warning)
     rows = evaluate_runs(
         encoders,
-        read_tasks(tasks, metrics, domains, names, allow_leaks=allow_leaks),
+        read,
         probes,
         range(seeds),
         with_untrained=untrained,
@@ -138,6 +152,18 @@ def evaluate(
     if reference is not None and all(row.encoder != reference for row in rows):
         reference = None  # it failed: the others are shown without differences
     return Evaluation(rows, reference, draw_probes(rows, chart) if chart is not None else [], failures)
+
+
+def task_warnings(task: LoadedTask) -> list[str]:
+    """Return a sentence for each thing about a task that a reader of its scores should know."""
+    # A clip that cannot be read ends the task, with a message of its own.
+    found = replace(check_sample(task.clips, seconds=QUICK), unreadable=[]).warnings()
+    tested = len(np.unique(np.concatenate([split.test for split in task.splits])))
+    if tested < FEW_TESTED:
+        found.append(f"only {tested} clips are tested, so scores are uncertain: look at the intervals")
+        if kind_of(task.labels) == "single":  # twice the standard error of a proportion of one half
+            found[-1] += f" (an accuracy near 50 % has {100 / tested**0.5:.0f} points to either side)"
+    return found
 
 
 def _baseline_row(baseline: str, names: Mapping[str, str | Path], *, untrained: bool, log_mel: Iterable[str]) -> str:

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.evaluation.embeddings import Decoded, decode_task, embed_task, frame_counts
+from ssl_wb.evaluation.embeddings import Decoded, Embedded, decode_task, embed_task, frame_counts
 from ssl_wb.evaluation.pooling import MEAN, candidates, parts_of, probe_pooled
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.evaluator import Evaluator, Level, Result, level_of
@@ -93,7 +91,7 @@ class OnlineProbes:
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # training draws the same numbers with and without probes
             self._encoder.backbone.load_state_dict(weights)
-            embedded: dict[_Key, NDArray[np.float32]] = {}
+            embedded: dict[_Key, Embedded] = {}
             for probe in self._probes:
                 if not self._due(probe, step):
                     continue
@@ -103,7 +101,7 @@ class OnlineProbes:
                     selection_score = result.mean if result.higher else -result.mean
         return figures, selection_score
 
-    def _run(self, probe: _Probe, embedded: dict[_Key, NDArray[np.float32]]) -> Result:
+    def _run(self, probe: _Probe, embedded: dict[_Key, Embedded]) -> Result:
         """Embed the probe's clips, unless another probe of this step had them ``embedded``, and probe them."""
         task, level = probe.task, level_of(probe.evaluator)
         if id(task) not in self._decoded:
@@ -115,7 +113,7 @@ class OnlineProbes:
         frames = frame_counts(embedded[key]) if level == "frames" else None
         probed = task.embedded(embedded[key], encoder=self._encoder, frames=frames)
         if pools:
-            return probe_pooled(probe.evaluator, probed, parts_of(embedded[key], pools), SEEDS)[0]
+            return probe_pooled(probe.evaluator, probed, parts_of(probed.embeddings, pools), SEEDS)[0]
         return probe.evaluator(probed, SEEDS)
 
 

@@ -17,7 +17,7 @@ from ssl_wb.runs.folder import RunFolder
 from ssl_wb.tasks.task import LoadedTask, load_task
 from ssl_wb.tasks.validation_subset import validation_subset
 
-__all__ = ["Preflight", "preflight", "source_settings"]
+__all__ = ["Preflight", "check_contrast", "preflight", "source_settings"]
 
 
 #: What tells the tasks of a recipe's probes apart: manifest, metric, whether leaks are allowed.
@@ -108,12 +108,40 @@ def preflight(loaded: LoadedRecipe) -> Preflight:
             augmenter = Augmenter(loaded.augmentations, loaded.front_end.options.sample_rate)
         except RecipeError as error:
             problems += error.problems
+    problems += _contrast_problems(loaded)
     tasks: dict[TaskKey, LoadedTask] = {}
     subsets: dict[tuple[str, str | None, bool, int], LoadedTask] = {}
     problems += _read_tasks(loaded, tasks, subsets)
     if problems:
         raise RecipeError(problems, where=str(loaded.path), hint="--set KEY=PATH names another file or folder")
     return Preflight(loaded, make_plan(loaded), clips, planned, captions, augmenter, tasks, subsets)
+
+
+def check_contrast(loaded: LoadedRecipe) -> None:
+    """Refuse a recipe whose contrastive objectives see one clip at a time, on all processes together.
+
+    Raises:
+        RecipeError: one does; its loss would be 0 from the first step on, and nothing would be learnt.
+    """
+    if problems := _contrast_problems(loaded):
+        raise RecipeError(problems, where=str(loaded.path))
+
+
+def _contrast_problems(loaded: LoadedRecipe) -> list[str]:
+    """Return a problem for each contrastive objective that has one clip for each loss, while that is known."""
+    train = loaded.recipe.train
+    # Gradient caching (micro_batch) has one loss over the whole batch, on any number of processes.
+    clips = train.batch_size if train.micro_batch is not None else train.batch_size // int(train.passes())
+    if train.searched == "accumulate" or clips > 1:
+        return []
+    key = "train.batch_size" if train.batch_size == 1 else "train.accumulate"
+    value = train.batch_size if train.batch_size == 1 else train.accumulate
+    return [
+        f"{key} = {value}: objective {each.name!r} compares the clips of a pass with one another, and there is one, so "
+        "its loss is always 0; set train.batch_size higher, or train.micro_batch in place of train.accumulate"
+        for each in loaded.objectives
+        if each.plugin.contrasts and each.settings.weight > 0
+    ]
 
 
 def _read_tasks(

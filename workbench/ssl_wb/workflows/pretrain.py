@@ -12,6 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from ssl_wb.audio.clip import ClipSet
+from ssl_wb.data.checks import data_warnings
 from ssl_wb.data.clips import load_clips
 from ssl_wb.data.identity import check_identity, describe_identity
 from ssl_wb.data.loader import check_batch
@@ -36,7 +37,8 @@ from ssl_wb.training.reporting import reporter_for
 from ssl_wb.training.schedule import total_steps
 from ssl_wb.workflows.final_probes import run_final_probes
 from ssl_wb.workflows.online_probes import online_probes
-from ssl_wb.workflows.preflight import Preflight, preflight, source_settings
+from ssl_wb.workflows.preflight import Preflight, check_contrast, preflight, source_settings
+from ssl_wb.workflows.resume_check import warn_of_other_recipe
 from ssl_wb.workflows.schedule_check import schedule_warnings
 
 __all__ = ["PretrainedRun", "default_run_folder", "pretrain", "train"]
@@ -119,6 +121,8 @@ def pretrain(
         raise UsageError("--resume goes on with the recipe of the run", hint="leave out --set, or start another run")
     folder.check(resume=resume, overwrite=overwrite)
     loaded = load_recipe(folder.resolved) if resume else load_recipe(recipe, overrides)
+    if resume:
+        warn_of_other_recipe(recipe, loaded, folder)
     require_data(loaded)
     # Everything that can be wrong is found before anything is written, or thrown away.
     checked = preflight(loaded)
@@ -132,6 +136,7 @@ def pretrain(
     )
     _check_machine(loaded, accelerator, processes)
     loaded = find_passes(loaded, checked.plan, accelerator)
+    check_contrast(loaded)
     try:
         _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
         if train_section.trackers:
@@ -179,8 +184,12 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *
         attention=attention_choice(loaded.backbone.options),
     )
     if resume:
-        before = json.loads(folder.environment.read_text(encoding="utf-8"))
-        before.setdefault("resumed", []).append(environment)
+        try:
+            before = json.loads(folder.environment.read_text(encoding="utf-8"))
+            before.setdefault("resumed", []).append(environment)
+        except (OSError, ValueError, AttributeError) as error:
+            log.warning("%s: cannot be read (%s); it is written anew", folder.environment, error)
+            before = {"resumed": [environment]}
         folder.write_json(folder.environment, before)
         return
     write_atomically(folder.recipe, loaded.source)
@@ -218,7 +227,8 @@ def _trainer(
             statistics["mean"],
             statistics["std"],
         )
-        for warning in schedule_warnings(loaded, steps, has_teacher=model.teacher_trunk is not None):
+        found = [] if resume or checked.clips is None else data_warnings(clips)  # generated clips are sound
+        for warning in [*schedule_warnings(loaded, steps, has_teacher=model.teacher_trunk is not None), *found]:
             log.warning(warning)
     front_end = loaded.front_end.build(statistics["mean"], statistics["std"])
     with accelerator.main_process_first():  # clips of a task may be generated, too
