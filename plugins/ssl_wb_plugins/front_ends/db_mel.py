@@ -16,8 +16,8 @@ class DbMel(FrontEnd):
 
     Frames are centred and edges mirrored; periodic Hann window. ``10 log10(max(power, 1e-10))`` is raised to the clip's
     own maximum less ``range_db``. Dasheng takes the maximum of the whole batch, so that a quiet clip depends on its
-    batch there and not here. Then ``value * band_scale + band_shift``, which is the batch norm over mel bands in front of
-    Dasheng's patches in evaluation mode; without them the mean and deviation of the data are used, as elsewhere.
+    batch there and not here. Then ``value * band_scale + band_shift``, which is the batch norm over mel bands in front
+    of Dasheng's patches in evaluation mode; without them the mean and deviation of the data are used, as elsewhere.
     """
 
     name = "db-mel"

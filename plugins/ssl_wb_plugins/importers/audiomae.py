@@ -98,7 +98,7 @@ class AudioMae(Importer):
 
 def _classifier(tensors: CheckpointTensors, dim: int) -> dict[str, HeadSpec]:
     """Return the classifier of a fine-tuned file."""
-    classes = tensors.size("number of classes", {r"head\.(weight|bias)": 0})
+    classes = tensors.size("number of classes", {r"head\.weight": 0, r"head\.bias": 0})
     weights = {
         f"0.{part}": tensors.take(f"head.{part}", shape, f"heads.classifier.0.{part}")
         for part, shape in (("weight", (classes, dim)), ("bias", (classes,)))

@@ -61,7 +61,7 @@ class AudioMosaic(Importer):
         state = encoder.weights | take_norm(tensors, "patch_embed.norm", dim, "patch_norm")
         state |= take_norm(tensors, "norm_pre", dim, "trunk.pre_norm")
         pooling = config.get("pooling", "avg")
-        behind = _heads(tensors, dim, pooling)
+        behind = _heads(tensors, dim, config)
         if not behind:
             tensors.leave(r"fc_norm\..*", "norm of the clip embedding, for a classifier")
         tensors.leave(r"logit_(scale|bias)|online_classifier\..*", "parts of pre-training's loss")
@@ -101,9 +101,9 @@ def _target_length(preprocessing: Any, frames: int) -> int:
     return stored if isinstance(stored, int) and 0 < stored <= frames else frames
 
 
-def _heads(tensors: CheckpointTensors, dim: int, pooling: str) -> dict[str, HeadSpec]:
+def _heads(tensors: CheckpointTensors, dim: int, config: Mapping[str, Any]) -> dict[str, HeadSpec]:
     """Return the projector of a pre-trained file or the classifier of a fine-tuned one."""
-    reads: Literal["clip-token", "pooled"] = "clip-token" if pooling == "cls" else "pooled"
+    reads: Literal["clip-token", "pooled"] = "clip-token" if config.get("pooling") == "cls" else "pooled"
     name = "projector" if tensors.has(r"projector\..*") else "classifier" if tensors.has(r"head\..*") else ""
     if not name:
         return {}
@@ -111,13 +111,20 @@ def _heads(tensors: CheckpointTensors, dim: int, pooling: str) -> dict[str, Head
     weights = take_norm(tensors, "fc_norm", dim, f"{root}0")
     norm = {"layer": "layer-norm", "normalized_shape": dim, "eps": 1e-6}
     if name == "classifier":
-        classes = tensors.size("number of classes", {r"head\.(weight|bias)": 0})
+        classes = tensors.size("number of classes", {r"head\.weight": 0, r"head\.bias": 0}, config.get("num_classes"))
         for part, shape in (("weight", (classes, dim)), ("bias", (classes,))):
             weights[f"{root}1.{part}"] = tensors.take(f"head.{part}", shape, f"{root}1.{part}")
         layers = (norm, {"layer": "linear", "in_features": dim, "out_features": classes})
         return {name: HeadSpec(reads, layers, {key.removeprefix(root): value for key, value in weights.items()})}
-    hidden, out = (
-        tensors.size(f"width of projector.{number}", {rf"projector\.{number}\.weight": 0}) for number in (0, 3)
+    norms = r"(weight|bias|running_mean|running_var)"
+    hidden = tensors.size(
+        "hidden width of the projector",
+        {r"projector\.0\.weight": 0, rf"projector\.1\.{norms}": 0, r"projector\.3\.weight": 1},
+    )
+    out = tensors.size(
+        "width of the projector",
+        {r"projector\.3\.weight": 0, rf"projector\.4\.{norms}": 0},
+        config.get("project_embedding_dim"),
     )
     for number, to, shape in ((0, 1, (hidden, dim)), (3, 4, (out, hidden))):
         weights[f"{root}{to}.weight"] = tensors.take(f"projector.{number}.weight", shape, f"{root}{to}.weight")

@@ -38,8 +38,8 @@ class BeatsImporter(Importer):
     Waveforms at 16-bit scale, clips of any length, whole patches only. Clips beyond one minute are cut into chunks of
     one minute, because the bias of distances grows with the square of the length. The published embedding is the mean
     over all tokens; frames have the eight rows of patches folded into the features. A classifier becomes the head
-    ``classifier``, with its sigmoid. In a padded batch the release masks tokens by groups of samples, so that embeddings
-    differ a little from those of single clips; here a batch gives those of single clips.
+    ``classifier``, with its sigmoid. In a padded batch the release masks tokens by groups of samples, so that
+    embeddings differ a little from those of single clips; here a batch gives those of single clips.
     """
 
     name = "beats"
@@ -111,22 +111,22 @@ def _released(checkpoint: Checkpoint) -> Mapping[str, Any]:
 def _options(tensors: CheckpointTensors, stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the backbone: sizes from shapes, the rest from the stored settings."""
     layers = r"encoder\.layers\.\d+\."
+    conv = {rf"encoder\.pos_conv\.0\.{name}": 2 for name in ("weight_v", "weight_g")}
+    if tensors.has(r"encoder\.pos_conv\.0\.parametrizations\..*"):
+        conv = {rf"encoder\.pos_conv\.0\.parametrizations\.weight\.original{number}": 2 for number in (1, 0)}
     dim = tensors.size("width", {layers + r"(self_attn_layer_norm|final_layer_norm)\.(weight|bias)": 0})
-    conv = r"encoder\.pos_conv\.0\.(weight_v|parametrizations\.weight\.original1)"
+    narrow = {r"layer_norm\.(weight|bias)": 0, r"patch_embedding\.weight": 0, r"post_extract_proj\.weight": 1}
+    groups = stored.get("conv_pos_groups")
+    group = tensors.size("width of a group", {next(iter(conv)): 1}, dim // groups if groups else None)
     return {
         "dim": dim,
         "depth": tensors.count(r"encoder\.layers\.(\d+)\."),
         "heads": tensors.size("number of heads", {layers + r"self_attn\.grep_a": 1}),
         "hidden": tensors.size("hidden width", {layers + r"fc1\.(weight|bias)": 0, layers + r"fc2\.weight": 1}),
-        "patch_dim": tensors.size(
-            "width of patches",
-            {r"layer_norm\.(weight|bias)": 0, r"patch_embedding\.weight": 0, r"post_extract_proj\.weight": 1},
-        ),
-        "patch": tensors.size("patch", {r"patch_embedding\.weight": -1}),
-        "conv_kernel": tensors.size(
-            "kernel", {conv: 2, r"encoder\.pos_conv\.0\.(weight_g|parametrizations\.weight\.original0)": 2}
-        ),
-        "conv_groups": max(1, dim // tensors.size("width of a group", {conv: 1})),
+        "patch_dim": tensors.size("width of patches", narrow),
+        "patch": tensors.size("patch", {r"patch_embedding\.weight": -1}, stored.get("input_patch_size")),
+        "conv_kernel": tensors.size("kernel of the convolution", conv, stored.get("conv_pos")),
+        "conv_groups": max(1, dim // group),
         "buckets": tensors.size("number of buckets", {layers + r"self_attn\.relative_attention_bias\.weight": 0}),
         "max_distance": int(stored.get("max_distance", 1280)),
         "deep_norm": bool(stored.get("deep_norm", False)),
@@ -149,10 +149,9 @@ def _embedding(tensors: CheckpointTensors, options: Mapping[str, Any]) -> dict[s
 def _convolution(tensors: CheckpointTensors, options: Mapping[str, Any]) -> dict[str, Tensor]:
     """Take the convolutional positions; the weight's norm, one for each kernel place, is multiplied in."""
     dim, kernel, stem = options["dim"], options["conv_kernel"], "encoder.pos_conv.0."
-    new = tensors.has(r"encoder\.pos_conv\.0\.parametrizations\..*")
-    norm, direction = (
-        f"parametrizations.weight.original{number}" if new else f"weight_{'gv'[number]}" for number in (0, 1)
-    )
+    norm, direction = "weight_g", "weight_v"
+    if tensors.has(r"encoder\.pos_conv\.0\.parametrizations\..*"):  # as newer torch stores it
+        norm, direction = "parametrizations.weight.original0", "parametrizations.weight.original1"
     why = "multiplied: g v / |v|, the norm over each place of the kernel"
     g = tensors.take(stem + norm, (1, 1, kernel), "trunk.conv.weight", why)
     shape = (dim, dim // options["conv_groups"], kernel)
@@ -166,9 +165,10 @@ def _distances(tensors: CheckpointTensors, options: Mapping[str, Any]) -> dict[s
     shape, to = (options["buckets"], options["heads"]), "trunk.distance_bias.weight"
     name = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
     first = tensors.take(name.format(0), shape, to)
-    for block in range(1, options["depth"]):
-        if name.format(block) in tensors:
-            tensors.check(name.format(block), first)
+    # Files that store shared tensors once have the table in the first block only.
+    repeated = any(name.format(block) in tensors for block in range(1, options["depth"]))
+    for block in range(1, options["depth"] if repeated else 1):
+        tensors.check(name.format(block), first)
     return {to: first}
 
 
@@ -176,7 +176,7 @@ def _classifier(tensors: CheckpointTensors, dim: int, checkpoint: Checkpoint) ->
     """Return the classifier of a fine-tuned file: the mean of the tokens' logits, then a sigmoid."""
     if not tensors.has(r"predictor\..*"):
         return None
-    classes = tensors.size("number of classes", {r"predictor\.(weight|bias)": 0})
+    classes = tensors.size("number of classes", {r"predictor\.weight": 0, r"predictor\.bias": 0})
     weights = {
         f"1.{part}": tensors.take(f"predictor.{part}", shape, f"heads.classifier.1.{part}")
         for part, shape in (("weight", (classes, dim)), ("bias", (classes,)))

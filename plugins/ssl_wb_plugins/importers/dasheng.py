@@ -31,9 +31,9 @@ EPSILON = 1e-5
 class Dasheng(Importer):
     """Dasheng: base, 0.6B and 1.2B, as the authors' package or the hub stores them.
 
-    Patches are as high as the spectrogram, so there is one row of them and a frame every 40 ms. Clips are cut into pieces
-    of the training length, which do not see each other; an incomplete last patch is dropped. The batch norm over mel
-    bands becomes a scale and shift of each band in the front end. The clip embedding is the mean over frames.
+    Patches are as high as the spectrogram, so there is one row of them and a frame every 40 ms. Clips are cut into
+    pieces of the training length, which do not see each other; an incomplete last patch is dropped. The batch norm over
+    mel bands becomes a scale and shift of each band in the front end. The clip embedding is the mean over frames.
     """
 
     name = "dasheng"
@@ -55,10 +55,11 @@ class Dasheng(Importer):
         table = (freq + time).flatten(2).transpose(1, 2).contiguous()  # [1, f * t, D], frequency-major
         state |= projection | {"position_table": table}
         front_end = _front_end(stored, tensors)
-        if freq.shape[2] != front_end["n_mels"] // patch[0]:
-            tensors.refuse(
-                f"of another shape: freq_pos_embed has {freq.shape[2]} rows for patches {patch[0]} mels high"
-            )
+        if freq.shape[2] != front_end["n_mels"] // max(1, patch[0]):
+            tensors.refuse("freq_pos_embed", f"{freq.shape[2]} rows do not fit patches {patch[0]} mels high")
+        length = stored.get("target_length")
+        if isinstance(length, int) and length // max(1, patch[1]) != time.shape[3]:
+            tensors.refuse("time_pos_embed", f"{time.shape[3]} columns do not fit the stored target_length {length}")
         heads, notes = assumed_heads(sizes.dim, self.options.heads, stored.get("num_heads"))
         tensors.leave(r"decoder\..*|mask_token|decoder_.*", "the decoder of pre-training")
         tensors.leave(r"outputlayer\..*|head\..*", "a classifier that was trained on top")

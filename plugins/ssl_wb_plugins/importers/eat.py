@@ -89,7 +89,7 @@ class Eat(Importer):
             "norm_eps": float(stored("norm_eps", default=1e-6)), "pool": "class", "init": "normal",
             "class_token_std": 1.0, "key_bias": sizes.key_bias,
         }  # fmt: skip
-        longest = self._positions(tensors, positions, vit, state, patch)
+        longest = self._positions(tensors, (positions, projection), vit, state)
         frames = self.options.frames or _target_length(checkpoint, longest)
         eps = float(stored("norm_eps", default=1e-6)) if layout == "fairseq" else 1e-5
         classifier = _classifier(tensors, sizes.dim, eps)
@@ -106,19 +106,20 @@ class Eat(Importer):
         )
 
     def _positions(
-        self,
-        tensors: CheckpointTensors,
-        name: str,
-        vit: dict[str, Any],
-        state: dict[str, Tensor],
-        patch: tuple[int, int],
+        self, tensors: CheckpointTensors, names: tuple[str, str], vit: dict[str, Any], state: dict[str, Tensor]
     ) -> int:
         """Take the position table; return the frames it reaches. A table that is not the fixed one is kept."""
-        dim, rows = int(vit["dim"]), max(1, MELS // patch[0])
-        table = tensors.take(name, (1, None, dim), "", "a fixed table, computed by the backbone")[0]  # [N, D]
+        (name, projection), dim, patch = names, int(vit["dim"]), vit["patch"]
+        rows = max(1, MELS // patch[0])
+        table = tensors.take(name, (1, None, dim), "", "positions, by the backbone's table")[0]  # [N, D]
         columns, left = divmod(len(table), rows)
-        if left or not columns or MELS % patch[0]:
-            tensors.refuse(f"of another shape: {name} has {len(table)} rows, which no grid of {rows} rows fits")
+        if MELS % patch[0]:
+            tensors.refuse(
+                f"{projection}.weight", f"its patches are {patch[0]} mels high, which does not divide {MELS}"
+            )
+            return FRAMES
+        if left or not columns:
+            tensors.refuse(name, f"its {len(table)} rows are no whole number of columns of {rows} patches")
             return FRAMES
         grid = Grid(rows, columns)
         ours = time_major_rows(table, grid)  # [N, D]
@@ -163,7 +164,7 @@ def _classifier(tensors: CheckpointTensors, dim: int, eps: float) -> HeadSpec | 
     """Return the classifier of a fine-tuned file, which reads the class token; None where there is none."""
     if not tensors.has(r"head\..*"):
         return None
-    classes = tensors.size("number of classes", {r"head\.(weight|bias)": 0})
+    classes = tensors.size("number of classes", {r"head\.weight": 0, r"head\.bias": 0})
     weights = {
         f"{number}.{part}": tensors.take(f"{name}.{part}", shape, f"heads.classifier.{number}.{part}")
         for number, name, part, shape in (

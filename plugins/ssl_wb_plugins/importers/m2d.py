@@ -37,6 +37,14 @@ LABEL = re.compile(r"(?:^|[-_])80x(\d+)p(\d+)x(\d+)(?:p(16|32)k)?")
 class M2dOptions(ImportOptions):
     """What a user may say of an M2D file."""
 
+    norm_stats: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="Mean and deviation of the log-mel values, for a training file without them; M2D's own code takes "
+        "[-7.1, 4.2] for files of 2022.",
+    )
+
     sample_rate: int | None = Field(
         None, description="16000 or 32000, which no tensor tells; from the file's or folder's name, else 16000."
     )
@@ -75,9 +83,9 @@ def is_m2d_encoder(checkpoint: Checkpoint) -> bool:
 class M2d(Importer):
     """M2D: encoders and training files of nttcslab/m2d, at 16 and 32 kHz, and MSM-MAE as that repository writes it.
 
-    The encoder is the student: target blocks, decoder and offline predictors are left over. Clips are cut into chunks of
-    the training length, the last one shorter; the rows of the patch grid are folded into the features (5 x 768 = 3,840
-    values every 160 ms), and a clip's embedding is their mean over time.
+    The encoder is the student: target blocks, decoder and offline predictors are left over. Clips are cut into chunks
+    of the training length, the last one shorter; the rows of the patch grid are folded into the features (5 x 768 =
+    3,840 values every 160 ms), and a clip's embedding is their mean over time.
     """
 
     name = "m2d"
@@ -99,10 +107,11 @@ def _has_clap(checkpoint: Checkpoint) -> bool:
 
 
 class M2dClap(Importer):
-    """M2D-CLAP: the audio encoder and its projector into the space of captions, of 2024 (MLP) and 2025 (semantic token).
+    """M2D-CLAP: the audio encoder and its projector into the space of captions, of 2024 and 2025.
 
-    The encoder is M2D's. The projector becomes the head ``clap-audio``, which reads the latents of all patches of a
-    clip; its output is not normalised to unit length. The text side is left over.
+    The projector of 2024 is an MLP, that of 2025 a semantic token that reads all patches. The encoder is M2D's. The
+    projector becomes the head ``clap-audio``, which reads the latents of all patches of a clip; its output is not
+    normalised to unit length. The text side is left over.
     """
 
     name = "m2d-clap"
@@ -173,7 +182,7 @@ def read_m2d(
     if encoder.options.get("positions") == "trainable":
         notes.append("pos_embed is not the sine-cosine table of M2D: it was trained, and is kept")
     rate, frames = _rate_and_frames(checkpoint, options.sample_rate, encoder, notes)
-    mean, std = _statistics(tensors, notes)
+    mean, std = _statistics(tensors, options.norm_stats, notes)
     _leave(tensors)
     return ImportedEncoder(
         front_end=front_end_of(rate, mean, std),
@@ -187,15 +196,20 @@ def read_m2d(
     )
 
 
-def _statistics(tensors: CheckpointTensors, notes: list[str]) -> tuple[float, float]:
-    """Return the mean and deviation of the log-mel values."""
-    if "norm_stats" in tensors:
+def _statistics(tensors: CheckpointTensors, given: list[float] | None, notes: list[str]) -> tuple[float, float]:
+    """Return the mean and deviation of the log-mel values.
+
+    Every training file has them since 2023. Encoders alone, as released in 2022, have none, and a fixed pair.
+    """
+    alone = not tensors.has(r"(decoder_|target_|audio_proj|text_proj|mask_token).*")
+    if "norm_stats" not in tensors and (given or alone):
+        mean, std = given or FALLBACK_STATISTICS
+        notes.append(f"no norm_stats in the file: mean {mean:g} and deviation {std:g} taken")
+    else:
         mean, std = tensors.take("norm_stats", (2,), "front_end.mean, front_end.std").tolist()
-        if std <= 0 and mean != 0:
-            tensors.refuse(f"norm_stats: the deviation {std:g} is not above 0")
-        return mean, std if std > 0 else 1.0
-    notes.append("no norm_stats: mean -7.1 and deviation 4.2, as M2D's own code assumes")
-    return FALLBACK_STATISTICS
+    if std <= 0 and "norm_stats" in tensors:
+        tensors.refuse("norm_stats", f"the deviation {std:g} is not above 0")
+    return mean, std if std > 0 else 1.0
 
 
 def _rate_and_frames(

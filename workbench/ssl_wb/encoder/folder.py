@@ -1,8 +1,8 @@
 """The encoder folder: ``config.json`` and ``model.safetensors``, all that an encoder is, without the run or the file.
 
 An imported encoder and an exported run have the same folder. ``config.json`` names front end and backbone with every
-option, as a recipe does, so that their plugins rebuild the encoder; everything a reader of the file may ask (sample rate,
-hop, width, source) stands beside.
+option, as a recipe does, so that their plugins rebuild the encoder; everything a reader of the file may ask (sample
+rate, hop, width, source) stands beside.
 """
 
 from __future__ import annotations

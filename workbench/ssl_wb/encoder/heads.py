@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssl_wb.errors import DataError, did_you_mean
 from ssl_wb.layers.transformer import Block
@@ -20,6 +21,31 @@ class Mean(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``[n, K, D]`` to ``[n, D]``."""
         return tokens.mean(dim=1)
+
+
+class BatchNorm(nn.Module):
+    """Batch norm of ``[n, D]`` by stored statistics alone.
+
+    Args:
+        num_features: D.
+        affine: whether there is a scale and a shift after it.
+        eps: added to the variance.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, affine: bool = True, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map ``[n, D]`` to ``[n, D]``."""
+        return F.batch_norm(values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class SemanticToken(nn.Module):
@@ -52,7 +78,7 @@ LAYERS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "sigmoid": nn.Sigmoid,
     "layer-norm": nn.LayerNorm,
-    "batch-norm": nn.BatchNorm1d,
+    "batch-norm": BatchNorm,
     "mean": Mean,
     "semantic-token": SemanticToken,
 }

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,9 @@ class CheckpointTensors:
         self._tensors = dict(tensors)
         self.where = where
         self._original = dict(original or {})
+        # Names in messages are those of the file: a missing one gets the prefix that was removed from most.
+        prefixes = Counter(old.removesuffix(new) for new, old in self._original.items() if old.endswith(new))
+        self._prefix = prefixes.most_common(1)[0][0] if prefixes else ""
         self._fates: dict[str, TensorFate] = {}
         self._faults: list[str] = []
 
@@ -70,28 +74,36 @@ class CheckpointTensors:
         """Whether a name matches a regular expression from start to end."""
         return bool(self.names(pattern))
 
-    def size(self, what: str, places: Mapping[str, int]) -> int:
+    def size(self, what: str, places: Mapping[str, int], stored: Any = None) -> int:
         """Return a size that many tensors share, by majority: a single tensor of wrong shape does not change it.
 
         Args:
             what: the size in words, as "width".
             places: axis that has this size, by regular expression of names.
+            stored: the size in the file's settings, which counts as one more tensor; None where they do not say.
 
         Raises:
             DataError: no tensor of these is there.
         """
-        votes: Counter[int] = Counter()
+        votes: dict[int, list[str]] = {}
         for pattern, axis in places.items():
             for name in self.names(pattern):
                 shape = self._tensors[name].shape
                 if -len(shape) <= axis < len(shape):
-                    votes[shape[axis]] += 1
+                    votes.setdefault(shape[axis], []).append(self._named(name))
         if not votes:
+            looked = ", ".join(self._named(pattern.replace("\\", "")) for pattern in places)
             raise DataError(
-                f"{self.where}: no tensor tells the {what}; looked for {', '.join(places)}",
+                f"{self.where}: no tensor tells the {what}; missing: {looked}",
                 hint="the file is incomplete, or of another system: leave out --system, or name another",
             )
-        return votes.most_common(1)[0][0]
+        if isinstance(stored, int):
+            votes.setdefault(stored, []).append("the stored settings")
+        ranked = sorted(votes.items(), key=lambda vote: -len(vote[1]))
+        if len(ranked) > 1 and len(ranked[0][1]) == len(ranked[1][1]):
+            sides = [f"{names[0]} {size}" for size, names in ranked[:2]]
+            self._faults.append(f"of another shape: the {what} is not the same everywhere: {' and '.join(sides)}")
+        return ranked[0][0]
 
     def count(self, pattern: str) -> int:
         r"""Return how many numbered parts there are.
@@ -123,7 +135,7 @@ class CheckpointTensors:
         fallback = torch.zeros([1 if size is None else size for size in wanted])
         value = self._tensors.get(name)
         if value is None:
-            self._faults.append(f"missing: {name} {_text(wanted)}")
+            self._faults.append(f"missing: {self._named(name)} {_text(wanted)}")
             return fallback
         found = tuple(value.shape)
         self._note(name, "used", to, why)
@@ -154,9 +166,9 @@ class CheckpointTensors:
             if difference > tolerance:
                 self._faults.append(f"unexpected: {self._named(name)} differs by {difference:.2g} from the front end's")
 
-    def refuse(self, fault: str) -> None:
-        """Add a fault in words."""
-        self._faults.append(fault)
+    def refuse(self, name: str, fault: str) -> None:
+        """Add a fault of a tensor in words."""
+        self._faults.append(f"{self._named(name)}: {fault}")
 
     def finish(self) -> list[TensorFate]:
         """Return the account of all tensors.
@@ -178,9 +190,8 @@ class CheckpointTensors:
         self._fates[name] = TensorFate(self._original.get(name, name), shape, fate, to, why)
 
     def _named(self, name: str) -> str:
-        """Return a name, with the one in the file where they differ."""
-        original = self._original.get(name, name)
-        return name if original == name else f"{name} (in the file {original})"
+        """Return the name that a tensor has, or would have, in the file."""
+        return self._original.get(name, self._prefix + name)
 
     def _shape(self, name: str) -> str:
         return _text(tuple(self._tensors[name].shape))

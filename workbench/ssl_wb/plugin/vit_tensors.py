@@ -111,6 +111,9 @@ def take_projection(
     if time_first:
         weight = weight.transpose(2, 3)
     bias = tensors.take(f"{stem}.bias", (dim,), "proj.bias")  # [D]
+    width = weight.shape[3]
+    if width & (width - 1):  # 2, 4, 8 or 16 in every release
+        tensors.refuse(f"{stem}.weight", f"its patches are {width} frames wide, which is no power of two")
     return {"proj.weight": weight.flatten(1).contiguous(), "proj.bias": bias}, (weight.shape[2], weight.shape[3])
 
 
@@ -122,7 +125,7 @@ def take_vit(
     may_lack_bias: bool = False,
     to: str = "trunk.",
 ) -> tuple[dict[str, Tensor], BlockSizes]:
-    """Take blocks and, unless ``norm`` is None, the final norm of that name, under the names of ``vit`` below ``to``."""
+    """Take blocks and, unless ``norm`` is None, the final norm of that name, under ``vit``'s names below ``to``."""
     sizes = block_sizes(tensors, prefix)
     state = take_blocks(tensors, sizes, prefix, may_lack_bias, to)
     if norm is not None:
@@ -183,15 +186,16 @@ def take_mae(
     state, sizes = take_vit(tensors, norm=norm, prefix=prefix, may_lack_bias=may_lack_bias)
     projection, patch = take_projection(tensors, sizes.dim, time_first=time_first)
     if mels % patch[0]:
-        tensors.refuse(f"of another shape: patch_embed.proj.weight has patches {patch[0]} mels high, no part of {mels}")
+        tensors.refuse("patch_embed.proj.weight", f"its patches are {patch[0]} mels high, which does not divide {mels}")
     rows = max(1, mels // max(1, patch[0]))
     table = tensors.take("pos_embed", (1, None, sizes.dim), "", "positions, by the backbone's table")[0]  # [1 + N, D]
     columns, left = divmod(len(table) - class_token, rows)
     if left or columns < 1:
-        tensors.refuse(
-            f"of another shape: pos_embed has {len(table)} rows, which {rows} rows of patches "
-            f"{'and a class token ' if class_token else ''}do not give"
-        )
+        if not class_token and (len(table) - 1) % rows == 0:
+            tensors.refuse("cls_token", "missing, and pos_embed has a row for it")
+        else:
+            also = " after the class token's" if class_token else ""
+            tensors.refuse("pos_embed", f"its {len(table)} rows{also} are no whole number of columns of {rows} patches")
         table = torch.zeros(rows + class_token, sizes.dim)
     grid = Grid(rows, (len(table) - class_token) // rows)
     if class_token:

@@ -48,8 +48,8 @@ def hub_place(source: str) -> HubPlace:
 def fetch(source: str) -> tuple[Path, str]:
     """Return a repository's folder or file in the hub's cache, downloaded where it is not there yet.
 
-    Only weights and ``config.json`` are downloaded, no code. ``HF_HUB_OFFLINE=1`` reads the cache alone; ``HF_HOME`` and
-    ``HF_HUB_CACHE`` name it.
+    Only weights and ``config.json`` are downloaded, no code. ``HF_HUB_OFFLINE=1`` reads the cache alone; ``HF_HOME``
+    and ``HF_HUB_CACHE`` name it.
 
     Args:
         source: :data:`FORM`.
