@@ -24,8 +24,8 @@ def embed(
     encoder: Annotated[
         str,
         typer.Argument(
-            help="Run folder, or an external encoder: hear:MODULE[:WEIGHTS], xares:FILE.py[:CLASS], "
-            "hf:NAME_OR_PATH of Hugging Face, python:MODULE:FUNCTION.",
+            help="Run folder, encoder folder, checkpoint or hf://OWNER/NAME; or an external encoder: "
+            "hear:MODULE[:WEIGHTS], xares:FILE.py[:CLASS], hf:NAME_OR_PATH of Hugging Face, python:MODULE:FUNCTION.",
         ),
     ],
     audio: Annotated[list[str], typer.Argument(help="Files, folders or manifests.")],

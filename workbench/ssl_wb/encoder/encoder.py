@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl_wb.encoder.clip_vectors import clip_tokens, clip_vectors
 from ssl_wb.encoder.reading import Chunk, ChunkPlan
 from ssl_wb.encoder.waveforms import checked_waveform
-from ssl_wb.errors import UsageError
+from ssl_wb.errors import UsageError, did_you_mean
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.backbone import Backbone
 from ssl_wb.plugin.evaluator import Assigned
@@ -111,10 +112,44 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def embed_clip(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed whole clips: ``waveform`` ``[B, S]`` to ``[B, D]``, the mean over each clip's own frames."""
+        """Embed whole clips: ``waveform`` ``[B, S]`` to ``[B, D]``, the mean over each clip's own frames.
+
+        An imported encoder gives the published embedding instead: of some systems that is the class token, or a mean
+        over tokens.
+        """
         waveform, lengths = self._checked(waveform, lengths)
+        if self.published in ("clip-token", "pooled"):
+            return clip_vectors(self, waveform, lengths, self.published)
         frames = self.embed_frames(waveform, lengths)  # [B, T, D]
         return frames.sum(dim=1) / self._column_counts(lengths)[:, None]  # frames after a clip's end are 0
+
+    @property
+    def published_dim(self) -> int:
+        """Width of the published embedding."""
+        return self.dim if self.published in ("folded", "frames") else self.backbone.dim
+
+    @torch.no_grad()
+    def apply_head(self, name: str, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the output ``[B, K]`` of a head that came with an imported checkpoint, such as ``clap-audio``.
+
+        Args:
+            name: of the head.
+            waveform: ``[B, S]`` or ``[S]`` at ``sample_rate``, full scale 1.
+            lengths: int64 ``[B]``, samples of each clip; all of S when None.
+
+        Raises:
+            UsageError: there is no such head, or the waveform cannot be embedded.
+        """
+        if name not in self.heads:
+            known = ", ".join(self.heads) or "it has none"
+            raise UsageError(
+                f"the encoder has no head {name!r}{did_you_mean(name, self.heads)}", hint=f"heads: {known}"
+            )
+        waveform, lengths = self._checked(waveform, lengths)
+        head, reads = self.heads[name], self.head_inputs[name]
+        if reads == "tokens":
+            return torch.cat([head(tokens[None]) for tokens in clip_tokens(self, waveform, lengths)])
+        return head(clip_vectors(self, waveform, lengths, reads))
 
     @torch.no_grad()
     def layers(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -175,7 +210,7 @@ class FrozenEncoder(nn.Module):
                     counts[number, chunk.clip] += visible.shape[1]
             return []
 
-        self._run_chunks(waveform, lengths, encode)
+        self.run_chunks(waveform, lengths, encode)
         return sums / counts
 
     @torch.no_grad()
@@ -234,9 +269,9 @@ class FrozenEncoder(nn.Module):
             UsageError: the waveform has another shape, is empty, or is not finite.
         """
         waveform, lengths = self._checked(waveform, lengths)
-        return self._run_chunks(waveform, lengths, lambda patches, grid, _: encode(patches, grid))
+        return self.run_chunks(waveform, lengths, lambda patches, grid, _: encode(patches, grid))
 
-    def _run_chunks(
+    def run_chunks(
         self, waveform: Tensor, lengths: Tensor, encode: Callable[[Tensor, Grid, list[Chunk]], list[Tensor]]
     ) -> list[Tensor]:
         """As :meth:`by_chunk`, for checked waveforms; ``encode`` also gets the chunks."""

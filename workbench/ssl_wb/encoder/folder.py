@@ -135,7 +135,7 @@ def config_of(parts: EncoderParts, encoder: FrozenEncoder) -> dict[str, Any]:
         **parts.about,
         "sample_rate": encoder.sample_rate,
         "hop_seconds": encoder.hop_seconds,
-        "width": encoder.dim,
+        "width": encoder.published_dim,
         "parameters": sum(one.numel() for one in encoder.backbone.parameters()),
         "embedding": {"published": parts.published},
         "reading": asdict(parts.reading),

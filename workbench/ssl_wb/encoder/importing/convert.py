@@ -121,7 +121,8 @@ def import_checkpoint(source: str | Path, system: str = "auto", settings: Mappin
     about = {
         "system": importer.name,
         "source": {
-            "place": str(source),
+            # Of a local file its name alone: the folder may be published, and paths are private.
+            "place": str(source) if is_hub(source) else file.name,
             "file": file.name,
             "revision": revision,
             "sha256": file_digest(file),

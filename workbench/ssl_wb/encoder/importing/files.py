@@ -16,7 +16,7 @@ from ssl_wb.encoder.importing.unpickle import load_pickled
 from ssl_wb.errors import DataError, UsageError
 from ssl_wb.plugin.importer import Checkpoint
 
-__all__ = ["file_digest", "find_weights", "read_checkpoint", "without_prefix"]
+__all__ = ["file_digest", "find_weights", "has_weights", "read_checkpoint", "without_prefix"]
 
 #: Endings of files with weights, in the order in which a folder is searched.
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -49,6 +49,11 @@ def find_weights(place: Path) -> Path:
     raise UsageError(
         f"{place}: no file with weights in it", hint=f"their names end in {', '.join(ENDINGS)}; name the file itself"
     )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds a file whose ending is that of weights."""
+    return any(one.suffix in ENDINGS for one in folder.iterdir() if one.is_file())
 
 
 def read_checkpoint(place: Path) -> tuple[Checkpoint, Path]:
