@@ -114,8 +114,8 @@ def _heads(tensors: CheckpointTensors, dim: int, config: Mapping[str, Any]) -> d
         classes = tensors.size("number of classes", {r"head\.weight": 0, r"head\.bias": 0}, config.get("num_classes"))
         for part, shape in (("weight", (classes, dim)), ("bias", (classes,))):
             weights[f"{root}1.{part}"] = tensors.take(f"head.{part}", shape, f"{root}1.{part}")
-        layers = (norm, {"layer": "linear", "in_features": dim, "out_features": classes})
-        return {name: HeadSpec(reads, layers, {key.removeprefix(root): value for key, value in weights.items()})}
+        linear = {"layer": "linear", "in_features": dim, "out_features": classes}
+        return {name: HeadSpec(reads, (norm, linear), {key.removeprefix(root): value for key, value in weights.items()})}
     norms = r"(weight|bias|running_mean|running_var)"
     hidden = tensors.size(
         "hidden width of the projector",

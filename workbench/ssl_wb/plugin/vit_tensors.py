@@ -215,7 +215,8 @@ def take_mae(
 
 def time_major_rows(rows: Tensor, grid: Grid) -> Tensor:
     """Reorder rows ``[N, D]`` from ``t * freq + f`` to the ``f * time + t`` of the workbench."""
-    return rows.unflatten(0, (grid.time, grid.freq)).transpose(0, 1).flatten(0, 1).contiguous()
+    tiles = rows.reshape(grid.time, grid.freq, -1)  # [t, f, D]
+    return tiles.transpose(0, 1).reshape(grid.cells, -1)
 
 
 def is_sincos(table: Tensor, grid: Grid, first: Literal["time", "frequency"] = "time") -> bool:
