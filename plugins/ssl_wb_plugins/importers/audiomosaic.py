@@ -115,7 +115,9 @@ def _heads(tensors: CheckpointTensors, dim: int, config: Mapping[str, Any]) -> d
         for part, shape in (("weight", (classes, dim)), ("bias", (classes,))):
             weights[f"{root}1.{part}"] = tensors.take(f"head.{part}", shape, f"{root}1.{part}")
         linear = {"layer": "linear", "in_features": dim, "out_features": classes}
-        return {name: HeadSpec(reads, (norm, linear), {key.removeprefix(root): value for key, value in weights.items()})}
+        return {
+            name: HeadSpec(reads, (norm, linear), {key.removeprefix(root): value for key, value in weights.items()})
+        }
     norms = r"(weight|bias|running_mean|running_var)"
     hidden = tensors.size(
         "hidden width of the projector",

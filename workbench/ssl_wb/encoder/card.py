@@ -122,7 +122,7 @@ def _training(folder: RunFolder) -> list[str]:
     return [
         "## Training",
         "",
-        "The recipe is in `recipe.resolved.toml`.",
+        "The recipe, every default written out, is in `recipe.toml`.",
         "",
         "| step | clips seen | loss |",
         "| ---: | ---: | ---: |",

@@ -45,7 +45,7 @@ class ChunkPlan:
     def chunks_of(self, frames: int, clip: int = 0) -> list[Chunk]:
         """Return the chunks of a clip of ``frames`` spectrogram frames, in time."""
         reading, width = self.reading, self.width
-        step = max(width, reading.chunk_frames or frames)
+        step = max(width, reading.chunk_frames or -(-frames // width) * width)
         full = step // width  # columns of a whole chunk; frames after them are lost, as in M2D's chunks of 1001
         if reading.long_clips == "cut":
             frames = min(frames, step)

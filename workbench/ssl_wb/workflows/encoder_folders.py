@@ -23,8 +23,8 @@ __all__ = ["EXPORTS", "REPORT", "export_run", "import_encoder", "importer_settin
 EXPORTS = ("encoder",)
 #: File of an imported encoder that tells what became of each tensor.
 REPORT = "import.json"
-#: File of an exported run that holds its recipe.
-RECIPE = "recipe.resolved.toml"
+#: File of an exported run that holds its resolved recipe. Not the name in a run folder, which this is not.
+RECIPE = "recipe.toml"
 
 
 def import_encoder(
