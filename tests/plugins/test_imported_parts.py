@@ -84,7 +84,7 @@ def test_db_mel_scales_each_band():
     "options", [{"band_scale": [1.0]}, {"f_max": 9000.0}, {"n_fft": 256}, {"band_scale": [1.0], "band_shift": [0.0]}]
 )
 def test_db_mel_refuses_options_that_do_not_fit(options):
-    with pytest.raises(ValueError, match="f_m|n_fft|band_"):
+    with pytest.raises(ValueError, match=r"f_m|n_fft|band_"):
         DbMel.Options(**options)
 
 
@@ -138,5 +138,5 @@ def test_beats_reads_whole_clips_and_says_why_it_cannot_be_masked():
 
 @pytest.mark.parametrize("options", [{"heads": 3}, {"conv_groups": 3}, {"buckets": 320, "max_distance": 40}])
 def test_beats_refuses_sizes_that_do_not_fit(options):
-    with pytest.raises(ValueError, match="multiple|max_distance"):
+    with pytest.raises(ValueError, match=r"multiple|max_distance"):
         BeatsOptions(**{**SMALL, **options})

@@ -23,7 +23,9 @@ def test_matpac():
     assert_close(encoder.front_end(waveform)[0], values["log_mel_normalised"], **CLOSE)
     assert_close(encoder.embed_frames(waveform), values["embedding_time"], **CLOSE)
     assert_close(encoder.layers(waveform), values["layers_time"], **CLOSE)
+    assert_close(encoder.embed_clip(waveform), values["embedding_time"].mean(dim=1), **CLOSE)
     assert encoder.published == "folded"
+    assert encoder.hop_seconds == pytest.approx(0.16)
 
 
 def test_matpac_from_a_training_file_is_its_student():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from torch import Tensor
+
 from ssl_wb.api import (
     Checkpoint,
     CheckpointTensors,
@@ -56,7 +58,9 @@ class AudioMosaic(Importer):
         config = checkpoint.setting("config", default={})
         final = "norm" if tensors.has(r"norm\.(weight|bias)") else None
         heads = self.options.heads or config.get("num_heads")
-        encoder = take_mae(tensors, MELS, heads, norm=final, time_first=True, may_lack_bias=True)
+        encoder = take_mae(
+            tensors, MELS, heads, norm=final, time_first=True, may_lack_bias=True, depth=config.get("depth")
+        )
         dim = int(encoder.options["dim"])
         state = encoder.weights | take_norm(tensors, "patch_embed.norm", dim, "patch_norm")
         state |= take_norm(tensors, "norm_pre", dim, "trunk.pre_norm")
@@ -147,7 +151,12 @@ def _heads(tensors: CheckpointTensors, dim: int, config: Mapping[str, Any]) -> d
         {"layer": "batch-norm", "num_features": out, "affine": affine},
     )
     # ReLU has no tensors, so the layers after it have the numbers 4 and 5 here as in the list above.
-    return {name: HeadSpec(reads, layers, {key.removeprefix(root): value for key, value in weights.items()})}
+    return {name: HeadSpec(reads, layers, _below(root, weights))}
+
+
+def _below(root: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by their names below ``root``."""
+    return {key.removeprefix(root): value for key, value in weights.items()}
 
 
 @hookimpl

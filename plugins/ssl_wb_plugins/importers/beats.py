@@ -120,7 +120,7 @@ def _options(tensors: CheckpointTensors, stored: Mapping[str, Any]) -> dict[str,
     group = tensors.size("width of a group", {next(iter(conv)): 1}, dim // groups if groups else None)
     return {
         "dim": dim,
-        "depth": tensors.count(r"encoder\.layers\.(\d+)\."),
+        "depth": tensors.count(r"encoder\.layers\.(\d+)\.", stored.get("encoder_layers")),
         "heads": tensors.size("number of heads", {layers + r"self_attn\.grep_a": 1}),
         "hidden": tensors.size("hidden width", {layers + r"fc1\.(weight|bias)": 0, layers + r"fc2\.weight": 1}),
         "patch_dim": tensors.size("width of patches", narrow),

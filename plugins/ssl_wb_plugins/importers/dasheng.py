@@ -48,7 +48,7 @@ class Dasheng(Importer):
     def read(self, checkpoint: Checkpoint, tensors: CheckpointTensors) -> ImportedEncoder:
         """Map the encoder; see the class."""
         stored = _stored(checkpoint)
-        state, sizes = take_vit(tensors)
+        state, sizes = take_vit(tensors, depth=stored.get("depth"))
         projection, patch = take_projection(tensors, sizes.dim)
         time = tensors.take("time_pos_embed", (1, sizes.dim, 1, None), "position_table", "summed for each patch")
         freq = tensors.take("freq_pos_embed", (1, sizes.dim, None, 1), "position_table", "summed for each patch")

@@ -74,7 +74,7 @@ class Eat(Importer):
         token, projection, positions, first_norm = LAYOUTS[layout]
         stored = _settings(checkpoint)
         pre = bool(stored("layer_norm_first", default=False))
-        state, sizes = take_vit(tensors, norm="norm" if pre else None)
+        state, sizes = take_vit(tensors, norm="norm" if pre else None, depth=stored("depth"))
         weights, patch = take_projection(tensors, sizes.dim, projection, time_first=True)
         state |= weights | {"cls_token": tensors.take(token, (1, 1, sizes.dim), "cls_token")}
         if not pre:

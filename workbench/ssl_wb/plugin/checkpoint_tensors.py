@@ -15,6 +15,8 @@ from ssl_wb.errors import DataError, itemise
 
 __all__ = ["CheckpointTensors", "TensorFate"]
 
+#: Most numbered parts that stored settings are believed about.
+MOST_PARTS = 1000
 #: Faults listed in a message; the rest is only counted.
 SHOWN = 12
 
@@ -105,16 +107,20 @@ class CheckpointTensors:
             self._faults.append(f"of another shape: the {what} is not the same everywhere: {' and '.join(sides)}")
         return ranked[0][0]
 
-    def count(self, pattern: str) -> int:
+    def count(self, pattern: str, stored: Any = None) -> int:
         r"""Return how many numbered parts there are.
 
         Args:
             pattern: regular expression of the beginning of names, with the number as its group, as ``blocks\.(\d+)\.``.
+            stored: the number in the file's settings, which is then the answer: a part that is absent altogether is
+                noticed by it.
 
         Returns:
             One more than the largest number of a part that has half of a part's tensors at least: a single tensor of
             wrong name does not add a part.
         """
+        if isinstance(stored, int) and 0 < stored <= MOST_PARTS:
+            return stored
         numbers = Counter(int(found.group(1)) for name in self._tensors if (found := re.match(pattern, name)))
         most = max(numbers.values(), default=0)
         return max((number for number, tensors in numbers.items() if 2 * tensors >= most), default=-1) + 1

@@ -41,12 +41,12 @@ class BlockSizes(NamedTuple):
     key_bias: bool
 
 
-def block_sizes(tensors: CheckpointTensors, prefix: str = "blocks.") -> BlockSizes:
-    """Return the sizes of transformer blocks with timm's names below ``prefix``."""
+def block_sizes(tensors: CheckpointTensors, prefix: str = "blocks.", depth: Any = None) -> BlockSizes:
+    """Return the sizes of transformer blocks with timm's names below ``prefix``; ``depth`` is the stored number."""
     at = re.escape(prefix)
     return BlockSizes(
         dim=tensors.size("width", {rf"{at}\d+\.norm[12]\.(weight|bias)": 0, rf"{at}\d+\.attn\.proj\.weight": 0}),
-        depth=tensors.count(rf"{at}(\d+)\."),
+        depth=tensors.count(rf"{at}(\d+)\.", depth),
         hidden=tensors.size(
             "hidden width of the MLPs", {rf"{at}\d+\.mlp\.fc1\.(weight|bias)": 0, rf"{at}\d+\.mlp\.fc2\.weight": 1}
         ),
@@ -67,7 +67,7 @@ def take_blocks(
         tensors: of the checkpoint.
         sizes: of :func:`block_sizes`.
         prefix: of the blocks in the checkpoint.
-        may_lack_bias: output projections and MLPs may have no bias at all, which is a bias of zeros.
+        may_lack_bias: projections and MLPs may have no bias at all, which is a bias of zeros.
         root: what the names are below.
     """
     dim, hidden = sizes.dim, sizes.hidden
@@ -80,7 +80,7 @@ def take_blocks(
     shapes |= {"attn.qkv.bias": (3 * dim,)} if sizes.key_bias else {"attn.q_bias": (dim,), "attn.v_bias": (dim,)}
     spared = {
         name
-        for name in ("attn.proj.bias", "mlp.fc1.bias", "mlp.fc2.bias")
+        for name in ("attn.qkv.bias", "attn.proj.bias", "mlp.fc1.bias", "mlp.fc2.bias")
         if may_lack_bias and not tensors.has(rf"{re.escape(prefix)}\d+\.{re.escape(name)}")
     }
     state: dict[str, Tensor] = {}
@@ -124,9 +124,13 @@ def take_vit(
     prefix: str = "blocks.",
     may_lack_bias: bool = False,
     to: str = "trunk.",
+    depth: Any = None,
 ) -> tuple[dict[str, Tensor], BlockSizes]:
-    """Take blocks and, unless ``norm`` is None, the final norm of that name, under ``vit``'s names below ``to``."""
-    sizes = block_sizes(tensors, prefix)
+    """Take blocks and, unless ``norm`` is None, the final norm of that name, under ``vit``'s names below ``to``.
+
+    ``depth`` is the number of blocks in the file's settings, where they have it.
+    """
+    sizes = block_sizes(tensors, prefix, depth)
     state = take_blocks(tensors, sizes, prefix, may_lack_bias, to)
     if norm is not None:
         state |= take_norm(tensors, norm, sizes.dim, f"{to}norm")
@@ -167,6 +171,7 @@ def take_mae(
     time_first: bool = False,
     class_token: bool = True,
     may_lack_bias: bool = False,
+    depth: Any = None,
 ) -> MaeEncoder:
     """Take patch projection, class token, position table, blocks and final norm of an encoder with MAE's names.
 
@@ -182,8 +187,9 @@ def take_mae(
         time_first: patches are projected from ``[time, mels]`` and counted ``t * freq + f``; otherwise mels first.
         class_token: whether there is one, with a row in the table.
         may_lack_bias: as for :func:`take_blocks`.
+        depth: number of blocks in the file's settings, where they have it.
     """
-    state, sizes = take_vit(tensors, norm=norm, prefix=prefix, may_lack_bias=may_lack_bias)
+    state, sizes = take_vit(tensors, norm=norm, prefix=prefix, may_lack_bias=may_lack_bias, depth=depth)
     projection, patch = take_projection(tensors, sizes.dim, time_first=time_first)
     if mels % patch[0]:
         tensors.refuse("patch_embed.proj.weight", f"its patches are {patch[0]} mels high, which does not divide {mels}")

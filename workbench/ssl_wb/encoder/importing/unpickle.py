@@ -40,6 +40,21 @@ class StandIn:
             vars(self).update({key: value for key, value in state.items() if isinstance(key, str)})
 
 
+def _plain(value: Any) -> Any:
+    """Replace stand-ins by the dictionaries of their attributes, so that the settings in them can be read.
+
+    The configurations of omegaconf keep their content below ``_content`` and each value below ``_val``.
+    """
+    if isinstance(value, StandIn):
+        state = vars(value)
+        return _plain(state.get("_content", state.get("_val", state)))
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value
+
+
 def _stand_in(name: str) -> tuple[type[StandIn], str]:
     """Return a stand-in for the class ``module.name`` as torch registers it."""
     return type(name.rpartition(".")[2], (StandIn,), {}), name
@@ -58,7 +73,7 @@ def load_pickled(path: Path) -> Any:
     while True:
         try:
             with torch.serialization.safe_globals(list(allowed.values())):
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return _plain(torch.load(path, map_location="cpu", weights_only=True))
         except pickle.UnpicklingError as error:
             found = REFUSED.search(str(error))
             name = found.group(1) if found else ""
