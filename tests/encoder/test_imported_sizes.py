@@ -49,7 +49,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "inference_beats.pt": {
         "sizes": {32: 42, 128: 50, 24: 20, 4: 6, 8: 7},
-        "names": {"weight_v": (42, 7, 10), "weight_g": (1, 1, 10), "grep_linear.weight": (8, 7), "grep_linear.bias": (8,), "bias.weight": (48, 6)},
+        "names": {"weight_v": (42, 7, 10), "weight_g": (1, 1, 10), "grep_linear.weight": (8, 7),
+                  "grep_linear.bias": (8,), "bias.weight": (48, 6)},
         "settings": {"conv_pos": 10, "conv_pos_groups": 6, "encoder_attention_heads": 6, "num_buckets": 48},
         "has": {"dim": 42, "heads": 6, "chunk": 6000, "published": 42},
     },

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -139,22 +140,25 @@ def test_a_fine_tuned_file_of_evar_keeps_its_head_out(tmp_path):
 class Runs:
     """A class whose pickle runs code when it is loaded the ordinary way."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, function: str, path: Path) -> None:
+        self.function, self.path = function, path
 
     def __reduce__(self) -> tuple:
-        return os.system, (f"touch '{self.path}'",)
+        if self.function == "system":
+            return os.system, (f"touch '{self.path}'",)
+        return subprocess.call, (["touch", str(self.path)],)
 
 
+@pytest.mark.parametrize("function", ["system", "call"])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(zipped, tmp_path):
+def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(zipped, function, tmp_path):
     path, trace = next(OLDER.glob("m2d_vit_base-*/*.pth")), tmp_path / "ran"
     content, _ = content_of(path)
-    content["args"] = Runs(trace)
+    content["args"] = Runs(function, trace)
     torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(DataError, match="would run code") as caught:
         import_checkpoint(tmp_path / "evil.pth")
-    assert "system" in caught.value.message
+    assert function in caught.value.message
     assert not trace.exists()
 
 
