@@ -20,6 +20,16 @@ class Level(StrEnum):
     FRAMES = "frames"
 
 
+class Embedding(StrEnum):
+    """What the embedding of a clip is."""
+
+    PUBLISHED = "published"
+    FOLDED = "folded"
+    FRAMES = "frames"
+    CLIP_TOKEN = "clip-token"
+    POOLED = "pooled"
+
+
 def embed(
     encoder: Annotated[
         str,
@@ -31,6 +41,10 @@ def embed(
     audio: Annotated[list[str], typer.Argument(help="Files, folders or manifests.")],
     out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")],
     level: Annotated[Level, typer.Option(help="One row per clip, or one per frame.")] = Level.CLIP,
+    embedding: Annotated[
+        Embedding,
+        typer.Option(help="Embedding of a clip: what the authors hand to a probe, or one of the others."),
+    ] = Embedding.PUBLISHED,
     uncertainty: Annotated[
         bool,
         typer.Option("--uncertainty", help="Add each row's uncertainty: the disagreement between hypotheses."),
@@ -59,6 +73,7 @@ def embed(
             audio,
             out,
             level=level.value,
+            embedding=embedding.value,
             uncertainty=uncertainty,
             checkpoint=checkpoint,
             device=device,

@@ -58,7 +58,7 @@ def import_encoder(
         typer.echo(f"note: {note}", err=True)
     encoder = found.encoder
     typer.echo(
-        f"{out}: {encoder.sample_rate} Hz, published embedding {encoder.published} of {encoder.published_dim} values, "
+        f"{out}: {encoder.sample_rate} Hz, published embedding {encoder.published} of {encoder.clip_dim} values, "
         f"a frame every {1000 * encoder.hop_seconds:g} ms; {REPORT} names every tensor",
         err=True,
     )

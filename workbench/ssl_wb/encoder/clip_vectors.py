@@ -1,4 +1,4 @@
-"""Embeddings of whole clips that are no mean over frames: class token, pooled tokens, and the tokens themselves."""
+"""Kinds of embedding of a clip, and those that are no mean over frames: class token, pooled tokens, all tokens."""
 
 from __future__ import annotations
 
@@ -9,13 +9,28 @@ import torch
 from torch import Tensor
 
 from ssl_wb.encoder.reading import Chunk
-from ssl_wb.errors import UsageError
+from ssl_wb.errors import UsageError, did_you_mean
 from ssl_wb.plugin.masker import Grid
 
 if TYPE_CHECKING:
     from ssl_wb.encoder.encoder import FrozenEncoder
 
-__all__ = ["clip_tokens", "clip_vectors"]
+__all__ = ["EMBEDDINGS", "clip_tokens", "clip_vectors", "embedding_kind"]
+
+#: What the embedding of a clip may be.
+EMBEDDINGS = ("published", "folded", "frames", "clip-token", "pooled")
+
+
+def embedding_kind(embedding: str, published: str) -> str:
+    """Return the kind of embedding that is asked for, ``published`` resolved.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    if embedding not in EMBEDDINGS:
+        guess = did_you_mean(embedding, EMBEDDINGS)
+        raise UsageError(f"embedding {embedding!r} is no kind{guess}", hint=f"kinds: {', '.join(EMBEDDINGS)}")
+    return published if embedding == "published" else embedding
 
 
 def _latents(
@@ -41,12 +56,7 @@ def clip_vectors(encoder: FrozenEncoder, waveform: Tensor, lengths: Tensor, kind
 
     Returns:
         float32 ``[B, D]``.
-
-    Raises:
-        UsageError: the backbone has no class token.
     """
-    if kind == "clip-token" and not encoder.backbone.prefix_tokens:
-        raise UsageError("the backbone has no class token", hint="take the embedding 'pooled' or 'folded'")
     sums = torch.zeros(len(waveform), encoder.backbone.dim, device=waveform.device)  # [B, D]
     counts = torch.zeros(len(waveform), 1, device=waveform.device)  # [B, 1]
 

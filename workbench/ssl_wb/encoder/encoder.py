@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_wb.encoder.clip_vectors import clip_tokens, clip_vectors
+from ssl_wb.encoder.clip_vectors import clip_tokens, clip_vectors, embedding_kind
 from ssl_wb.encoder.reading import Chunk, ChunkPlan
 from ssl_wb.encoder.waveforms import checked_waveform
 from ssl_wb.errors import UsageError, did_you_mean
@@ -46,11 +46,19 @@ class FrozenEncoder(nn.Module):
         reading: how clips are cut and padded, where that differs from the above; it has a ``chunk_frames`` of its own.
         pretext: returns the function behind :meth:`assign`; it is called at the first use, because it loads the whole
             pretext model. None without a run, or where no objective has classes.
+        embedding: what the embedding of a clip is, one of the following: ``folded``, the mean over frames with the
+            rows of the patch grid concatenated; ``frames``, the mean over frames with the rows averaged;
+            ``clip-token``, the class token; ``pooled``, the backbone's own pooling, as in its training; or
+            ``published``, the one of these that the authors' own code hands to a probe.
+        published: which one that is.
+        heads: modules of an imported checkpoint behind the encoder, by name.
+        head_inputs: what each of them reads: "tokens", "clip-token" or "pooled".
 
     Attributes:
         sample_rate: samples per second that waveforms must have.
         hop_seconds: seconds between the frames of ``embed_frames``: the width of a patch.
-        dim: width of an embedding: rows of the patch grid x width of the backbone.
+        dim: width of a frame: rows of the patch grid x width of the backbone, or the latter where rows are averaged.
+        kind: the embedding of a clip, ``published`` resolved.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class FrozenEncoder(nn.Module):
         pretext: Callable[[], Assign] | None = None,
         reading: ClipReading | None = None,
         *,
+        embedding: str = "published",
         published: str = "folded",
         heads: nn.ModuleDict | None = None,
         head_inputs: Mapping[str, str] | None = None,
@@ -71,6 +80,7 @@ class FrozenEncoder(nn.Module):
         self.front_end = front_end
         self.backbone = backbone
         self.published = published
+        self.kind = embedding_kind(embedding, published)
         self.heads = heads if heads is not None else nn.ModuleDict()
         self.head_inputs = dict(head_inputs or {})
         self.patch_width = backbone.patch[1]
@@ -78,7 +88,12 @@ class FrozenEncoder(nn.Module):
         self.reading = reading or ClipReading(self.chunk_columns * self.patch_width)
         self.plan = ChunkPlan(self.reading, self.patch_width)
         self.rows = backbone.grid_of(self.patch_width).freq
-        self.dim = self.rows * backbone.dim
+        self.dim = backbone.dim if self.kind == "frames" else self.rows * backbone.dim
+        if self.kind == "clip-token" and not backbone.prefix_tokens:
+            raise UsageError(
+                f"embedding clip-token: the backbone {backbone.name!r} has no class token here",
+                hint="take folded, frames or pooled",
+            )
         self.sample_rate = front_end.sample_rate
         self.hop_seconds = front_end.hop_seconds * self.patch_width
         self.requires_grad_(False)
@@ -98,7 +113,8 @@ class FrozenEncoder(nn.Module):
 
         Returns:
             float32 ``[B, T, D]``, one embedding per ``hop_seconds``, 0 after a clip's end. The rows of the patch grid
-            are concatenated in the feature axis, low frequencies first.
+            are concatenated in the feature axis, low frequencies first; they are averaged where ``embedding`` is
+            ``frames``.
 
         Raises:
             UsageError: the waveform has another shape, is empty, or is not finite.
@@ -112,21 +128,27 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def embed_clip(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed whole clips: ``waveform`` ``[B, S]`` to ``[B, D]``, the mean over each clip's own frames.
+        """Embed whole clips: ``waveform`` ``[B, S]`` to ``[B, D]``.
 
-        An imported encoder gives the published embedding instead: of some systems that is the class token, or a mean
-        over tokens.
+        That is the mean over each clip's own frames, or the class token or pooled tokens where ``embedding`` says so.
         """
         waveform, lengths = self._checked(waveform, lengths)
-        if self.published in ("clip-token", "pooled"):
-            return clip_vectors(self, waveform, lengths, self.published)
+        if self.kind in ("clip-token", "pooled"):
+            return clip_vectors(self, waveform, lengths, self.kind)
         frames = self.embed_frames(waveform, lengths)  # [B, T, D]
         return frames.sum(dim=1) / self._column_counts(lengths)[:, None]  # frames after a clip's end are 0
 
     @property
-    def published_dim(self) -> int:
-        """Width of the published embedding."""
-        return self.dim if self.published in ("folded", "frames") else self.backbone.dim
+    def clip_dim(self) -> int:
+        """Width of the embedding of a clip."""
+        return self.dim if self.kind == "folded" else self.backbone.dim
+
+    @property
+    def pooling(self) -> str:
+        """How ``embed_clip`` makes one vector of a clip, as tables name it."""
+        if self.kind == "frames" and self.rows > 1:
+            return "mean of averaged rows"
+        return "mean" if self.kind in ("folded", "frames") else self.kind
 
     @torch.no_grad()
     def apply_head(self, name: str, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -297,8 +319,10 @@ class FrozenEncoder(nn.Module):
         return results
 
     def _join_rows(self, latents: Tensor, grid: Grid) -> Tensor:
-        """Turn latents ``[n, prefix + f * t, d]`` into frames ``[n, t, f * d]``."""
+        """Turn latents ``[n, prefix + f * t, d]`` into frames ``[n, t, f * d]``, or ``[n, t, d]``, rows averaged."""
         tiles = latents[:, self.backbone.prefix_tokens :].unflatten(1, grid)  # [n, f, t, d]
+        if self.kind == "frames":
+            return tiles.mean(dim=1)
         return tiles.transpose(1, 2).flatten(2)  # [n, t, f * d]
 
     def _checked(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -64,11 +64,12 @@ class EncoderParts:
     heads: Mapping[str, HeadSpec] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, where: str) -> FrozenEncoder:
+    def build(self, where: str, embedding: str = "published") -> FrozenEncoder:
         """Build the encoder and load its weights.
 
         Args:
             where: the folder or file, for messages.
+            embedding: what the embedding of a clip is; see :class:`FrozenEncoder`.
 
         Raises:
             PluginError: the front end or backbone is not installed.
@@ -84,7 +85,14 @@ class EncoderParts:
         reads = {name: spec.reads for name, spec in self.heads.items()}
         frames = self.reading.chunk_frames or self.frames
         return FrozenEncoder(
-            front_end, backbone, frames, reading=self.reading, published=self.published, heads=heads, head_inputs=reads
+            front_end,
+            backbone,
+            frames,
+            reading=self.reading,
+            embedding=embedding,
+            published=self.published,
+            heads=heads,
+            head_inputs=reads,
         )
 
     def _front_end(self, where: str) -> FrontEnd:
@@ -135,7 +143,7 @@ def config_of(parts: EncoderParts, encoder: FrozenEncoder) -> dict[str, Any]:
         **parts.about,
         "sample_rate": encoder.sample_rate,
         "hop_seconds": encoder.hop_seconds,
-        "width": encoder.published_dim,
+        "width": encoder.clip_dim,
         "parameters": sum(one.numel() for one in encoder.backbone.parameters()),
         "embedding": {"published": parts.published},
         "reading": asdict(parts.reading),

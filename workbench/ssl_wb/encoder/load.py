@@ -40,7 +40,12 @@ DAMAGED = "the file is damaged: restore it from a copy of the run"
 
 
 def load_encoder(
-    path: str | Path, *, checkpoint: str = "last", untrained: bool = False, device: str | torch.device = "cpu"
+    path: str | Path,
+    *,
+    checkpoint: str = "last",
+    untrained: bool = False,
+    embedding: str = "published",
+    device: str | torch.device = "cpu",
 ) -> FrozenEncoder:
     """Load a frozen encoder: of a run (the student, as M2D and MATPAC use it), of a folder, or of a checkpoint.
 
@@ -52,11 +57,13 @@ def load_encoder(
             checkpoint, which is imported in memory; or either of the two on the hub, as ``hf://OWNER/NAME[@REVISION]``.
         checkpoint: of a run: ``last``, ``best``, or the name of one, as ``step-00001800``.
         untrained: use the weights that the run started from, or random ones for an imported encoder, for comparison.
+        embedding: what the embedding of a clip is: ``published``, as the authors' own code hands it to a probe,
+            ``folded``, ``frames``, ``clip-token`` or ``pooled``; see :class:`FrozenEncoder`.
         device: where it computes.
 
     Raises:
         RunFolderError: this is no run folder, it has no such checkpoint, or a file of it is damaged.
-        UsageError: there is no such device, or no such place on the hub.
+        UsageError: there is no such device or kind of embedding, or no such place on the hub.
         DataError: a checkpoint cannot be read, or a tensor of it does not fit.
     """
     device = named_device(device)
@@ -64,7 +71,7 @@ def load_encoder(
     if parts is not None:
         if untrained:
             parts = replace(parts, weights=None)
-        return parts.build(str(path)).to(device)
+        return parts.build(str(path), embedding).to(device)
     folder, loaded, front_end = open_run(path, only=ENCODER_KINDS)
     with torch.random.fork_rng(devices=[]):  # building draws weights by the recipe's seed; keep the caller's state
         backbone = build_backbone(loaded)
@@ -73,7 +80,8 @@ def load_encoder(
         _load_fitting(backbone, _backbone_weights(file), file)
     classes = any(has_classes(objective.plugin) for objective in loaded.objectives)
     pretext = _assigner(folder, file, device) if classes else None
-    return FrozenEncoder(front_end, backbone, crop_frames(loaded, backbone.patch[1]), pretext).to(device)
+    frames = crop_frames(loaded, backbone.patch[1])
+    return FrozenEncoder(front_end, backbone, frames, pretext, embedding=embedding).to(device)
 
 
 def _foreign_parts(path: str | Path) -> EncoderParts | None:
