@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssl_wb.cli.progress import ProgressLines
+
+if TYPE_CHECKING:
+    from ssl_wb.encoder.files import Embeddings
 
 __all__ = ["embed"]
 
@@ -80,6 +83,11 @@ def embed(
             overwrite=overwrite,
             progress=progress,
         )
+    _report(out, embeddings)
+
+
+def _report(out: Path, embeddings: Embeddings) -> None:
+    """Say what was written and what could not be read."""
     for message in embeddings.skipped:
         typer.echo(f"skipped: {message}", err=True)
     rows, dim = embeddings.values.shape
