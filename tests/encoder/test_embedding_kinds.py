@@ -85,6 +85,7 @@ def test_published_is_what_the_importer_says_and_the_others_can_be_chosen():
     dim = published.shape[1]
     assert widths == {"folded": 8 * dim, "frames": dim, "pooled": dim}
     assert load_encoder(RUN).kind == "folded"
+    assert load_encoder(path).fine_tuned == "clip-token"  # what the evaluator fine-tune puts its head on
     assert load_encoder(RUN, embedding="pooled").embed_clip(waveform).shape == (1, 32)
 
 

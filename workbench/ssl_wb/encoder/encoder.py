@@ -57,6 +57,8 @@ class FrozenEncoder(nn.Module):
     Attributes:
         sample_rate: samples per second that waveforms must have.
         hop_seconds: seconds between the frames of ``embed_frames``: the width of a patch.
+        fine_tuned: what the system's authors put a head on in fine-tuning: ``folded`` frames, ``frames`` with their
+            rows averaged, the ``clip-token``, or the backbone's own pooling (``pooled``).
         dim: width of a frame: rows of the patch grid x width of the backbone, or the latter where rows are averaged.
         kind: the embedding of a clip, ``published`` resolved.
     """
@@ -96,6 +98,7 @@ class FrozenEncoder(nn.Module):
             )
         self.sample_rate = front_end.sample_rate
         self.hop_seconds = front_end.hop_seconds * self.patch_width
+        self.fine_tuned = "folded"
         self.requires_grad_(False)
         self.eval()
 

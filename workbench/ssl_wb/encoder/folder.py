@@ -50,6 +50,7 @@ class EncoderParts:
         frames: frames of a training crop, which trained tables are sized by.
         reading: how clips are cut and padded.
         published: embedding that the authors' own code hands to a probe.
+        fine_tuned: embedding that they put a head on in fine-tuning.
         weights: tensors of the backbone, and of heads as ``heads.NAME.LAYER.weight``; None for initial ones.
         heads: modules behind the encoder, by name: what they read, their layers and classes.
         about: where the encoder is from: system, source, revision, checksum, notes; written to ``config.json``.
@@ -60,6 +61,7 @@ class EncoderParts:
     frames: int
     reading: ClipReading
     published: str
+    fine_tuned: str
     weights: Mapping[str, Tensor] | None
     heads: Mapping[str, HeadSpec] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -84,7 +86,7 @@ class EncoderParts:
             _load(heads, behind, where)
         reads = {name: spec.reads for name, spec in self.heads.items()}
         frames = self.reading.chunk_frames or self.frames
-        return FrozenEncoder(
+        encoder = FrozenEncoder(
             front_end,
             backbone,
             frames,
@@ -94,6 +96,8 @@ class EncoderParts:
             heads=heads,
             head_inputs=reads,
         )
+        encoder.fine_tuned = self.fine_tuned
+        return encoder
 
     def _front_end(self, where: str) -> FrontEnd:
         plugin, options = _selected("front-end", self.front_end, where)
@@ -145,7 +149,7 @@ def config_of(parts: EncoderParts, encoder: FrozenEncoder) -> dict[str, Any]:
         "hop_seconds": encoder.hop_seconds,
         "width": encoder.clip_dim,
         "parameters": sum(one.numel() for one in encoder.backbone.parameters()),
-        "embedding": {"published": parts.published},
+        "embedding": {"published": parts.published, "fine_tuned": parts.fine_tuned},
         "reading": asdict(parts.reading),
         "front_end": {"name": parts.front_end["name"], **front_end},
         "backbone": {"name": parts.backbone["name"], **encoder.backbone.options.model_dump(mode="json")},
@@ -203,6 +207,7 @@ def read_folder(path: Path) -> EncoderParts:
             frames=int(config["frames"]),
             reading=ClipReading(**config["reading"]),
             published=str(config["embedding"]["published"]),
+            fine_tuned=str(config["embedding"]["fine_tuned"]),
             weights=load_file(path / WEIGHTS),
             heads=heads,
             about={key: config[key] for key in ("system", "source", "seed", "notes", "title") if key in config},

@@ -128,6 +128,7 @@ def encoder_parts(path: str | Path, *, checkpoint: str = "last") -> EncoderParts
         frames=crop_frames(loaded),
         reading=ClipReading(frames),
         published="folded",
+        fine_tuned="folded",
         weights=_backbone_weights(file),
         about=about,
     )

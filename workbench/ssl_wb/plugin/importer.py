@@ -99,6 +99,7 @@ class ImportedEncoder:
         reading: how clips are read.
         published: embedding that the authors' own code hands to a probe: "folded", "frames", "clip-token" or "pooled".
         heads: further modules of the file, by name, as ``clap-audio`` or ``classifier``.
+        fine_tuned: embedding that the authors put a head on in fine-tuning; None where that is the published one.
         notes: what a user has to know: assumed values, what the file does not have.
     """
 
@@ -109,6 +110,7 @@ class ImportedEncoder:
     reading: ClipReading
     published: str
     heads: Mapping[str, HeadSpec] = field(default_factory=dict)
+    fine_tuned: str | None = None
     notes: tuple[str, ...] = ()
 
 

@@ -144,6 +144,7 @@ def _parts(imported: ImportedEncoder, about: Mapping[str, Any]) -> EncoderParts:
         imported.frames,
         imported.reading,
         imported.published,
+        imported.fine_tuned or imported.published,
         weights,
         imported.heads,
         about,
