@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,19 +137,11 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise UsageError(f"{out}: cannot be written ({fault})", hint="name another folder with --out")
 
 
-class _written:  # noqa: N801 - reads like a function where it is used
-    """A folder written under another name and renamed when it is whole; what stood there is removed just before."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-        self._aside = written_aside(out)
-
-    def __enter__(self) -> Path:
-        folder = self._aside.__enter__()
-        folder.mkdir()
-        return folder
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if kind is None and self._out.exists():
-            shutil.rmtree(self._out)
-        self._aside.__exit__(kind, error, trace)
+@contextmanager
+def _written(out: Path) -> Iterator[Path]:
+    """Yield a new folder that becomes ``out`` when it is whole; what stood there is removed just before."""
+    with written_aside(out) as aside:
+        aside.mkdir()
+        yield aside
+        if out.exists():
+            shutil.rmtree(out)
