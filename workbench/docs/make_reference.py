@@ -121,6 +121,9 @@ def hooks_table() -> str:
 GROUPS = {
     "ssl_wb.plugin": "Contracts and what they pass on",
     "ssl_wb.plugin.task_files": "Reading the files of a task",
+    "ssl_wb.plugin.importer": "Importing checkpoints",
+    "ssl_wb.plugin.checkpoint_tensors": "Importing checkpoints",
+    "ssl_wb.plugin.vit_tensors": "Importing checkpoints",
     "ssl_wb.layers": "Pieces of networks and figures of health",
     "ssl_wb.probing": "Probing",
     "ssl_wb.scoring": "Scoring",

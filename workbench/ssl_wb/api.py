@@ -48,6 +48,7 @@ from ssl_wb.layers.transformer import Block
 from ssl_wb.plugin.augmentation import Augmentation
 from ssl_wb.plugin.backbone import Backbone, Trunk
 from ssl_wb.plugin.base import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, retire, steps_of
+from ssl_wb.plugin.checkpoint_tensors import CheckpointTensors, TensorFate
 from ssl_wb.plugin.evaluator import (
     Assigned,
     AssigningEncoder,
@@ -62,6 +63,7 @@ from ssl_wb.plugin.evaluator import (
 )
 from ssl_wb.plugin.front_end import LOG_OFFSET, FrontEnd, FrontEndOptions, MelOptions
 from ssl_wb.plugin.hints import HintOptions, exchange_hints, highest_cells
+from ssl_wb.plugin.importer import Checkpoint, ClipReading, HeadSpec, ImportedEncoder, Importer, ImportOptions
 from ssl_wb.plugin.masker import Count, Grid, Latents, Mask, Masker, MaskRequest, visible_count
 from ssl_wb.plugin.objective import (
     HealthRule,
@@ -85,6 +87,18 @@ from ssl_wb.plugin.task_files import (
     read_lines,
     read_table,
     walk_audio,
+)
+from ssl_wb.plugin.vit_tensors import (
+    BlockSizes,
+    MaeEncoder,
+    assumed_heads,
+    is_sincos,
+    take_blocks,
+    take_mae,
+    take_norm,
+    take_projection,
+    take_vit,
+    time_major_rows,
 )
 from ssl_wb.probing.attention_pool import AttentionPool
 from ssl_wb.probing.checks import require_labels, require_parts
@@ -115,7 +129,11 @@ __all__ = [
     "Augmentation",
     "Backbone",
     "Block",
+    "BlockSizes",
+    "Checkpoint",
+    "CheckpointTensors",
     "Clip",
+    "ClipReading",
     "ClipSet",
     "Count",
     "DataError",
@@ -131,13 +149,18 @@ __all__ = [
     "Grid",
     "Head",
     "HeadOptions",
+    "HeadSpec",
     "HealthRule",
     "HintOptions",
+    "ImportOptions",
+    "ImportedEncoder",
+    "Importer",
     "InputScaling",
     "Inputs",
     "Latents",
     "Level",
     "LinearHead",
+    "MaeEncoder",
     "Mask",
     "MaskRequest",
     "Masker",
@@ -167,12 +190,14 @@ __all__ = [
     "Task",
     "TaskRow",
     "TaskSpectrograms",
+    "TensorFate",
     "TrainableEncoder",
     "TrainedHeads",
     "Trunk",
     "UsageError",
     "View",
     "WorkbenchError",
+    "assumed_heads",
     "attention",
     "audio_info",
     "average_precision",
@@ -202,6 +227,7 @@ __all__ = [
     "initialise_normal",
     "initialise_trunc_normal",
     "interval_of",
+    "is_sincos",
     "itemise",
     "kind_of",
     "linear_layer",
@@ -241,6 +267,12 @@ __all__ = [
     "standardise_rows",
     "steps_of",
     "summarise",
+    "take_blocks",
+    "take_mae",
+    "take_norm",
+    "take_projection",
+    "take_vit",
+    "time_major_rows",
     "train_heads",
     "uniformity",
     "unit_vectors",

@@ -74,6 +74,13 @@ class VitOptions(PluginOptions):
     )
     pre_norm: bool = Field(False, description="LayerNorm of all tokens before the first block (AudioMosaic, EAT).")
     final_norm: bool = Field(True, description="LayerNorm after the last block; AudioMosaic and EAT have none.")
+    norm_eps: float = Field(1e-6, gt=0.0, description="Epsilon of every LayerNorm.")
+    averaged_blocks: int = Field(
+        1,
+        ge=1,
+        description="Latents are the mean over this many last blocks, each behind the final norm: 1 the last block "
+        "alone, 3 in AudioMAE's released features.",
+    )
     pool: Literal["patches", "class", "all"] = Field(
         "patches",
         description="Clip embedding in training: mean over the patches, the class token, or the mean over all tokens.",
@@ -110,14 +117,16 @@ class VitOptions(PluginOptions):
             raise ValueError(f"dim {dim} must be a multiple of 4 and of heads ({heads})")
         if min(self.patch) < 1:
             raise ValueError(f"patch {self.patch} must be two positive numbers")
+        if self.averaged_blocks > self.shape.depth:
+            raise ValueError(f"averaged_blocks {self.averaged_blocks} is more than the {self.shape.depth} blocks")
         if self.pool == "class" and not self.class_token:
             raise ValueError("pool = 'class' needs class_token = true")
         return self
 
 
-def norm_or_not(dim: int, wanted: bool) -> nn.Module:
-    """Return a LayerNorm (eps 1e-6), or nothing."""
-    return nn.LayerNorm(dim, eps=1e-6) if wanted else nn.Identity()
+def norm_or_not(dim: int, wanted: bool, eps: float) -> nn.Module:
+    """Return a LayerNorm, or nothing."""
+    return nn.LayerNorm(dim, eps=eps) if wanted else nn.Identity()
 
 
 INITIALISERS = {"xavier": initialise, "trunc-normal": initialise_trunc_normal, "normal": initialise_normal}
@@ -130,11 +139,12 @@ class VitTrunk(Trunk):
         super().__init__()
         dim, depth, heads = options.shape
         self.init = INITIALISERS[options.init]
-        self.pre_norm = norm_or_not(dim, options.pre_norm)
+        self.averaged_blocks = options.averaged_blocks
+        self.pre_norm = norm_or_not(dim, options.pre_norm, options.norm_eps)
         self.blocks = nn.ModuleList(
-            Block(dim, heads, options.mlp_ratio, options.key_bias, options.norm) for _ in range(depth)
+            Block(dim, heads, options.mlp_ratio, options.key_bias, options.norm, options.norm_eps) for _ in range(depth)
         )
-        self.norm = norm_or_not(dim, options.final_norm)
+        self.norm = norm_or_not(dim, options.final_norm, options.norm_eps)
         self.set_drop_path(options.drop_path)
 
     def set_drop_path(self, rate: float) -> None:
@@ -158,9 +168,14 @@ class VitTrunk(Trunk):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``[B, K, D]`` to latents ``[B, K, D]``."""
-        for output, _ in self._blocks(tokens):  # [B, K, D]; only the last is kept
-            tokens = output
-        return self.final_norm(tokens)
+        last = len(self.blocks) - self.averaged_blocks  # blocks before those that are averaged
+        total: Tensor | None = None  # [B, K, D], sum of the averaged blocks' normed outputs
+        for number, (output, _) in enumerate(self._blocks(tokens)):  # [B, K, D]; the others are not kept
+            if number >= last:
+                normed = self.final_norm(output)
+                total = normed if total is None else total + normed
+        assert total is not None  # there is one block at least
+        return total if self.averaged_blocks == 1 else total / self.averaged_blocks
 
     def layers(self, tokens: Tensor, depth: int | None = None) -> list[Tensor]:
         """Return the output ``[B, K, D]`` of each of the first ``depth`` blocks, not normed."""
@@ -205,10 +220,10 @@ class Vit(Backbone):
             raise ValueError(f"a patch of {self.patch[0]} mels is higher than the {n_mels} mels of the front end")
         # The published convolution with a stride of its own size, as a linear map: masked patches are not computed.
         self.proj = nn.Linear(self.patch[0] * self.patch[1], self.dim)
-        self.patch_norm = norm_or_not(self.dim, options.patch_norm)
+        self.patch_norm = norm_or_not(self.dim, options.patch_norm, options.norm_eps)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, self.dim)) if options.class_token else None
         self.trunk = VitTrunk(options)
-        self.pool_norm = norm_or_not(self.dim, options.pool_norm)
+        self.pool_norm = norm_or_not(self.dim, options.pool_norm, options.norm_eps)
         # Tables of the grids met so far: they depend on the grid alone, and are not in the state dict.
         self._tables: dict[tuple[Grid, torch.device], Tensor] = {}
         bias = self.proj.bias.detach().clone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ class KaldiFbank(FrontEnd):
     AudioMAE, EAT and AudioMosaic use it with n_fft 512, n_mels 128, f_min 20, subtract_mean and std_factor 2.
 
     Frames of whole windows only (``snip_edges``). Each frame's own mean is removed; it is pre-emphasised, weighted with
-    a symmetric Hann window ('hanning') and zero-padded to the FFT's length. Mel scale of HTK without area norm; natural
+    a symmetric Hann window and zero-padded to the FFT's length. Mel scale of HTK without area norm; natural
     log of the mel power, with float32's epsilon as its floor. No dither and no energy.
     ``torchaudio.compliance.kaldi.fbank`` gives the same values, one clip at a time.
     """
@@ -29,6 +29,12 @@ class KaldiFbank(FrontEnd):
         """Options; the defaults are MATPAC's sizes, as for ``log-mel``."""
 
         preemphasis: float = Field(0.97, ge=0.0, le=1.0, description="Pre-emphasis within a frame.")
+        window_shape: Literal["hanning", "povey"] = Field(
+            "hanning", description="Hann, or Kaldi's own window, Hann to the power 0.85 (BEATs)."
+        )
+        gain: float = Field(
+            1.0, gt=0.0, description="Factor on the waveform; 32768 gives Kaldi's 16-bit scale (BEATs)."
+        )
 
         # 0.1 had one set of options for all front ends, and its resolved recipes name them all.
         _retired = retire(
@@ -49,11 +55,15 @@ class KaldiFbank(FrontEnd):
         self.frame_samples = self.options.window  # zeros up to n_fft are added to each frame
         # Both follow from the options, so they stay out of saved files.
         window = torch.hann_window(self.options.window, periodic=False)  # [window]
+        if self.options.window_shape == "povey":
+            window = window.pow(0.85)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", _htk_filters(self.options), persistent=False)  # [n_fft // 2 + 1, F]
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """Compute ``[B, S]`` to log-mel values ``[B, F, T]``."""
+        if self.options.gain != 1.0:
+            waveform = waveform * self.options.gain
         frames = waveform.unfold(1, self.options.window, self.options.hop)  # [B, T, window], a view
         frames = frames - frames.mean(dim=2, keepdim=True)
         previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=2)  # [B, T, window], the first sample twice

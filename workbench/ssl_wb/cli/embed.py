@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssl_wb.cli.progress import ProgressLines
+
+if TYPE_CHECKING:
+    from ssl_wb.encoder.files import Embeddings
 
 __all__ = ["embed"]
 
@@ -20,17 +23,31 @@ class Level(StrEnum):
     FRAMES = "frames"
 
 
+class Embedding(StrEnum):
+    """What the embedding of a clip is."""
+
+    PUBLISHED = "published"
+    FOLDED = "folded"
+    FRAMES = "frames"
+    CLIP_TOKEN = "clip-token"
+    POOLED = "pooled"
+
+
 def embed(
     encoder: Annotated[
         str,
         typer.Argument(
-            help="Run folder, or an external encoder: hear:MODULE[:WEIGHTS], xares:FILE.py[:CLASS], "
-            "hf:NAME_OR_PATH of Hugging Face, python:MODULE:FUNCTION.",
+            help="Run folder, encoder folder, checkpoint or hf://OWNER/NAME; or an external encoder: "
+            "hear:MODULE[:WEIGHTS], xares:FILE.py[:CLASS], hf:NAME_OR_PATH of Hugging Face, python:MODULE:FUNCTION.",
         ),
     ],
     audio: Annotated[list[str], typer.Argument(help="Files, folders or manifests.")],
     out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")],
     level: Annotated[Level, typer.Option(help="One row per clip, or one per frame.")] = Level.CLIP,
+    embedding: Annotated[
+        Embedding,
+        typer.Option(help="Embedding of a clip: what the authors hand to a probe, or one of the others."),
+    ] = Embedding.PUBLISHED,
     uncertainty: Annotated[
         bool,
         typer.Option("--uncertainty", help="Add each row's uncertainty: the disagreement between hypotheses."),
@@ -59,12 +76,18 @@ def embed(
             audio,
             out,
             level=level.value,
+            embedding=embedding.value,
             uncertainty=uncertainty,
             checkpoint=checkpoint,
             device=device,
             overwrite=overwrite,
             progress=progress,
         )
+    _report(out, embeddings)
+
+
+def _report(out: Path, embeddings: Embeddings) -> None:
+    """Say what was written and what could not be read."""
     for message in embeddings.skipped:
         typer.echo(f"skipped: {message}", err=True)
     rows, dim = embeddings.values.shape

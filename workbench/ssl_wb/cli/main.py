@@ -17,6 +17,7 @@ from ssl_wb.cli import recipes, tasks
 from ssl_wb.cli.bench import bench
 from ssl_wb.cli.doctor import doctor
 from ssl_wb.cli.embed import embed
+from ssl_wb.cli.encoder_folders import export_run, import_encoder
 from ssl_wb.cli.evaluate import evaluate
 from ssl_wb.cli.pack import pack
 from ssl_wb.cli.plugins import describe, list_plugins
@@ -40,6 +41,8 @@ app.command("train")(train)
 app.command("validate")(validate)
 app.command("evaluate")(evaluate)
 app.command("embed")(embed)
+app.command("import")(import_encoder)
+app.command("export")(export_run)
 app.command("pack")(pack)
 app.command("preview")(preview)
 app.command("bench")(bench)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssl_wb.encoder.clip_vectors import clip_tokens, clip_vectors, embedding_kind
+from ssl_wb.encoder.reading import Chunk, ChunkPlan
 from ssl_wb.encoder.waveforms import checked_waveform
-from ssl_wb.errors import UsageError
+from ssl_wb.errors import UsageError, did_you_mean
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.backbone import Backbone
 from ssl_wb.plugin.evaluator import Assigned
 from ssl_wb.plugin.front_end import FrontEnd
+from ssl_wb.plugin.importer import ClipReading
 from ssl_wb.plugin.masker import Grid, Mask, visible_count
 
 __all__ = ["Assign", "FrozenEncoder"]
@@ -24,15 +26,6 @@ Assign = Callable[[Tensor, Grid], dict[str, Tensor]]
 
 #: Patches encoded in one pass. Bounds the memory that long recordings and large batches take.
 PATCHES_PER_PASS = 16_384
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """A stretch of one clip: the clip's index in the batch, its first patch column, its number of columns."""
-
-    clip: int
-    first: int
-    columns: int
 
 
 class FrozenEncoder(nn.Module):
@@ -50,15 +43,24 @@ class FrozenEncoder(nn.Module):
         front_end: makes spectrograms.
         backbone: encodes their patches.
         chunk_frames: most spectrogram frames encoded at once.
+        reading: how clips are cut and padded, where that differs from the above; it has a ``chunk_frames`` of its own.
         pretext: returns the function behind :meth:`assign`; it is called at the first use, because it loads the whole
             pretext model. None without a run, or where no objective has classes.
+        embedding: what the embedding of a clip is, one of the following: ``folded``, the mean over frames with the
+            rows of the patch grid concatenated; ``frames``, the mean over frames with the rows averaged;
+            ``clip-token``, the class token; ``pooled``, the backbone's own pooling, as in its training; or
+            ``published``, the one of these that the authors' own code hands to a probe.
+        published: which one that is.
+        heads: modules of an imported checkpoint behind the encoder, by name.
+        head_inputs: what each of them reads: "tokens", "clip-token" or "pooled".
 
     Attributes:
         sample_rate: samples per second that waveforms must have.
         hop_seconds: seconds between the frames of ``embed_frames``: the width of a patch.
         fine_tuned: what the system's authors put a head on in fine-tuning: ``folded`` frames, ``frames`` with their
             rows averaged, the ``clip-token``, or the backbone's own pooling (``pooled``).
-        dim: width of an embedding: rows of the patch grid x width of the backbone.
+        dim: width of a frame: rows of the patch grid x width of the backbone, or the latter where rows are averaged.
+        kind: the embedding of a clip, ``published`` resolved.
     """
 
     def __init__(
@@ -67,16 +69,33 @@ class FrozenEncoder(nn.Module):
         backbone: Backbone,
         chunk_frames: int,
         pretext: Callable[[], Assign] | None = None,
+        reading: ClipReading | None = None,
+        *,
+        embedding: str = "published",
+        published: str = "folded",
+        heads: nn.ModuleDict | None = None,
+        head_inputs: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         # A callable, not a module: the pretext model must stay out of the state dict and the embedding cache's key.
         self._pretext = pretext
         self.front_end = front_end
         self.backbone = backbone
+        self.published = published
+        self.kind = embedding_kind(embedding, published)
+        self.heads = heads if heads is not None else nn.ModuleDict()
+        self.head_inputs = dict(head_inputs or {})
         self.patch_width = backbone.patch[1]
         self.chunk_columns = max(1, chunk_frames // self.patch_width)
+        self.reading = reading or ClipReading(self.chunk_columns * self.patch_width)
+        self.plan = ChunkPlan(self.reading, self.patch_width)
         self.rows = backbone.grid_of(self.patch_width).freq
-        self.dim = self.rows * backbone.dim
+        self.dim = backbone.dim if self.kind == "frames" else self.rows * backbone.dim
+        if self.kind == "clip-token" and not backbone.prefix_tokens:
+            raise UsageError(
+                f"embedding clip-token: the backbone {backbone.name!r} has no class token here",
+                hint="take folded, frames or pooled",
+            )
         self.sample_rate = front_end.sample_rate
         self.hop_seconds = front_end.hop_seconds * self.patch_width
         self.fine_tuned = "folded"
@@ -85,7 +104,7 @@ class FrozenEncoder(nn.Module):
 
     def columns_of(self, samples: int) -> int:
         """Return the number of frames that ``embed_frames`` gives for a clip of ``samples`` samples."""
-        return -(-self.front_end.frames_of(samples) // self.patch_width)  # rounded up: a part of a patch is padded
+        return self.plan.columns_of(self.front_end.frames_of(samples))
 
     @torch.no_grad()
     def embed_frames(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -97,7 +116,8 @@ class FrozenEncoder(nn.Module):
 
         Returns:
             float32 ``[B, T, D]``, one embedding per ``hop_seconds``, 0 after a clip's end. The rows of the patch grid
-            are concatenated in the feature axis, low frequencies first.
+            are concatenated in the feature axis, low frequencies first; they are averaged where ``embedding`` is
+            ``frames``.
 
         Raises:
             UsageError: the waveform has another shape, is empty, or is not finite.
@@ -111,10 +131,50 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def embed_clip(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Embed whole clips: ``waveform`` ``[B, S]`` to ``[B, D]``, the mean over each clip's own frames."""
+        """Embed whole clips: ``waveform`` ``[B, S]`` to ``[B, D]``.
+
+        That is the mean over each clip's own frames, or the class token or pooled tokens where ``embedding`` says so.
+        """
         waveform, lengths = self._checked(waveform, lengths)
+        if self.kind in ("clip-token", "pooled"):
+            return clip_vectors(self, waveform, lengths, self.kind)
         frames = self.embed_frames(waveform, lengths)  # [B, T, D]
         return frames.sum(dim=1) / self._column_counts(lengths)[:, None]  # frames after a clip's end are 0
+
+    @property
+    def clip_dim(self) -> int:
+        """Width of the embedding of a clip."""
+        return self.dim if self.kind == "folded" else self.backbone.dim
+
+    @property
+    def pooling(self) -> str:
+        """How ``embed_clip`` makes one vector of a clip, as tables name it."""
+        if self.kind == "frames" and self.rows > 1:
+            return "mean of averaged rows"
+        return "mean" if self.kind in ("folded", "frames") else self.kind
+
+    @torch.no_grad()
+    def apply_head(self, name: str, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the output ``[B, K]`` of a head that came with an imported checkpoint, such as ``clap-audio``.
+
+        Args:
+            name: of the head.
+            waveform: ``[B, S]`` or ``[S]`` at ``sample_rate``, full scale 1.
+            lengths: int64 ``[B]``, samples of each clip; all of S when None.
+
+        Raises:
+            UsageError: there is no such head, or the waveform cannot be embedded.
+        """
+        if name not in self.heads:
+            known = ", ".join(self.heads) or "it has none"
+            raise UsageError(
+                f"the encoder has no head {name!r}{did_you_mean(name, self.heads)}", hint=f"heads: {known}"
+            )
+        waveform, lengths = self._checked(waveform, lengths)
+        head, reads = self.heads[name], self.head_inputs[name]
+        if reads == "tokens":
+            return torch.cat([head(tokens[None]) for tokens in clip_tokens(self, waveform, lengths)])
+        return head(clip_vectors(self, waveform, lengths, reads))
 
     @torch.no_grad()
     def layers(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -155,7 +215,7 @@ class FrozenEncoder(nn.Module):
             )
         # One random score per patch, drawn on the CPU clip by clip: the masks are the same on any device and in any
         # batch. Each ratio keeps the patches of lowest score, hence the masks are nested.
-        columns = [self.columns_of(int(length)) for length in lengths]
+        columns = [self.plan.encoded_of(self.front_end.frames_of(int(length))) for length in lengths]
         scores = [
             torch.rand(count, self.rows, generator=torch.Generator().manual_seed(seed))
             for count, seed in zip(columns, seeds, strict=True)
@@ -163,8 +223,8 @@ class FrozenEncoder(nn.Module):
         sums = waveform.new_zeros(len(ratios), len(waveform), self.backbone.dim)  # [R, B, D], visible latents
         counts = waveform.new_zeros(len(ratios), len(waveform), 1)  # [R, B, 1], their number
 
-        def encode(patches: Tensor, grid: Grid, chunks: list[_Chunk]) -> list[Tensor]:
-            own = torch.stack([scores[chunk.clip][chunk.first : chunk.first + chunk.columns] for chunk in chunks])
+        def encode(patches: Tensor, grid: Grid, chunks: list[Chunk]) -> list[Tensor]:
+            own = torch.stack([scores[chunk.clip][chunk.place : chunk.place + chunk.encoded] for chunk in chunks])
             own = own.transpose(1, 2).flatten(1).to(patches.device)  # [n, t, f] to [n, N], frequency-major
             for number, ratio in enumerate(ratios):
                 visible = Mask.from_scores(own, max(1, visible_count(grid.cells, ratio))).visible  # [n, Nv]
@@ -175,7 +235,7 @@ class FrozenEncoder(nn.Module):
                     counts[number, chunk.clip] += visible.shape[1]
             return []
 
-        self._run_chunks(waveform, lengths, encode)
+        self.run_chunks(waveform, lengths, encode)
         return sums / counts
 
     @torch.no_grad()
@@ -234,47 +294,38 @@ class FrozenEncoder(nn.Module):
             UsageError: the waveform has another shape, is empty, or is not finite.
         """
         waveform, lengths = self._checked(waveform, lengths)
-        return self._run_chunks(waveform, lengths, lambda patches, grid, _: encode(patches, grid))
+        return self.run_chunks(waveform, lengths, lambda patches, grid, _: encode(patches, grid))
 
-    def _run_chunks(
-        self, waveform: Tensor, lengths: Tensor, encode: Callable[[Tensor, Grid, list[_Chunk]], list[Tensor]]
+    def run_chunks(
+        self, waveform: Tensor, lengths: Tensor, encode: Callable[[Tensor, Grid, list[Chunk]], list[Tensor]]
     ) -> list[Tensor]:
         """As :meth:`by_chunk`, for checked waveforms; ``encode`` also gets the chunks."""
         spectrogram, frames = self.front_end(waveform, lengths)  # [B, F, frames], [B]
-        width = self.patch_width
-        columns = [-(-int(count) // width) for count in frames]
-        missing = max(0, max(columns) * width - spectrogram.shape[2])
+        width, height = self.patch_width, self.rows
+        chunks = [chunk for clip, count in enumerate(frames) for chunk in self.plan.chunks_of(int(count), clip)]
+        ends = [chunk.frame + chunk.encoded * width for chunk in chunks]
+        missing = max(0, max(ends) - spectrogram.shape[2])
         spectrogram = F.pad(spectrogram, (0, missing), value=float(self.front_end.pad_value))
+        columns = max(chunk.first + chunk.columns for chunk in chunks)
         results: list[Tensor] = []
-        for chunks in self._passes(columns):
+        for equal in self.plan.passes(chunks, height, PATCHES_PER_PASS):
             pieces = [
-                spectrogram[chunk.clip, :, chunk.first * width : (chunk.first + chunk.columns) * width]
-                for chunk in chunks
+                spectrogram[chunk.clip, :, chunk.frame : chunk.frame + chunk.encoded * width] for chunk in equal
             ]  # each [F, frames of a chunk]
             patches = patchify(torch.stack(pieces), self.backbone.patch)  # [n, N, P]
-            outputs = encode(patches, Grid(self.rows, chunks[0].columns), chunks)  # each [n, t, d]
+            outputs = encode(patches, Grid(height, equal[0].encoded), equal)  # each [n, t, d]
             if not results:
-                results = [values.new_zeros(len(columns), max(columns), values.shape[2]).float() for values in outputs]
+                results = [values.new_zeros(len(frames), columns, values.shape[2]).float() for values in outputs]
             for result, values in zip(results, outputs, strict=True):
-                for chunk, value in zip(chunks, values.float(), strict=True):
-                    result[chunk.clip, chunk.first : chunk.first + chunk.columns] = value
+                for chunk, value in zip(equal, values.float(), strict=True):
+                    result[chunk.clip, chunk.first : chunk.first + chunk.columns] = value[: chunk.columns]
         return results
 
-    def _passes(self, columns: list[int]) -> Iterator[list[_Chunk]]:
-        """Cut clips of the given numbers of columns into chunks; yield chunks of equal length, one pass at a time."""
-        by_length: dict[int, list[_Chunk]] = {}
-        for clip, count in enumerate(columns):
-            for first in range(0, count, self.chunk_columns):
-                chunk = _Chunk(clip, first, min(self.chunk_columns, count - first))
-                by_length.setdefault(chunk.columns, []).append(chunk)
-        for length, chunks in sorted(by_length.items()):
-            size = max(1, PATCHES_PER_PASS // (length * self.rows))
-            for begin in range(0, len(chunks), size):
-                yield chunks[begin : begin + size]
-
     def _join_rows(self, latents: Tensor, grid: Grid) -> Tensor:
-        """Turn latents ``[n, prefix + f * t, d]`` into frames ``[n, t, f * d]``."""
+        """Turn latents ``[n, prefix + f * t, d]`` into frames ``[n, t, f * d]``, or ``[n, t, d]``, rows averaged."""
         tiles = latents[:, self.backbone.prefix_tokens :].unflatten(1, grid)  # [n, f, t, d]
+        if self.kind == "frames":
+            return tiles.mean(dim=1)
         return tiles.transpose(1, 2).flatten(2)  # [n, t, f * d]
 
     def _checked(self, waveform: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ from torch import Tensor, nn
 
 from ssl_wb.encoder.assignments import Assigner, has_classes
 from ssl_wb.encoder.encoder import Assign, FrozenEncoder
+from ssl_wb.encoder.folder import EncoderParts, is_encoder_folder, read_folder
+from ssl_wb.encoder.importing.convert import import_checkpoint
+from ssl_wb.encoder.importing.files import has_weights
+from ssl_wb.encoder.importing.hub import fetch, is_hub
 from ssl_wb.errors import RunFolderError, did_you_mean
 from ssl_wb.plugin.base import Kind
 from ssl_wb.plugin.front_end import FrontEnd
+from ssl_wb.plugin.importer import ClipReading
 from ssl_wb.pretext.build import build_backbone, build_model
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
@@ -25,7 +31,7 @@ from ssl_wb.runs.checkpoint import find_checkpoint, load_weights, mismatch
 from ssl_wb.runs.device import named_device
 from ssl_wb.runs.folder import RunFolder
 
-__all__ = ["build_pretext", "load_encoder", "open_run", "run_weights"]
+__all__ = ["build_pretext", "encoder_parts", "load_encoder", "open_run", "run_weights"]
 
 #: Kinds of plugins that a frozen encoder is made of.
 ENCODER_KINDS: tuple[Kind, ...] = ("front-end", "backbone")
@@ -34,38 +40,108 @@ DAMAGED = "the file is damaged: restore it from a copy of the run"
 
 
 def load_encoder(
-    path: str | Path, *, checkpoint: str = "last", untrained: bool = False, device: str | torch.device = "cpu"
+    path: str | Path,
+    *,
+    checkpoint: str = "last",
+    untrained: bool = False,
+    embedding: str = "published",
+    device: str | torch.device = "cpu",
 ) -> FrozenEncoder:
-    """Load the frozen encoder of a run: the student, as M2D and MATPAC use it.
+    """Load a frozen encoder: of a run (the student, as M2D and MATPAC use it), of a folder, or of a checkpoint.
 
-    Only the run's front end and backbone have to be installed. Where an objective of the run has classes, the
+    Only the encoder's front end and backbone have to be installed. Where an objective of the run has classes, the
     encoder's ``assign`` loads the whole pretext model at its first call.
 
     Args:
-        path: a run folder.
-        checkpoint: ``last``, ``best``, or the name of one, as ``step-00001800``.
-        untrained: use the weights that the run started from, for comparison.
+        path: a run folder; an encoder folder, which ``ssl-wb import`` or ``ssl-wb export`` wrote; a published
+            checkpoint, which is imported in memory; or either of the two on the hub, as ``hf://OWNER/NAME[@REVISION]``.
+        checkpoint: of a run: ``last``, ``best``, or the name of one, as ``step-00001800``.
+        untrained: use the weights that the run started from, or random ones for an imported encoder, for comparison.
+        embedding: what the embedding of a clip is: ``published``, as the authors' own code hands it to a probe,
+            ``folded``, ``frames``, ``clip-token`` or ``pooled``; see :class:`FrozenEncoder`.
         device: where it computes.
 
     Raises:
         RunFolderError: this is no run folder, it has no such checkpoint, or a file of it is damaged.
-        UsageError: there is no such device.
+        UsageError: there is no such device or kind of embedding, or no such place on the hub.
+        DataError: a checkpoint cannot be read, or a tensor of it does not fit.
     """
     device = named_device(device)
+    parts = _foreign_parts(path)
+    if parts is not None:
+        if untrained:
+            parts = replace(parts, weights=None)
+        return parts.build(str(path), embedding).to(device)
     folder, loaded, front_end = open_run(path, only=ENCODER_KINDS)
     with torch.random.fork_rng(devices=[]):  # building draws weights by the recipe's seed; keep the caller's state
         backbone = build_backbone(loaded)
     file = None if untrained else _checkpoint(folder, checkpoint)
     if file is not None:
-        prefix = "backbone."
-        weights = load_weights(file).items()
-        own = {key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)}
-        _load_fitting(backbone, own, file)
+        _load_fitting(backbone, _backbone_weights(file), file)
     classes = any(has_classes(objective.plugin) for objective in loaded.objectives)
     pretext = _assigner(folder, file, device) if classes else None
-    encoder = FrozenEncoder(front_end, backbone, crop_frames(loaded, backbone.patch[1]), pretext)
-    encoder.fine_tuned = loaded.recipe.encoder.fine_tuned
+    frames = crop_frames(loaded, backbone.patch[1])
+    read = loaded.recipe.encoder
+    encoder = FrozenEncoder(front_end, backbone, frames, pretext, embedding=embedding, published=read.embedding)
+    encoder.fine_tuned = read.fine_tuned
     return encoder.to(device)
+
+
+def _foreign_parts(path: str | Path) -> EncoderParts | None:
+    """Return the parts of an encoder that is no run: of the hub, an encoder folder or a checkpoint; None for a run."""
+    if is_hub(path):
+        found, _ = fetch(str(path))
+        return read_folder(found) if is_encoder_folder(found) else import_checkpoint(path).parts
+    place = Path(path)
+    if RunFolder(place).is_run():
+        return None
+    if is_encoder_folder(place):
+        return read_folder(place)
+    if place.is_file() or (place.is_dir() and has_weights(place)):
+        return import_checkpoint(place).parts
+    return None
+
+
+def encoder_parts(path: str | Path, *, checkpoint: str = "last") -> EncoderParts:
+    """Return the encoder of a run in plain values and tensors, for a folder that needs no run.
+
+    Args:
+        path: the run folder.
+        checkpoint: ``last``, ``best``, or the name of one.
+
+    Raises:
+        RunFolderError: this is no run folder, it has no such checkpoint, or a file of it is damaged.
+    """
+    folder, loaded, front_end = open_run(path, only=ENCODER_KINDS)
+    file = _checkpoint(folder, checkpoint)
+    with torch.random.fork_rng(devices=[]):
+        patch = build_backbone(loaded).patch[1]
+    frames = crop_frames(loaded, patch)
+    statistics = {"mean": float(front_end.mean), "std": float(front_end.std)}
+    about = {
+        "system": "ssl-wb",
+        "title": loaded.recipe.title,
+        "source": {"place": Path(path).absolute().name, "file": file.name, "revision": None, "sha256": None},
+        "seed": loaded.recipe.seed,
+        "notes": [],
+    }
+    return EncoderParts(
+        front_end={"name": loaded.front_end.name, **loaded.front_end.written_options, **statistics},
+        backbone={"name": loaded.backbone.name, **loaded.backbone.written_options},
+        frames=crop_frames(loaded),
+        reading=ClipReading(frames),
+        published=loaded.recipe.encoder.embedding,
+        fine_tuned=loaded.recipe.encoder.fine_tuned,
+        weights=_backbone_weights(file),
+        about=about,
+    )
+
+
+def _backbone_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """Return the student's tensors of a checkpoint, by name in the backbone."""
+    prefix = "backbone."
+    weights = load_weights(checkpoint).items()
+    return {key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)}
 
 
 def _assigner(folder: RunFolder, checkpoint: Path | None, device: str | torch.device) -> Callable[[], Assign]:

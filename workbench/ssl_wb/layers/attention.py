@@ -111,13 +111,14 @@ def attention_name(
     return "sdpa" if reason else "xformers"
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention over all tokens, torch's own.
 
     Args:
         query: ``[B, heads, Kq, d]``.
         key: ``[B, heads, K, d]``.
         value: ``[B, heads, K, d]``.
+        bias: ``[B, heads, Kq, K]``, or what broadcasts to it, added to the scaled products; None for none.
 
     Returns:
         ``[B, heads, Kq, d]``.
@@ -125,9 +126,10 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.device.type == "cpu" and query.dtype != torch.float32:
         # On a CPU the half-precision backward pass takes two to eight times as long as the float32 one.
         with full_precision(query.device):
-            mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
+            mask = None if bias is None else bias.float()
+            mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask)
         return mixed.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value)
+    return F.scaled_dot_product_attention(query, key, value, None if bias is None else bias.to(query.dtype))
 
 
 def packed_attention(qkv: Tensor, kernel: AttentionName = "sdpa") -> Tensor:

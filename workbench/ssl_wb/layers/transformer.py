@@ -77,7 +77,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a LayerNorm (eps 1e-6) and added to its input.
+    """Attention and MLP, each behind a LayerNorm (eps 1e-6 unless given) and added to its input.
 
     Attributes:
         compiled: compute by a kernel that torch.compile makes, one for each shape that comes along.
@@ -91,11 +91,12 @@ class Block(nn.Module):
         mlp_ratio: float = 4.0,
         key_bias: bool = True,
         norm: Literal["pre", "post"] = "pre",
+        norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, heads, key_bias)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.post_norm = norm == "post"
         self.compiled = False

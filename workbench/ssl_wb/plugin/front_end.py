@@ -38,8 +38,19 @@ class FrontEndOptions(PluginOptions):
         "(AudioMosaic's and M2D's training).",
     )
 
+    clip_statistics: bool = Field(
+        False,
+        description="Normalise each clip by the mean and deviation of its own log-mel values instead of the data's "
+        "(MSM-MAE's first release at inference).",
+    )
+    min_samples: int = Field(
+        0,
+        ge=0,
+        description="Shorter clips are extended with silence first, to so many samples (AudioMosaic's release).",
+    )
+
     #: Options that act after the log-mel values, and so do not change their statistics.
-    normalisation: ClassVar[frozenset[str]] = frozenset({"mean", "std", "std_factor", "pad"})
+    normalisation: ClassVar[frozenset[str]] = frozenset({"mean", "std", "std_factor", "pad", "clip_statistics"})
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> FrontEndOptions:
@@ -123,7 +134,7 @@ class FrontEnd(Plugin, nn.Module, ABC):
 
     def frames_of(self, samples: int) -> int:
         """Return the frames of a clip of ``samples`` samples."""
-        padded = max(samples, self.frame_samples) + 2 * self.edge_samples
+        padded = max(samples, self._least_samples) + 2 * self.edge_samples
         return 1 + (padded - self.frame_samples) // int(self.options.hop)
 
     def samples_of(self, frames: int) -> int:
@@ -133,7 +144,12 @@ class FrontEnd(Plugin, nn.Module, ABC):
         several frames, so a smaller count of frames cannot be had and the answer is ``frame_samples``.
         """
         padded = self.frame_samples + (frames - 1) * int(self.options.hop)
-        return max(self.frame_samples, padded - 2 * self.edge_samples)
+        return max(self._least_samples, padded - 2 * self.edge_samples)
+
+    @property
+    def _least_samples(self) -> int:
+        """Samples to which shorter clips are extended with silence."""
+        return max(self.frame_samples, int(self.options.min_samples))
 
     @property
     def pad_value(self) -> Tensor:
@@ -149,6 +165,27 @@ class FrontEnd(Plugin, nn.Module, ABC):
         scale = float(self.options.std_factor) * self.std
         return (log_mel - self.mean) / scale
 
+    def normalise(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+        """Normalise log-mel values.
+
+        Args:
+            log_mel: float32 ``[B, F, T]``.
+            frames: int64 ``[B]``, the frames of each clip; what lies past them has no meaning.
+
+        Returns:
+            float32 ``[B, F, T]``.
+        """
+        if not self.options.clip_statistics:
+            return self._normalised(log_mel)
+        past = torch.arange(log_mel.shape[2], device=log_mel.device) >= frames[:, None]  # [B, T]
+        count = (frames * log_mel.shape[1])[:, None, None].clamp(min=2)  # [B, 1, 1], values of each clip
+        own = log_mel.masked_fill(past[:, None, :], 0.0).double()  # [B, F, T]; float64, as the sums are long
+        mean = own.sum(dim=(1, 2), keepdim=True) / count
+        squares = (own - mean).masked_fill(past[:, None, :], 0.0).square()
+        std = (squares.sum(dim=(1, 2), keepdim=True) / (count - 1)).sqrt()  # unbiased, as torch.std in the release
+        scale = (float(self.options.std_factor) * std).clamp(min=LOG_OFFSET)  # digital silence has no deviation
+        return ((log_mel - mean) / scale).float()
+
     def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute normalised log-mel spectrograms.
 
@@ -160,7 +197,7 @@ class FrontEnd(Plugin, nn.Module, ABC):
             float32 ``[B, F, T]``, ``pad_value`` past a clip's end, and int64 ``[B]``, the frames of each clip.
         """
         log_mel, frames = self.log_mel(waveform, lengths)
-        normalised = self._normalised(log_mel)  # [B, F, T]
+        normalised = self.normalise(log_mel, frames)  # [B, F, T]
         if lengths is None:
             return normalised, frames
         past = torch.arange(normalised.shape[2], device=normalised.device) >= frames[:, None]  # [B, T]
@@ -189,6 +226,11 @@ class FrontEnd(Plugin, nn.Module, ABC):
             lengths = torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
         past = torch.arange(samples, device=waveform.device) >= lengths[:, None]  # [B, S]
         waveform = waveform.masked_fill(past, 0.0)
+        least = int(self.options.min_samples)
+        if least:  # before the mean is removed, which then counts the silence too
+            waveform = F.pad(waveform, (0, max(0, least - samples)))
+            lengths, samples = lengths.clamp(min=least), waveform.shape[1]
+            past = torch.arange(samples, device=waveform.device) >= lengths[:, None]  # [B, S]
         if self.options.subtract_mean:
             # Summed in float64, where the padding that a batch adds does not change the rounding.
             mean = waveform.sum(dim=1, dtype=torch.float64) / lengths.clamp(min=1)  # [B]

@@ -145,6 +145,12 @@ KINDS: dict[Kind, KindSpec] = {
         ),
         KindSpec(kind="task", hook="ssl_wb_tasks", contract="ssl_wb.plugin.task:Task"),
         KindSpec(kind="source", hook="ssl_wb_sources", contract="ssl_wb.plugin.source:Source"),
+        KindSpec(
+            kind="importer",
+            hook="ssl_wb_importers",
+            contract="ssl_wb.plugin.importer:Importer",
+            description="Published checkpoints of one system to encoders, for ``ssl-wb import``.",
+        ),
     )
 }
 

@@ -12,6 +12,7 @@ from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external import is_external, load_external
 from ssl_wb.encoder.external.base import ExternalEncoder
 from ssl_wb.encoder.files import Embeddings, Level, check_output, embed_clips, gather_clips, write_embeddings
+from ssl_wb.encoder.importing.hub import is_hub
 from ssl_wb.encoder.load import load_encoder
 from ssl_wb.encoder.uncertainty import UncertaintyModel, load_uncertainty
 from ssl_wb.errors import UsageError
@@ -30,6 +31,7 @@ def embed(
     *,
     level: Level = "clip",
     uncertainty: bool = False,
+    embedding: str = "published",
     checkpoint: str = "last",
     device: str | None = None,
     overwrite: bool = False,
@@ -43,6 +45,7 @@ def embed(
         out: file to write, ``.npz`` or ``.parquet``.
         level: one row per clip, or one per frame.
         uncertainty: add each row's uncertainty, for a run with several hypotheses.
+        embedding: what the embedding of a clip is; see :func:`ssl_wb.load_encoder`.
         checkpoint: of a run: ``last`` or ``best``.
         device: where to compute; CUDA where there is one unless given.
         overwrite: replace ``out`` if it exists.
@@ -64,7 +67,12 @@ def embed(
     where = named_device(device)
     measure: UncertaintyModel | None = None
     loaded: FrozenEncoder | ExternalEncoder
-    if is_external(encoder):
+    if embedding != "published" and (uncertainty or (is_external(encoder) and not is_hub(encoder))):
+        raise UsageError(
+            f"--embedding {embedding}: chooses among the embeddings of a run or an imported encoder",
+            hint="leave it out for external encoders, and with --uncertainty",
+        )
+    if is_external(encoder) and not is_hub(encoder):
         if uncertainty:
             raise UsageError(
                 f"{encoder}: --uncertainty asks a run's objectives", hint="leave it out, or give a run folder"
@@ -74,7 +82,7 @@ def embed(
         measure = load_uncertainty(encoder, checkpoint=checkpoint, device=where)
         loaded = measure.encoder
     else:
-        loaded = load_encoder(encoder, checkpoint=checkpoint, device=where)
+        loaded = load_encoder(encoder, checkpoint=checkpoint, embedding=embedding, device=where)
     clips = gather_clips(audio)
     for warning in replace(check_sample(clips, seconds=QUICK), unreadable=[]).warnings():  # those are told as skipped
         log.warning(warning)

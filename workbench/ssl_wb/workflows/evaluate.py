@@ -236,7 +236,7 @@ def _by_task(flag: str, value: str, given: Sequence[str], names: Sequence[str]) 
 
 def _settings_of_run(place: str | Path, encoders: Mapping[str, str | Path]) -> SourceSettings:
     """Return the settings of the first run, whose folder holds the generated clips."""
-    runs = [source for source in encoders.values() if isinstance(source, Path)]
+    runs = [source for source in encoders.values() if isinstance(source, Path) and RunFolder(source).is_run()]
     if not runs:
         raise UsageError(
             f"--task {place}: the {find_source(place).name} are those of a run, and none is given",

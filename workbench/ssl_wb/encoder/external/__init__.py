@@ -1,7 +1,8 @@
 """External encoders, with the interface of our own: named as ``kind:where``, found, checked and loaded.
 
 The kinds are ``hear:MODULE[:WEIGHTS]``, ``xares:FILE.py[:CLASS]``, ``hf:NAME_OR_PATH`` and ``python:MODULE:FUNCTION``.
-All but ``hf:`` run the code they name, as an import does.
+All but ``hf:`` run the code they name, as an import does. ``hf://OWNER/NAME`` is a published checkpoint or an encoder
+folder on the hub, which is read as :func:`ssl_wb.load_encoder` does.
 """
 
 from __future__ import annotations
@@ -56,7 +57,11 @@ def check_external(source: str) -> None:
         UsageError: parts are missing, or there is no such module, file or library.
     """
     from ssl_wb.encoder.external.module_import import find_module
+    from ssl_wb.encoder.importing.hub import hub_place, is_hub
 
+    if is_hub(source):
+        hub_place(source)
+        return
     kind, first, second = _parts(source)
     if kind == "hf":
         from ssl_wb.encoder.external.huggingface import require_transformers
@@ -88,6 +93,10 @@ def load_external(source: str, device: str | torch.device = "cpu") -> ExternalEn
 
 
 def _load(source: str, device: str | torch.device) -> ExternalEncoder | FrozenEncoder:
+    if source.startswith("hf://"):
+        from ssl_wb.encoder.load import load_encoder
+
+        return load_encoder(source, device=device)
     kind, first, second = _parts(source)
     if kind == "hear":
         from ssl_wb.encoder.external.hear import load_hear

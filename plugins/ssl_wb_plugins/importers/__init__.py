@@ -1,0 +1,1 @@
+"""Importers: published checkpoints as encoders, one system per file."""

@@ -1,0 +1,82 @@
+"""``ssl-wb import`` and ``ssl-wb export``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssl_wb.cli.output import JsonFlag, echo_json
+
+__all__ = ["export_run", "import_encoder"]
+
+
+class Format(StrEnum):
+    """What an export is for."""
+
+    ENCODER = "encoder"
+
+
+Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the weights, for the model card.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it holds an encoder.")]
+
+
+def import_encoder(
+    source: Annotated[
+        str, typer.Argument(help="Checkpoint file, folder with one, or hf://OWNER/NAME[/FILE][@REVISION].")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    system: Annotated[str, typer.Option(help="Importer; auto recognises the system by its tensors.")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Option of the importer; may be repeated.")
+    ] = None,
+    licence: Licence = None,
+    overwrite: Overwrite = False,
+    as_json: Annotated[bool, JsonFlag] = False,
+) -> None:
+    """Read a published checkpoint as an encoder, every tensor accounted for; no code of it is run."""
+    from ssl_wb.workflows.encoder_folders import REPORT, importer_settings
+    from ssl_wb.workflows.encoder_folders import import_encoder as run_import
+
+    found = run_import(
+        source, out, system=system, settings=importer_settings(settings or []), licence=licence, overwrite=overwrite
+    )
+    if as_json:
+        echo_json(found.as_json())
+    used = sum(one.fate != "left over" for one in found.tensors)
+    left: dict[str, int] = {}
+    for one in found.tensors:
+        if one.fate == "left over":
+            left[one.why] = left.get(one.why, 0) + 1
+    about = found.parts.about
+    typer.echo(f"{about['system']}: {used} of {len(found.tensors)} tensors used", err=True)
+    for why, count in left.items():
+        typer.echo(f"left over: {count}, {why}", err=True)
+    for note in about["notes"]:
+        typer.echo(f"note: {note}", err=True)
+    encoder = found.encoder
+    typer.echo(
+        f"{out}: {encoder.sample_rate} Hz, published embedding {encoder.published} of {encoder.clip_dim} values, "
+        f"a frame every {1000 * encoder.hop_seconds:g} ms; {REPORT} names every tensor",
+        err=True,
+    )
+
+
+def export_run(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    target: Annotated[Format, typer.Option("--for", help="Format.")] = Format.ENCODER,
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last, best or step-NUMBER.")] = "last",
+    licence: Licence = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a run's encoder as a folder that needs neither the run nor its data."""
+    from ssl_wb.workflows.encoder_folders import export_run as run_export
+
+    parts = run_export(run, out, target=target.value, checkpoint=checkpoint, licence=licence, overwrite=overwrite)
+    typer.echo(
+        f"{out}: {parts.backbone['name']} behind {parts.front_end['name']}, published embedding {parts.published}",
+        err=True,
+    )

@@ -1,0 +1,1 @@
+"""Published checkpoints as encoders: read without running code, recognised, mapped, and accounted for."""
