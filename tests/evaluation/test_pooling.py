@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ssl_wb.api import Evaluator, PluginOptions, Result
+from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluation.baselines import baselines
 from ssl_wb.evaluation.embeddings import embed_task
@@ -17,6 +19,8 @@ from ssl_wb.evaluation.runner import probe
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.report.tables import as_csv, markdown
 from ssl_wb.tasks.task import load_task
+from ssl_wb_plugins.backbones.vit import Vit, VitOptions
+from ssl_wb_plugins.front_ends.log_mel import LogMel
 from task_fakes import labelled, write_manifest
 
 
@@ -146,3 +150,25 @@ def test_an_encoder_without_frames_keeps_its_own_embedding(task, linear, caplog)
 def test_candidates():
     assert candidates("auto") == CANDIDATES
     assert candidates("segments:3") == ("segments:3",)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "width", "pool"),
+    [("folded", 5 * 32, "mean"), ("frames", 32, "mean of averaged rows"), ("clip-token", 32, "clip-token")],
+)
+def test_rows_name_what_the_encoders_embedding_is(task, embedding, width, pool):
+    backbone = Vit(VitOptions(dim=32, depth=1, heads=2), 80)
+    encoder = FrozenEncoder(LogMel(LogMel.Options(), -7.0, 4.0), backbone, 32, embedding=embedding)
+    seen = []
+
+    class Looks(Evaluator):
+        """Notes what it gets."""
+
+        name = "looks"
+
+        def __call__(self, task, seeds):
+            seen.append(task.embeddings.shape[1])
+            return Result(task.name, "looks", "accuracy", 0.0, (0.0, 0.0), {}, [0.0])
+
+    (row,) = probe({"vit": encoder}, [task], [("looks", Looks(PluginOptions()))], seeds=(0,))
+    assert (seen, row.pool) == ([width], pool)

@@ -52,6 +52,13 @@ def evaluate(
         str | None, typer.Option(help="Row to compare the others with: a run folder, or a name in the table.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of each probe.")] = 3,
+    embedding: Annotated[
+        str,
+        typer.Option(
+            help="What the embedding of a clip is: published (what the authors hand to a probe), folded, frames, "
+            "clip-token or pooled."
+        ),
+    ] = "published",
     pool: Annotated[
         str,
         typer.Option(
@@ -116,6 +123,7 @@ def evaluate(
             cache=keep,
             allow_leaks=allow_leaks,
             pool=pool,
+            embedding=embedding,
             chart=chart,
             progress=progress,
         )

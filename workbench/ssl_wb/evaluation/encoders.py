@@ -16,6 +16,7 @@ from ssl_wb.evaluation.embedding_cache import encoder_digest, user_folder
 from ssl_wb.evaluation.pooling import MEAN
 from ssl_wb.evaluation.results import Role
 from ssl_wb.plugin.evaluator import Encoder
+from ssl_wb.runs.folder import RunFolder
 
 __all__ = ["EncoderToProbe", "encoder_names", "encoders_to_compare"]
 
@@ -82,6 +83,7 @@ def encoders_to_compare(
     untrained: bool = True,
     log_mel: bool = True,
     pool: str = MEAN,
+    embedding: str = "published",
     reference: str | None = None,
     failed: Callable[[str, Exception], None] | None = None,
 ) -> Iterator[EncoderToProbe]:
@@ -95,6 +97,7 @@ def encoders_to_compare(
             equal weights, as those that differ in masker or objective only, share that of the first.
         log_mel: whether log-mel statistics come last.
         pool: how frames are pooled; it decides which log-mel baselines there are.
+        embedding: of a clip, by runs and imported encoders; see :class:`ssl_wb.encoder.encoder.FrozenEncoder`.
         reference: name that is yielded even if it shares its weights with another.
         failed: called with the name and the error of an encoder that cannot be loaded, which is then left out; without
             it the error is raised.
@@ -110,9 +113,9 @@ def encoders_to_compare(
     for name, source in sources.items():
         try:
             if isinstance(source, str):
-                external = EncoderToProbe(name, load_external(source, device), "encoder", user_folder())
+                external = EncoderToProbe(name, load_external(source, device, embedding), "encoder", user_folder())
             else:
-                trained = load_encoder(source, checkpoint=checkpoint, device=device)
+                trained = load_encoder(source, checkpoint=checkpoint, embedding=embedding, device=device)
         except Exception as error:
             if failed is None:
                 raise
@@ -121,15 +124,20 @@ def encoders_to_compare(
         if isinstance(source, str):
             yield external
             continue
-        yield EncoderToProbe(name, trained, "encoder", source / EMBEDDINGS)
+        # Embeddings are kept in a run's own folder, not beside the files of others.
+        folder = source / EMBEDDINGS if RunFolder(source).is_run() else user_folder()
+        yield EncoderToProbe(name, trained, "encoder", folder)
         if untrained:
-            fresh, label = load_encoder(source, untrained=True, device=device), f"{name}, untrained"
+            fresh, label = (
+                load_encoder(source, untrained=True, embedding=embedding, device=device),
+                f"{name}, untrained",
+            )
             # An encoder without a digest cannot be compared with others, so it is probed itself.
             first = starts.setdefault(encoder_digest(fresh) or name, name)
             if first != name and label != reference:
                 log.info("%s started from the same weights as %s: one row stands for both", name, first)
                 continue
-            yield EncoderToProbe(label, fresh, "untrained", source / EMBEDDINGS)
+            yield EncoderToProbe(label, fresh, "untrained", folder)
     if log_mel:
         for label, encoder in baselines(pool).items():
             yield EncoderToProbe(label, encoder, "baseline", user_folder())

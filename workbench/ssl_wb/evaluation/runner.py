@@ -213,6 +213,7 @@ def evaluate_runs(
     device: str | torch.device = "cpu",
     keep: bool = True,
     pool: str = MEAN,
+    embedding: str = "published",
     progress: RunnerProgress | None = None,
     failures: list[Exception] | None = None,
 ) -> list[Row]:
@@ -232,6 +233,8 @@ def evaluate_runs(
         device: where encoders compute.
         keep: whether cached embeddings are used and new ones are cached.
         pool: as in :func:`probe`, alike for encoders and baselines.
+        embedding: of a clip, by runs and imported encoders: ``published``, what their authors hand to a probe, or
+            ``folded``, ``frames``, ``clip-token``, ``pooled``.
         progress: as in :func:`probe`.
         failures: takes the errors of encoders, tasks and evaluators that failed, whose rows are left out. Without it,
             and where no encoder has any row, the first error is raised.
@@ -262,6 +265,7 @@ def evaluate_runs(
         untrained=with_untrained,
         log_mel=with_baselines,
         pool=pool,
+        embedding=embedding,
         reference=reference,
         failed=failed,
     ):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ssl_wb.data.checks import QUICK, check_sample
 from ssl_wb.data.clips import SourceSettings, find_source
+from ssl_wb.encoder.clip_vectors import embedding_kind
 from ssl_wb.errors import UsageError, did_you_mean
 from ssl_wb.evaluation.baselines import baselines as baseline_encoders
 from ssl_wb.evaluation.compare import compare
@@ -86,6 +87,7 @@ def evaluate(
     cache: bool = True,
     allow_leaks: bool = False,
     pool: str = MEAN,
+    embedding: str = "published",
     chart: Path | None = None,
     progress: RunnerProgress | None = None,
 ) -> Evaluation:
@@ -108,6 +110,8 @@ def evaluate(
         allow_leaks: accept tasks whose columns put clips of one recording on both sides of a split, with a note.
         pool: how the frames of a clip become one vector for probes of clips, alike for encoders and baselines: ``mean``
             (the papers' protocol), ``mean+std``, ``segments:N``, or ``auto``, chosen on validation clips.
+        embedding: of a clip, by runs and imported encoders: ``published``, what their authors hand to a probe, or
+            ``folded``, ``frames``, ``clip-token``, ``pooled``.
         chart: folder for pictures of what evaluators such as ``layers`` and ``spectrum`` leave.
         progress: called with what is being done, the clips done and their total.
 
@@ -120,6 +124,7 @@ def evaluate(
     # Everything that was typed is checked before hours go into embedding.
     where = named_device(device)
     check_pool(pool)
+    embedding_kind(embedding, "folded")
     if chart is not None:
         check_chart_folder(chart)
     probes = build_evaluators(evaluators, settings)
@@ -146,6 +151,7 @@ def evaluate(
         device=where,
         keep=cache,
         pool=pool,
+        embedding=embedding,
         progress=progress,
         failures=failures,
     )

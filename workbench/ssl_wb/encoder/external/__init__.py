@@ -73,12 +73,15 @@ def check_external(source: str) -> None:
         raise UsageError(f"{source}: no such file: {second!r}", hint="WEIGHTS is the file of the model's weights.")
 
 
-def load_external(source: str, device: str | torch.device = "cpu") -> ExternalEncoder | FrozenEncoder:
+def load_external(
+    source: str, device: str | torch.device = "cpu", embedding: str = "published"
+) -> ExternalEncoder | FrozenEncoder:
     """Load an external encoder.
 
     Args:
         source: as for :func:`is_external`.
         device: where it computes; a ``python:`` encoder chooses its own device.
+        embedding: of a clip, by an encoder from the hub; others have one of their own.
 
     Raises:
         UsageError: it cannot be found or loaded, or lacks a method or attribute that its kind requires.
@@ -86,17 +89,17 @@ def load_external(source: str, device: str | torch.device = "cpu") -> ExternalEn
     """
     from ssl_wb.encoder.external.base import ExternalEncoder
 
-    encoder = _load(source, device)
+    encoder = _load(source, device, embedding)
     if isinstance(encoder, ExternalEncoder):
         encoder.try_out()
     return encoder
 
 
-def _load(source: str, device: str | torch.device) -> ExternalEncoder | FrozenEncoder:
+def _load(source: str, device: str | torch.device, embedding: str) -> ExternalEncoder | FrozenEncoder:
     if source.startswith("hf://"):
         from ssl_wb.encoder.load import load_encoder
 
-        return load_encoder(source, device=device)
+        return load_encoder(source, embedding=embedding, device=device)
     kind, first, second = _parts(source)
     if kind == "hear":
         from ssl_wb.encoder.external.hear import load_hear
