@@ -94,7 +94,7 @@ def test_five_mistakes_are_five_messages_in_the_order_of_the_file(write):
          "[0.9]"),
         ("[data]", "[front_end]\nf_max = 9000\n[data]", "front_end: f_max 9000 Hz is above half the sample rate (8000 Hz)"),
         ("[data]", "[front_end]\nname = 'log-mal'\n[data]", "front_end.name: no front-end is called "
-         "'log-mal'; did you mean 'log-mel'? front-ends: kaldi-fbank, log-mel (`ssl-wb list-plugins --kind front-end` says "
+         "'log-mal'; did you mean 'log-mel'? front-ends: db-mel, kaldi-fbank, log-mel (`ssl-wb list-plugins --kind front-end` says "
          "what each does)"),
         ("[data]", "[front_end]\nname = 'kaldi-fbank'\ncenter = true\n[data]", "front_end: center = true is for log-mel; "
          "kaldi-fbank takes whole windows only, so leave it false"),

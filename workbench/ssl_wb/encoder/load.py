@@ -27,7 +27,7 @@ from ssl_wb.pretext.build import build_backbone, build_model
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
-from ssl_wb.runs.checkpoint import find_checkpoint, load_weights, mismatch
+from ssl_wb.runs.checkpoint import find_checkpoint, load_weights, mismatch, read_weights
 from ssl_wb.runs.device import named_device
 from ssl_wb.runs.folder import RunFolder
 
@@ -67,7 +67,7 @@ def load_encoder(
         DataError: a checkpoint cannot be read, or a tensor of it does not fit.
     """
     device = named_device(device)
-    parts = _foreign_parts(path)
+    parts = _other_parts(path)
     if parts is not None:
         if untrained:
             parts = replace(parts, weights=None)
@@ -78,6 +78,8 @@ def load_encoder(
     file = None if untrained else _checkpoint(folder, checkpoint)
     if file is not None:
         _load_fitting(backbone, _backbone_weights(file), file)
+    elif folder.initial.is_file():  # the run started from another encoder
+        _load_fitting(backbone, read_weights(folder.initial), folder.initial)
     classes = any(has_classes(objective.plugin) for objective in loaded.objectives)
     pretext = _assigner(folder, file, device) if classes else None
     frames = crop_frames(loaded, backbone.patch[1])
@@ -87,7 +89,7 @@ def load_encoder(
     return encoder.to(device)
 
 
-def _foreign_parts(path: str | Path) -> EncoderParts | None:
+def _other_parts(path: str | Path) -> EncoderParts | None:
     """Return the parts of an encoder that is no run: of the hub, an encoder folder or a checkpoint; None for a run."""
     if is_hub(path):
         found, _ = fetch(str(path))
@@ -103,15 +105,17 @@ def _foreign_parts(path: str | Path) -> EncoderParts | None:
 
 
 def encoder_parts(path: str | Path, *, checkpoint: str = "last") -> EncoderParts:
-    """Return the encoder of a run in plain values and tensors, for a folder that needs no run.
+    """Return an encoder in plain values and tensors, from which it can be built without a run.
 
     Args:
-        path: the run folder.
-        checkpoint: ``last``, ``best``, or the name of one.
+        path: as for :func:`load_encoder`.
+        checkpoint: of a run: ``last``, ``best``, or the name of one.
 
     Raises:
         RunFolderError: this is no run folder, it has no such checkpoint, or a file of it is damaged.
     """
+    if (parts := _other_parts(path)) is not None:
+        return parts
     folder, loaded, front_end = open_run(path, only=ENCODER_KINDS)
     file = _checkpoint(folder, checkpoint)
     with torch.random.fork_rng(devices=[]):

@@ -43,7 +43,7 @@ def absolute(text: str, base: Path, schemes: Collection[str] = ()) -> str:
         schemes: those of installed sources, as ``synthetic`` of ``synthetic:scenes``.
     """
     scheme, colon, _ = text.partition(":")
-    if not text or (colon and scheme in schemes):
+    if not text or (colon and scheme in schemes) or text.startswith("hf://"):
         return text
     path = base / os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises on an unknown user
     # Symbolic links stay as written, except where ".." makes their targets matter.
@@ -70,7 +70,7 @@ def absolute_paths(value: Any, at: Location, base: Path, schemes: Collection[str
         return [absolute_paths(item, (*at, index), base, schemes) for index, item in enumerate(value)]
     # Among an augmentation's options, sounds_path and the like are paths, or lists of them.
     sounds = at[:2] == ("data", "augment") and len(at) in (4, 5) and str(at[3]).endswith("_path")
-    named = is_path(at) or sounds
+    named = is_path(at) or at == ("init", "from") or sounds
     return absolute(value, base, schemes) if isinstance(value, str) and named else deepcopy(value)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from ssl_wb.plugin.base import Duration, PluginOptions
 from ssl_wb.plugin.kinds import KINDS
+from ssl_wb.recipe.sections import Embedding, EncoderSection, InitSection, Section
 
 if TYPE_CHECKING:
     from ssl_wb.plugin.registry import Registry
@@ -21,6 +22,7 @@ __all__ = [
     "DataSection",
     "Embedding",
     "EncoderSection",
+    "InitSection",
     "PredictorSection",
     "Recipe",
     "Section",
@@ -31,12 +33,6 @@ __all__ = [
     "own_part",
     "source_tables",
 ]
-
-
-class Section(BaseModel):
-    """Base of the workbench's own sections: unknown keys are refused, values are fixed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class CaptionsSection(Section):
@@ -144,21 +140,6 @@ class TeacherSection(Section):
     sees: Literal["masked", "all"] = Field(
         "masked", description="Patches the teacher encodes: the masked ones only (M2D), or all (data2vec)."
     )
-
-
-#: What an embedding is made of.
-Embedding = Literal["folded", "frames", "clip-token", "pooled"]
-
-
-class EncoderSection(Section):
-    """How the trained encoder is read: as the system's authors read theirs."""
-
-    embedding: Embedding = Field(
-        "folded",
-        description="What probes and embed get: frames with the rows of patches concatenated (M2D, MATPAC) or averaged "
-        "('frames'), the class token, or the backbone's own pooling (AudioMosaic).",
-    )
-    fine_tuned: Embedding = Field("folded", description="What fine-tuning puts its head on.")
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -279,13 +260,14 @@ class Recipe(Section):
     predictor: PredictorSection = Field(default_factory=lambda: PredictorSection())
     teacher: TeacherSection = Field(default_factory=lambda: TeacherSection())
     encoder: EncoderSection = Field(default_factory=lambda: EncoderSection())
+    init: InitSection | None = Field(None, description=InitSection.__doc__)
     train: TrainSection
 
 
 #: Sections of a recipe in the order in which they are listed and written; those of other kinds of plugin follow.
 SECTION_ORDER = (
     *("title", "seed", "data", "front_end", "masker", "backbone", "predictor", "teacher", "objective", "optimizer"),
-    *("train", "encoder", "evaluate"),
+    *("init", "train", "encoder", "evaluate"),
 )
 
 

@@ -134,7 +134,7 @@ def _steps(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -143,7 +143,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def load_weights(checkpoint: Path) -> dict[str, Tensor]:
     """Return the model's tensors by name."""
-    return _read(checkpoint / MODEL)
+    return read_weights(checkpoint / MODEL)
 
 
 def mismatch(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
@@ -170,7 +170,7 @@ def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.opti
         DamagedCheckpointError: a file is missing or cannot be read; nothing was loaded.
         RunFolderError: the weights do not fit the model.
     """
-    weights, moments = load_weights(checkpoint), _read(checkpoint / OPTIMIZER)
+    weights, moments = load_weights(checkpoint), read_weights(checkpoint / OPTIMIZER)
     try:
         state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
         state["step"]

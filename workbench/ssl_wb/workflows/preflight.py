@@ -9,8 +9,11 @@ from ssl_wb.audio.clip import ClipSet
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionCounts, check_captions
 from ssl_wb.data.clips import SourceSettings, load_clips
+from ssl_wb.encoder.folder import EncoderParts
+from ssl_wb.encoder.initial import initial_encoder, initial_weights
 from ssl_wb.errors import RecipeError, WorkbenchError
 from ssl_wb.plugin.evaluator import EvaluatorSection
+from ssl_wb.pretext.build import build_backbone
 from ssl_wb.pretext.plan import Plan, make_plan
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.runs.folder import RunFolder
@@ -39,6 +42,7 @@ class Preflight:
         planned: how many clips will be generated, where that is known.
         captions: how many there are; None where the recipe wants none.
         augmenter: the recipe's augmentations; None where it has none.
+        initial: the encoder that the recipe starts from; None for random weights.
     """
 
     loaded: LoadedRecipe
@@ -47,6 +51,7 @@ class Preflight:
     planned: int | None
     captions: CaptionCounts | None
     augmenter: Augmenter | None
+    initial: EncoderParts | None = None
     _tasks: dict[TaskKey, LoadedTask] = field(default_factory=dict)
     _subsets: dict[tuple[str, str | None, bool, int], LoadedTask] = field(default_factory=dict)
 
@@ -78,8 +83,10 @@ class Preflight:
         return self._subsets[key]
 
 
-def preflight(loaded: LoadedRecipe) -> Preflight:
+def preflight(loaded: LoadedRecipe, *, resume: bool = False) -> Preflight:
     """Read the recipe's audio sources and tasks and make its plan, before anything is written.
+
+    A resumed run has its weights, so the encoder that it once started from is not read again.
 
     Raises:
         RecipeError: one message for each source that is missing or wrong, for clips without captions that the recipe
@@ -114,7 +121,10 @@ def preflight(loaded: LoadedRecipe) -> Preflight:
     problems += _read_tasks(loaded, tasks, subsets)
     if problems:
         raise RecipeError(problems, where=str(loaded.path), hint="--set KEY=PATH names another file or folder")
-    return Preflight(loaded, make_plan(loaded), clips, planned, captions, augmenter, tasks, subsets)
+    initial = None if resume else initial_encoder(loaded)
+    if initial is not None:
+        initial_weights(initial, build_backbone(loaded), str(loaded.path))
+    return Preflight(loaded, make_plan(loaded), clips, planned, captions, augmenter, initial, tasks, subsets)
 
 
 def check_contrast(loaded: LoadedRecipe) -> None:

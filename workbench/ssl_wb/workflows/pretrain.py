@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from safetensors.torch import save_file
 
 from ssl_wb.audio.clip import ClipSet
 from ssl_wb.data.checks import data_warnings
@@ -17,11 +18,14 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.data.identity import check_identity, describe_identity
 from ssl_wb.data.loader import check_batch
 from ssl_wb.data.statistics import measure
+from ssl_wb.encoder.folder import EncoderParts
+from ssl_wb.encoder.initial import initial_weights, start_from
 from ssl_wb.errors import RunFolderError, UsageError
 from ssl_wb.evaluation.results import Row
-from ssl_wb.files import write_atomically
+from ssl_wb.files import write_atomically, written_aside
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.pretext.build import build_model
+from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe, require_data, resolved, to_toml
 from ssl_wb.runs.device import best_device, mixed_precision
 from ssl_wb.runs.environment import describe_environment
@@ -125,7 +129,7 @@ def pretrain(
         warn_of_other_recipe(recipe, loaded, folder)
     require_data(loaded)
     # Everything that can be wrong is found before anything is written, or thrown away.
-    checked = preflight(loaded)
+    checked = preflight(loaded, resume=resume)
     train_section, device = loaded.recipe.train, best_device(cpu=cpu)
     accelerator = build_accelerator(
         mixed_precision(train_section.precision, device),
@@ -213,10 +217,11 @@ def _trainer(
     elif accelerator.is_main_process:
         folder.write_json(folder.data, describe_identity(clips))
     model = build_model(loaded, steps)
+    _start(model, checked, folder, write=accelerator.is_main_process)
     # The main process measures, embeds captions and writes; the others find its files.
     with accelerator.main_process_first():
         dataset = build_crops(loaded, clips, model, checked.augmenter)
-        statistics = _statistics(folder, loaded, clips, dataset.samples)
+        statistics = _statistics(folder, loaded, clips, dataset.samples, checked.initial)
     if accelerator.is_main_process:
         log.info(
             "%d clips; %d steps of %d clips; %.2f M trained parameters; log-mel mean %.3f, std %.3f",
@@ -247,8 +252,21 @@ def _trainer(
     )
 
 
-def _statistics(folder: RunFolder, loaded: LoadedRecipe, clips: ClipSet, samples: int) -> dict[str, Any]:
-    """Return the normalisation statistics: those in the run folder, else the recipe's, else measured ones."""
+def _start(model: PretextModel, checked: Preflight, folder: RunFolder, *, write: bool) -> None:
+    """Give the model the weights of the recipe's ``[init]``, and keep them in the run folder."""
+    if checked.initial is None:  # also where a run is resumed: its checkpoint has the weights
+        return
+    weights = initial_weights(checked.initial, model.backbone, str(checked.loaded.path))
+    start_from(model, weights)
+    if write:
+        with written_aside(folder.initial) as aside:
+            save_file({name: value.contiguous() for name, value in weights.items()}, aside)
+
+
+def _statistics(
+    folder: RunFolder, loaded: LoadedRecipe, clips: ClipSet, samples: int, initial: EncoderParts | None
+) -> dict[str, Any]:
+    """Return the normalisation statistics: of the run folder, the initial encoder, the recipe, or measured ones."""
     if folder.statistics.is_file():
         try:
             kept: dict[str, Any] = json.loads(folder.statistics.read_text(encoding="utf-8"))
@@ -256,8 +274,11 @@ def _statistics(folder: RunFolder, loaded: LoadedRecipe, clips: ClipSet, samples
         except (OSError, json.JSONDecodeError) as error:
             raise RunFolderError(f"{folder.statistics}: cannot be read ({error})", hint="start a new run") from error
     front_end = loaded.front_end.options
-    if front_end.mean is not None and front_end.std is not None:
-        values: dict[str, Any] = {"mean": front_end.mean, "std": front_end.std, "source": "recipe"}
+    values: dict[str, Any]
+    if initial is not None:
+        values = {"mean": initial.front_end["mean"], "std": initial.front_end["std"], "source": "init"}
+    elif front_end.mean is not None and front_end.std is not None:
+        values = {"mean": front_end.mean, "std": front_end.std, "source": "recipe"}
     else:
         values = asdict(measure(clips, loaded.front_end.build(), samples)) | {"source": "measured"}
     folder.write_json(folder.statistics, values)
