@@ -64,7 +64,7 @@ def test_names_of_recipes(complete, capsys, verb):
     [
         ("ssl-wb describe back", ["backbone"]),
         ("ssl-wb describe objective m", ["malap", "mcl"]),
-        ("ssl-wb describe backbone ", ["vit"]),
+        ("ssl-wb describe backbone ", ["beats", "vit"]),
         ("ssl-wb describe nothing ", []),
         ("ssl-wb list-plugins --kind mas", ["masker"]),
         ("ssl-wb evaluate run --evaluator kn", ["knn"]),

@@ -159,7 +159,7 @@ def test_keys_of_the_workbench_are_no_options():
         "masker": {"name"},
         "objective": {"name", "weight"},
         "backbone": {"name"},
-        "evaluator": {"name", "task", "metric", "every", "every_clips", "allow_leaks"},
+        "evaluator": {"name", "task", "metric", "every", "every_clips", "allow_leaks", "pooling"},
     }
 
 
