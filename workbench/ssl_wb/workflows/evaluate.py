@@ -13,6 +13,7 @@ import numpy as np
 from ssl_wb.data.checks import QUICK, check_sample
 from ssl_wb.data.clips import SourceSettings, find_source
 from ssl_wb.encoder.clip_vectors import embedding_kind
+from ssl_wb.encoder.folder import is_encoder_folder
 from ssl_wb.errors import UsageError, did_you_mean
 from ssl_wb.evaluation.baselines import baselines as baseline_encoders
 from ssl_wb.evaluation.compare import compare
@@ -242,7 +243,10 @@ def _by_task(flag: str, value: str, given: Sequence[str], names: Sequence[str]) 
 
 def _settings_of_run(place: str | Path, encoders: Mapping[str, str | Path]) -> SourceSettings:
     """Return the settings of the first run, whose folder holds the generated clips."""
-    runs = [source for source in encoders.values() if isinstance(source, Path) and RunFolder(source).is_run()]
+    places = [source for source in encoders.values() if isinstance(source, Path)]
+    runs = [place for place in places if RunFolder(place).is_run()]
+    if places and not runs and not any(is_encoder_folder(one) or one.is_file() for one in places):
+        RunFolder(places[0]).require_run()
     if not runs:
         raise UsageError(
             f"--task {place}: the {find_source(place).name} are those of a run, and none is given",
