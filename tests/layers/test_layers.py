@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -107,6 +108,16 @@ def test_effective_rank_counts_directions():
     assert effective_rank(rows) == pytest.approx(5.0, abs=0.1)
     assert effective_rank(torch.randn(4000, 1) @ basis[:1]) == pytest.approx(1.0, abs=0.05)
     assert effective_rank(torch.ones(50, 8)) == 0
+
+
+def test_effective_rank_of_directions_of_all_sizes_is_numpys():
+    # In float32 the Gram matrix of such rows loses the small directions.
+    rows = torch.randn(600, 12, generator=torch.Generator().manual_seed(0)) * 10.0 ** -torch.arange(12)
+    rows = rows @ torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1)))[0]
+    exact = rows.double().numpy()
+    p = np.linalg.svd(exact - exact.mean(axis=0), compute_uv=False)
+    p /= p.sum()
+    assert float(effective_rank(rows)) == pytest.approx(np.exp(-(p * np.log(p + 1e-12)).sum()), rel=1e-6)
 
 
 def test_effective_rank_of_a_collapsed_representation_is_one_under_autocast_too():

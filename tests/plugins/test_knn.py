@@ -48,6 +48,26 @@ def test_agrees_with_scikit_learn(distance, weights, standardise):
     assert result.mean == pytest.approx(expected, abs=0.03 if weights == "uniform" else 1e-9)
 
 
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_exponential_votes_are_the_published_ones(temperature):
+    task = blobs(clips=200, spread=2.0)
+    split = task.splits[0]
+    unit = task.embeddings / np.linalg.norm(task.embeddings, axis=1, keepdims=True)
+    cosine = unit[split.test].astype(float) @ unit[split.train].astype(float).T  # [n, m]
+    near = np.argsort(-cosine, axis=1)[:, :9]  # [n, 9]
+    weight = np.exp(np.take_along_axis(cosine, near, axis=1) / temperature)
+    votes = np.stack(
+        [(weight * (task.labels[split.train][near] == c)).sum(axis=1) for c in range(len(task.classes))], 1
+    )
+    result = knn(task, k=9, weights="exponential", temperature=temperature, standardise=False, refit="never")
+    np.testing.assert_allclose(result.scores[0].scores[0], votes / votes.sum(axis=1, keepdims=True), rtol=1e-4)
+
+
+def test_exponential_votes_need_cosines():
+    with pytest.raises(ValidationError, match="of cosines"):
+        KnnOptions(weights="exponential", distance="euclidean")
+
+
 def test_validation_chooses_k():
     task = blobs(clips=300, spread=4.0)
     chosen = knn(task, k=[1, 20]).settings["chosen"]["split 0"]

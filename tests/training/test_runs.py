@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from accelerate.optimizer import AcceleratedOptimizer
 from torch.testing import assert_close
 
 from ssl_wb import load_encoder
 from ssl_wb.errors import DivergedError, RecipeError, RunFolderError, UsageError
+from ssl_wb.pretext.model import PretextModel
 from ssl_wb.workflows.pretrain import train
 
 #: Figures that depend on the clock and not on the run.
@@ -239,3 +241,13 @@ def test_a_tracker_that_is_not_installed_is_told(recipe, tmp_path):
         assert not (tmp_path / "run").exists()
     else:
         pytest.skip("tensorboard is installed")
+
+
+def test_a_skipped_fp16_step_moves_no_average(recipe, tmp_path, monkeypatch):
+    moved = []
+    after_step = PretextModel.after_step
+    monkeypatch.setattr(PretextModel, "after_step", lambda self, step: (moved.append(step), after_step(self, step)))
+    skipped = iter([False, True] * 6)
+    monkeypatch.setattr(AcceleratedOptimizer, "step_was_skipped", property(lambda _: next(skipped)))
+    train(recipe, out=tmp_path / "run", quiet=True)
+    assert moved == [1, 3, 5, 7, 9, 11]

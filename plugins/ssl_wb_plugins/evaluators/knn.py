@@ -21,6 +21,7 @@ from ssl_wb.api import (
     Split,
     fit_scaler,
     hookimpl,
+    model_validator,
     probe_splits,
     score,
     sorted_values,
@@ -42,14 +43,22 @@ class KnnOptions(ProbeOptions):
         description="Neighbours that vote; of several counts, the validation part chooses.",
     )
     distance: Literal["cosine", "euclidean"] = Field("cosine", description="Distance between two embeddings.")
-    weights: Literal["uniform", "distance"] = Field(
-        "uniform", description="Weights of votes: all equal, or one over the distance."
+    weights: Literal["uniform", "distance", "exponential"] = Field(
+        "uniform",
+        description="Weights of votes: all equal, one over the distance, or exp(cosine / temperature) as published.",
     )
+    temperature: float = Field(0.07, gt=0.0, description="Of exponential weights; Wu et al. take 0.07.")
     refit: Literal["held-out", "always", "never"] = Field(
         "held-out",
         description="Let validation clips vote on test clips: where the workbench itself held them out of "
         "the training part, always, or never.",
     )
+
+    @model_validator(mode="after")
+    def _cosine_where_it_is_needed(self) -> KnnOptions:
+        if self.weights == "exponential" and self.distance != "cosine":
+            raise ValueError("weights = 'exponential' are of cosines; distance is 'euclidean'")
+        return self
 
 
 class KnnProbe(Evaluator):
@@ -122,8 +131,10 @@ class KnnProbe(Evaluator):
             numbers: whether labels are numbers.
         """
         near = 1.0 / distances.clamp(min=SMALLEST_DISTANCE)  # [n, k]
+        if self.options.weights == "exponential":
+            near = (-distances / self.options.temperature).softmax(dim=1)  # exp(cosine / temperature) but for a factor
         near = (near / near.sum(dim=1, keepdim=True))[:, :, None]  # [n, k, 1]
-        if self.options.weights == "distance":
+        if self.options.weights != "uniform":
             return (votes * near).sum(dim=1)
         if numbers:
             return votes.mean(dim=1)

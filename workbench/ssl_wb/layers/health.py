@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_wb.layers.autocast import full_precision
 from ssl_wb.layers.normalise import unit_vectors
 
 __all__ = ["collapse_figures", "direction_std", "effective_rank", "feature_std", "uniformity"]
@@ -57,19 +56,19 @@ def effective_rank(features: Tensor, rows: int = 2048) -> Tensor:
         Scalar between 1 and ``D``; about 1 when all rows lie on a line, 0 when all are equal, NaN when one is not
         finite.
     """
-    flat = features.detach().float().flatten(0, -2)  # [n, D]
+    flat = features.detach().flatten(0, -2)  # [n, D]
     if len(flat) > rows:
         # Evenly spaced and not the first ones: those would be the patches of a few clips only.
         flat = flat[:: len(flat) // rows][:rows]
     # Centred, or the common mean would be the one large singular value and hide the spread around it.
+    flat = flat.double()
     centred = flat - flat.mean(dim=0)
     # Singular values by the D x D (or n x n) Gram matrix: cheaper than an SVD, and exact enough for a health figure.
-    # Squaring halves the digits, so its eigenvalues are taken in float64; rounding makes some a little negative.
-    with full_precision(features.device):  # half precision would lift the rank of a collapsed representation
-        gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
+    # Squaring halves the digits, so all is float64 from here; rounding makes some eigenvalues a little negative.
+    gram = centred.T @ centred if centred.shape[0] >= centred.shape[1] else centred @ centred.T
     if not bool(gram.isfinite().all()):  # a run that diverges; the solver would raise, and hide that
-        return gram.new_full((), math.nan)
-    values = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()  # [min(n, D)]
+        return torch.full((), math.nan, device=features.device)
+    values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()  # [min(n, D)]
     total = values.sum()
     if total <= 1e-8:  # all rows equal: p would be 0 / 0
         return torch.zeros((), device=features.device)

@@ -177,7 +177,8 @@ class Trainer:
             self.optimizer.step()
             self.optimizer.zero_grad()
         self.step = done
-        self.plain_model.after_step(done)
+        if not self.optimizer.step_was_skipped:  # fp16: the averages of weights that did not move would
+            self.plain_model.after_step(done)
         loss = torch.stack([output.loss.detach() for output in outputs]).mean()
         self._results.append(StepResult(done, mean_over_processes(loss), norm))
         self._timed += 1
