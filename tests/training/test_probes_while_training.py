@@ -210,3 +210,26 @@ def test_a_stop_while_waiting_for_data_does_not_probe_or_save_a_step_twice(probe
         train(probed, out=tmp_path / "run", quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "probe" in row] == [0, 4]
+
+
+def test_a_probe_that_fails_costs_its_own_score_and_nothing_else(probed, tmp_path, monkeypatch, caplog):
+    plain = train(probed, out=tmp_path / "plain", quiet=True)
+    run = OnlineProbes._run
+
+    def failing(self, probe, embedded):
+        if probe.name == "knn" and self.calls == 1:
+            self.calls += 1
+            raise ZeroDivisionError("no neighbours")
+        self.calls = getattr(self, "calls", 0) + (probe.name == "knn")
+        return run(self, probe, embedded)
+
+    monkeypatch.setattr(OnlineProbes, "calls", 0, raising=False)
+    monkeypatch.setattr(OnlineProbes, "_run", failing)
+    failed = train(probed, out=tmp_path / "failed", quiet=True)
+    assert "step 4: probe knn on pitch failed: ZeroDivisionError: no neighbours" in caplog.text
+    weights = [load_weights(find_checkpoint(one / "checkpoints")) for one in (plain, failed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    rows = [json.loads(line) for line in (failed / "metrics.jsonl").read_text().splitlines()]
+    curve = {row["step"]: sorted(row["probe"]) for row in rows if "probe" in row}
+    assert curve[0] == ["pitch/knn", "pitch/spectrum"]
+    assert curve[4] == []

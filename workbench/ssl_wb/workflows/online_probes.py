@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.errors import WorkbenchError
 from ssl_wb.evaluation.embeddings import Decoded, Embedded, decode_task, embed_task, frame_counts
 from ssl_wb.evaluation.pooling import MEAN, candidates, parts_of, probe_pooled
 from ssl_wb.plugin.base import steps_of
@@ -23,6 +25,8 @@ from ssl_wb.tasks.task import LoadedTask
 from ssl_wb.workflows.preflight import Preflight
 
 __all__ = ["OnlineProbes", "online_probes"]
+
+log = logging.getLogger("ssl_wb")
 
 #: What embeddings are of: a task by its identity, a level, poolings.
 _Key = tuple[int, Level, tuple[str, ...]]
@@ -82,9 +86,11 @@ class OnlineProbes:
             weights: of the backbone, by name.
             step: optimiser steps done.
 
+        A probe that fails has no score, is warned of, and costs nothing else.
+
         Returns:
             Scores by ``task/evaluator``, in the metric's own units; and the selection score, higher is better: the
-            first probe's score, negated where less is better. None where the first probe is not due.
+            first probe's score, negated where less is better. None where the first probe is not due or failed.
         """
         figures: dict[str, float] = {}
         selection_score = None
@@ -95,7 +101,12 @@ class OnlineProbes:
             for probe in self._probes:
                 if not self._due(probe, step):
                     continue
-                result = self._run(probe, embedded)
+                try:
+                    result = self._run(probe, embedded)
+                except Exception as error:  # whatever it is, it must not cost the run
+                    text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+                    log.warning("step %d: probe %s on %s failed: %s", step, probe.name, probe.task.name, text)
+                    continue
                 figures[f"{probe.task.name}/{probe.name}"] = result.mean
                 if probe is self._probes[0]:
                     selection_score = result.mean if result.higher else -result.mean
