@@ -64,7 +64,10 @@ def build_model(loaded: LoadedRecipe, total_steps: int) -> PretextModel:
         RecipeError: sizes that do not fit each other.
     """
     backbone = build_backbone(loaded)
-    masker = loaded.masker.build()
+    try:
+        masker = loaded.masker.build()
+    except ValueError as error:
+        raise RecipeError([f"masker {loaded.masker.name!r}: {error}"], where=str(loaded.path)) from error
     section, captions = loaded.recipe.predictor, loaded.recipe.data.captions
     shapes = ModelShapes(
         latent_dim=backbone.dim,

@@ -16,13 +16,15 @@ from ssl_wb.layers.noise import step_noise
 from ssl_wb.layers.parts import part
 from ssl_wb.layers.patches import patchify
 from ssl_wb.plugin.backbone import Backbone, Trunk, final_norm_of
+from ssl_wb.plugin.contract_checks import check_needs, check_output, check_tokens, reads_values
 from ssl_wb.plugin.masker import Grid, Mask, Masker, MaskRequest
 from ssl_wb.plugin.objective import HealthRule, ModelShapes, Need, Objective, StepState, View
 from ssl_wb.pretext.inputs import StepInputs
+from ssl_wb.pretext.masks import draw_masks
 from ssl_wb.pretext.teacher import TEACHER_NEEDS, TeacherOutputs, new_teacher, run_teacher, teacher_decay
 from ssl_wb.recipe.schema import TeacherSection
 
-__all__ = ["PretextModel", "PretextOutput", "WeightedObjective", "current_needs", "draw_masks"]
+__all__ = ["PretextModel", "PretextOutput", "WeightedObjective", "current_needs"]
 
 #: Seeds of steps are spread by a large odd factor, so that (seed 0, step 1) and (seed 1, step 0) do not meet.
 _SEED_STRIDE = 1_000_003
@@ -50,23 +52,14 @@ class PretextOutput:
 
 def current_needs(objectives: Iterable[WeightedObjective]) -> set[Need]:
     """Return what some objectives need, under the names of today."""
+    objectives = list(objectives)
+    for each in objectives:
+        check_needs(each.module)
     needs: set[Need] = set().union(*(each.module.needs for each in objectives))
     if "branches" in needs:
         warnings.warn("the need 'branches' is now called 'mlp_outputs'", DeprecationWarning, stacklevel=2)
         needs = needs - {"branches"} | {"mlp_outputs", "layers"}  # whoever needed the one read the other, too
     return needs
-
-
-def draw_masks(masker: Masker, requests: Sequence[MaskRequest]) -> tuple[Mask, ...]:
-    """Ask a masker for one mask per view.
-
-    Args:
-        masker: the masker.
-        requests: one for all views, or one for each view where each has its own augmentation.
-    """
-    if len(requests) == 1:
-        return masker(requests[0])
-    return tuple(masker(request)[number] for number, request in enumerate(requests))
 
 
 class _Version:
@@ -197,6 +190,7 @@ class PretextModel(nn.Module):
         for label, objective in self._objectives():
             with part("objectives"):
                 output = objective(state)
+            check_output(objective, state, output)
             # A weight of 0 is multiplied, not skipped: DDP waits for a gradient of every trained parameter.
             total = total + self.weights[label] * output.loss
             metrics[f"{label}.loss"] = output.loss.detach()
@@ -262,7 +256,7 @@ class PretextModel(nn.Module):
             )
             for version in versions
         ]
-        return draw_masks(self.masker, requests)
+        return draw_masks(self.masker, requests, values=reads_values(device, inputs.step))
 
     def _encode_views(
         self, versions: list[_Version], masks: tuple[Mask, ...], *, teacher: bool = True
@@ -288,7 +282,10 @@ class PretextModel(nn.Module):
             mask = Mask(torch.cat([each.visible for each in masks]), torch.cat([each.masked for each in masks]))
             patches = torch.cat([each.patches for each in versions])  # [k * B, N, P]
         with part("student"):
-            latents = self.backbone(self.backbone.embed(patches, grid, mask.visible))  # [k * B, prefix + Nv, D]
+            tokens = self.backbone.embed(patches, grid, mask.visible)  # [k * B, prefix + Nv, D]
+            latents = self.backbone(tokens)  # likewise
+            shape = (len(patches), prefix + mask.visible.shape[1], self.backbone.dim)
+            check_tokens(self.backbone, shape, embed=tokens, forward=latents)
             pooled = self.backbone.pool(latents).chunk(count) if "pooled" in self.needs else None  # k x [B, D]
         features = None
         if self.predictor is not None:

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_wb.errors import RecipeError
+from ssl_wb.plugin.contract_checks import refuse
 from ssl_wb.plugin.masker import Mask, MaskRequest
-from ssl_wb.plugin.objective import StepState
+from ssl_wb.plugin.objective import Objective, StepState
 from ssl_wb.pretext.build import build_model
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.inputs import StepInputs
+from ssl_wb.pretext.masks import try_masker
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe
 
@@ -117,7 +119,7 @@ def _convolution_backward_flops(grad: Any, inputs: Any, weight: Any, *rest: Any,
 
 
 def _meta_masks(model: PretextModel, frames: int) -> tuple[Mask, ...]:
-    """Draw masks for one silent clip; on the meta device only their counts matter."""
+    """Draw masks for one clip of equal pixels, as silence has; on the meta device only their counts matter."""
     grid = model.backbone.grid_of(frames)
     pixels = model.backbone.patch[0] * model.backbone.patch[1]
 
@@ -127,13 +129,13 @@ def _meta_masks(model: PretextModel, frames: int) -> tuple[Mask, ...]:
         return torch.zeros(1, grid.cells, model.backbone.dim)
 
     request = MaskRequest(
-        patches=torch.zeros(1, grid.cells, pixels),
+        patches=torch.ones(1, grid.cells, pixels),
         grid=grid,
         progress=1.0,  # at the end of every schedule
         generator=torch.Generator().manual_seed(0),
         latents=latents,
     )
-    return tuple(Mask(mask.visible.to("meta"), mask.masked.to("meta")) for mask in model.masker(request))
+    return tuple(Mask(mask.visible.to("meta"), mask.masked.to("meta")) for mask in try_masker(model.masker, request))
 
 
 def make_plan(loaded: LoadedRecipe) -> Plan:
@@ -157,7 +159,8 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         if not (mask.visible.shape[1] and (mask.masked.shape[1] or not wanted)):
             empty = "masked" if mask.visible.shape[1] else "visible"
             view = f" in view {number + 1} of {len(masks)}" if len(masks) > 1 else ""
-            fault = f"masker: of {grid.cells} patches ({grid.freq} x {grid.time}) none would be {empty}{view}"
+            patches = f"of {grid.cells} patches ({grid.freq} x {grid.time}) none would be {empty}{view}"
+            fault = f"masker {loaded.masker.name!r}: {patches}"
             raise RecipeError([f"{fault}; change its ratio or data.clip_seconds"], where=str(loaded.path))
     counter: Any = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_flops}
@@ -165,6 +168,7 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     with counter:
         kept, loss = _forward(loaded, model, masks, 1)
         loss.backward()
+    _check_gradients(model)
     parameters = {"backbone": _count(model.backbone, trained=True)}
     if model.predictor is not None:
         parameters["predictor"] = _count(model.predictor, trained=True)
@@ -183,6 +187,19 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         output_bytes_per_clip=kept.outputs,
         has_teacher=model.teacher_trunk is not None,
     )
+
+
+def _check_gradients(model: PretextModel) -> None:
+    """Check that a loss reached every trained parameter of the objectives: several processes would wait for it.
+
+    Raises:
+        PluginError: it did not.
+    """
+    for objective in model.objectives.values():
+        assert isinstance(objective, Objective)
+        idle = [name for name, each in objective.named_parameters() if each.requires_grad and each.grad is None]
+        if idle:
+            refuse(objective, "use every trained parameter in its loss", f"no gradient of {', '.join(idle)}")
 
 
 def kept_bytes(loaded: LoadedRecipe, clips: int) -> Kept:

@@ -42,8 +42,19 @@ class PluginSelection(Generic[P]):
     settings: Any
 
     def build(self, *arguments: Any) -> P:
-        """Make the plugin of its options and what the contract of its kind adds to them."""
-        return cast("P", cast(Any, self.plugin)(self.options, *arguments))
+        """Make the plugin of its options and what the contract of its kind adds to them.
+
+        Raises:
+            PluginError: its constructor does not take these.
+        """
+        try:
+            return cast("P", cast(Any, self.plugin)(self.options, *arguments))
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise  # from within the constructor
+            from ssl_wb.plugin.contract_checks import refuse  # imports torch, as the plugin itself does
+
+            refuse(self.plugin, "have a constructor with the arguments of its base class", str(error))
 
     def with_options(self, **changes: Any) -> PluginSelection[P]:
         """Return the same plugin with some options changed; they are validated."""

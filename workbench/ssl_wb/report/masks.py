@@ -17,7 +17,8 @@ from ssl_wb.errors import UsageError
 from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.masker import Grid
 from ssl_wb.pretext.build import build_model
-from ssl_wb.pretext.model import PretextModel, draw_masks
+from ssl_wb.pretext.masks import draw_masks
+from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
 from ssl_wb.report.maskers import LabelledMasker, maskers_of
 from ssl_wb.report.preview_crops import PreviewCrops, bin_centres
