@@ -127,3 +127,11 @@ def test_a_loss_that_diverges_later_is_no_fault_of_the_plugin(registry):
     assert model(StepInputs(spectrogram, step=7)).loss.isnan()
     with pytest.raises(PluginError):
         model(StepInputs(spectrogram, step=0))
+
+
+def test_under_autocast_an_old_plugins_half_precision_loss_is_accepted(registry):
+    loaded = load_recipe("quickstart", ['objective=[{name = "o-bf16"}]'], registry=registry)
+    model = build_model(loaded, 100).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(StepInputs(torch.randn(3, loaded.front_end.options.n_mels, 208), step=0)).loss
+    assert loss.dtype == torch.float32

@@ -134,7 +134,7 @@ def check_output(objective: Objective, state: StepState, output: object) -> Obje
     if not isinstance(output, ObjectiveOutput):
         refuse(objective, "return an ObjectiveOutput", _shown(output))
     loss = output.loss
-    if not isinstance(loss, Tensor) or loss.shape or loss.dtype not in (torch.float32, torch.float64):
+    if not isinstance(loss, Tensor) or loss.shape or not _may_be_loss(loss):
         refuse(objective, "return a float32 scalar as loss, the mean over clips and patches", _shown(loss))
     if torch.is_grad_enabled() and not loss.requires_grad:
         refuse(objective, "return a loss with a gradient", "a loss that depends on nothing that is trained")
@@ -147,6 +147,14 @@ def check_output(objective: Objective, state: StepState, output: object) -> Obje
     if output.prediction is not None:
         _check_prediction(objective, state, output.prediction)
     return output
+
+
+def _may_be_loss(loss: Tensor) -> bool:
+    """Whether a loss has a fit type: under autocast a plugin of version 0.1 may return what autocast made of it."""
+    if loss.dtype in (torch.float32, torch.float64):
+        return True
+    device = "cpu" if loss.device.type == "meta" else loss.device.type
+    return loss.is_floating_point() and torch.is_autocast_enabled(device)
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:
