@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"scoring"},
     {"probing"},
     {"api"},
-    {"recipe"},
+    {"recipe", "scaffold"},
     {"runs", "data"},
     {"tasks", "pretext"},
     {"training", "encoder"},

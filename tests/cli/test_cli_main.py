@@ -16,7 +16,7 @@ from ssl_wb.errors import DivergedError, InterruptedRunError, PluginError, Recip
 
 VERBS = {
     *("train", "validate", "evaluate", "embed", "import", "export", "pack", "recipes", "schema"),
-    *("list-plugins", "describe", "doctor", "preview", "bench", "tasks"),
+    *("list-plugins", "describe", "doctor", "preview", "bench", "tasks", "new-plugin"),
 }
 
 

@@ -19,6 +19,7 @@ from ssl_wb.cli.doctor import doctor
 from ssl_wb.cli.embed import embed
 from ssl_wb.cli.encoder_folders import export_run, import_encoder
 from ssl_wb.cli.evaluate import evaluate
+from ssl_wb.cli.new_plugin import new_plugin
 from ssl_wb.cli.pack import pack
 from ssl_wb.cli.plugins import describe, list_plugins
 from ssl_wb.cli.preview import preview
@@ -51,6 +52,7 @@ app.add_typer(tasks.app, name="tasks")
 app.command("schema")(schema)
 app.command("list-plugins")(list_plugins)
 app.command("describe")(describe)
+app.command("new-plugin")(new_plugin)
 app.command("doctor")(doctor)
 
 # The parser's exception for wrong arguments. Older releases of typer use click, newer ones a copy of it inside typer;
