@@ -75,7 +75,7 @@ def test_the_project_is_found_and_its_recipe_loads(projects, monkeypatch, kind):
     recipes = list(folder.glob("*/*.toml"))
     assert len(recipes) == (kind in SECTIONS)
     for recipe in recipes:
-        assert f"my-{kind}" in registry.recipes
+        assert f"my-{kind}" in {path.stem for _, path in registry.recipes()}
         assert load_recipe(str(recipe), registry=registry).recipe.train.steps == 20
 
 
