@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchaudio.functional import melscale_fbanks
 
 from ssl_wb.api import (
     Checkpoint,
@@ -116,6 +115,8 @@ def _check_buffers(sizes: Mapping[str, Any], tensors: CheckpointTensors) -> None
 
 def _filters(sizes: Mapping[str, Any]) -> Tensor:
     """Return the mel filters of the front end, ``[n_fft // 2 + 1, F]``."""
+    from torchaudio.functional import melscale_fbanks  # the import takes seconds
+
     return melscale_fbanks(
         int(sizes["n_fft"]) // 2 + 1, float(sizes["f_min"]), float(sizes["f_max"]), int(sizes["n_mels"]), SAMPLE_RATE
     )
