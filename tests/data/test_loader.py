@@ -434,3 +434,22 @@ def test_a_signal_ends_a_wait_for_data(make_folder, monkeypatch):
     with pytest.raises(StoppedWaitingError):
         next(batches(dataset, seed=0, first_sample=0, global_batch=4, steps=1, workers=1, stop=lambda: True))
     assert time.monotonic() - began < 20
+
+
+def test_new_workers_that_deliver_nothing_are_given_up_soon(make_folder, monkeypatch, caplog):
+    folder = make_folder(*[1000] * 40)
+    arguments = {"seed": 0, "first_sample": 0, "global_batch": 4, "steps": 60}
+    whole = rows_of(batches(crops(folder), **arguments))
+    monkeypatch.setattr(loader, "POLL", 0.2)
+    monkeypatch.setattr(loader, "PATIENCE_ANEW", 1.0)
+    before = set(multiprocessing.active_children())
+    loading = batches(crops(folder), workers=1, **arguments)
+    got = [next(loading).clips.tolist()]
+    (victim,) = set(multiprocessing.active_children()) - before
+    # The next worker hangs from its start, as one does that was forked while another thread held a lock.
+    monkeypatch.setattr(loader, "_start_worker", lambda _: time.sleep(60))
+    victim.kill()
+    with caplog.at_level(logging.WARNING, logger="ssl_wb"):
+        got += rows_of(loading)
+    assert got == whole
+    assert "reading goes on in this process" in caplog.text

@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ssl_wb.data.dataset import Crop, CropDataset, UnreadableClips
 from ssl_wb.data.order import clips_for
 from ssl_wb.data.workers import (
+    PATIENCE,
+    PATIENCE_ANEW,
     POLL,
     StoppedWaitingError,
     WorkersLostError,
@@ -181,11 +183,11 @@ def _load(
     dataset: CropDataset, sampler: _BatchSampler, workers: int, unreadable: UnreadableClips, stop: Callable[[], bool]
 ) -> Iterator[Batch]:
     """Run the DataLoader; its workers end when this generator is dropped, and are started anew if they die."""
-    done, since = 0, 0
+    done, since, patience = 0, 0, PATIENCE
     shares = workers > 0 and _shared_memory_suffices(dataset, sampler.rows, workers)
     while done < len(sampler):
         try:
-            for loaded in _loaded(dataset, replace(sampler, skip=done), workers, shares, stop):
+            for loaded in _loaded(dataset, replace(sampler, skip=done), workers, shares, stop, patience):
                 if isinstance(loaded, WorkbenchError):
                     raise loaded
                 waveform, lengths, clips, captions, found = loaded
@@ -197,14 +199,19 @@ def _load(
             # Which clips a batch holds follows from its number, so that new workers go on where the old ones ended.
             # Fewer of them where they die soon, because memory may be short.
             workers, shares = (workers // 2 if done - since < RESTARTED_SOON else workers), False
-            since = done
+            since, patience = done, PATIENCE_ANEW
             log.warning("%s; reading goes on %s", error, f"with {workers} new" if workers else "in this process")
 
 
 def _loaded(
-    dataset: CropDataset, sampler: _BatchSampler, workers: int, shares: bool, stop: Callable[[], bool]
+    dataset: CropDataset,
+    sampler: _BatchSampler,
+    workers: int,
+    shares: bool,
+    stop: Callable[[], bool],
+    patience: float,
 ) -> Iterator[_Loaded | WorkbenchError]:
-    """Yield what one set of workers loads, or this process where there are none."""
+    """Yield what one set of workers loads, or this process where there are none; ``patience`` is for the first."""
     loader: DataLoader[Any] = DataLoader(
         _ErrorsAsItems(dataset),
         batch_sampler=sampler,
@@ -221,7 +228,8 @@ def _loaded(
     loading, processes = started(lambda: iter(loader))
     try:
         while True:
-            loaded = wait_for(loading, processes, stop)
+            loaded = wait_for(loading, processes, stop, patience)
+            patience = PATIENCE
             yield loaded if isinstance(loaded, WorkbenchError) else _tensors(loaded)
     except StopIteration:
         return

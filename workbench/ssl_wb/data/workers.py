@@ -13,7 +13,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["POLL", "StoppedWaitingError", "WorkersLostError", "free_shared_memory", "started", "wait_for"]
+__all__ = [
+    "PATIENCE",
+    "PATIENCE_ANEW",
+    "POLL",
+    "StoppedWaitingError",
+    "WorkersLostError",
+    "free_shared_memory",
+    "started",
+    "wait_for",
+]
 
 log = logging.getLogger("ssl_wb")
 
@@ -23,6 +32,9 @@ POLL = 2.0
 TOLD = 30.0
 #: Seconds without a batch after which the workers are given up: a network file system may be away for minutes.
 PATIENCE = 600.0
+#: The same for the first batch of workers that were started anew: forked beside the threads of a running training, one
+#: may hang from its start.
+PATIENCE_ANEW = 60.0
 
 T = TypeVar("T")
 
@@ -43,13 +55,16 @@ def free_shared_memory(folder: Path = Path("/dev/shm")) -> int | None:
         return None
 
 
-def wait_for(loading: Iterator[T], workers: set[BaseProcess], stop: Callable[[], bool]) -> T:
+def wait_for(
+    loading: Iterator[T], workers: set[BaseProcess], stop: Callable[[], bool], patience: float = PATIENCE
+) -> T:
     """Return the next batch of a DataLoader that has ``timeout=POLL``.
 
     Args:
         loading: the DataLoader's iterator.
         workers: its processes.
         stop: whether a signal asked to stop.
+        patience: seconds without a batch after which the workers are given up.
 
     Raises:
         StopIteration: that was all.
@@ -71,7 +86,7 @@ def wait_for(loading: Iterator[T], workers: set[BaseProcess], stop: Callable[[],
         if stop():
             raise StoppedWaitingError
         now = time.monotonic()
-        if now - began > PATIENCE:
+        if now - began > patience:
             raise WorkersLostError(f"no batch came for {now - began:.0f} seconds")
         if now - told > TOLD:
             told = now
