@@ -20,7 +20,7 @@ from ssl_wb.data.clips import load_clips
 from ssl_wb.data.dataset import CropDataset
 from ssl_wb.data.loader import batches, resolve_workers
 from ssl_wb.data.order import clips_for
-from ssl_wb.data.workers import StoppedWaitingError
+from ssl_wb.data.workers import StoppedWaitingError, WorkersLostError, wait_for
 from ssl_wb.errors import AudioError, DataError, UsageError
 from ssl_wb.recipe.schema import CaptionsSection
 
@@ -453,3 +453,22 @@ def test_new_workers_that_deliver_nothing_are_given_up_soon(make_folder, monkeyp
         got += rows_of(loading)
     assert got == whole
     assert "reading goes on in this process" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_connection_that_breaks_as_a_worker_dies_is_a_lost_worker(error):
+    def breaking():
+        raise error
+        yield
+
+    with pytest.raises(WorkersLostError, match="connection to a data worker broke"):
+        wait_for(breaking(), set(), lambda: False)
+
+
+def test_an_error_within_a_worker_is_none_of_the_connection():
+    def failing():
+        raise FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0.")
+        yield
+
+    with pytest.raises(FileNotFoundError, match="Caught"):
+        wait_for(failing(), set(), lambda: False)

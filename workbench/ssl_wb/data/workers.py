@@ -76,6 +76,14 @@ def wait_for(
         _check_alive(workers)
         try:
             return next(loading)
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            if str(error).startswith("Caught"):  # an error within a worker, as torch raises it again
+                raise
+            # A worker died while its batch was fetched from it; how it ended is known a moment later.
+            for _ in range(10):
+                _check_alive(workers)
+                time.sleep(0.1)
+            raise WorkersLostError(f"the connection to a data worker broke ({type(error).__name__})") from error
         except RuntimeError as error:
             # torch's words; an error within a worker begins with "Caught", and is none of the wait.
             if not str(error).startswith(("DataLoader timed out", "DataLoader worker", "Too many open files")):
