@@ -61,7 +61,7 @@ from ssl_wb.plugin.evaluator import (
     Split,
     SplitScores,
 )
-from ssl_wb.plugin.front_end import LOG_OFFSET, FrontEnd, FrontEndOptions, MelOptions
+from ssl_wb.plugin.front_end import LOG_OFFSET, FrontEnd, FrontEndOptions, MelOptions, mel_filters, mel_power
 from ssl_wb.plugin.hints import HintOptions, exchange_hints, highest_cells
 from ssl_wb.plugin.importer import Checkpoint, ClipReading, HeadSpec, ImportedEncoder, Importer, ImportOptions
 from ssl_wb.plugin.masker import Count, Grid, Latents, Mask, Masker, MaskRequest, visible_count
@@ -236,6 +236,8 @@ __all__ = [
     "listing_digest",
     "mask_of_lines",
     "mean_over_processes",
+    "mel_filters",
+    "mel_power",
     "metric_of",
     "mixup",
     "mixup_draw",

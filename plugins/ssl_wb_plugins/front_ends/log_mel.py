@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from ssl_wb.api import LOG_OFFSET, Field, FrontEnd, MelOptions, PluginOptions, hookimpl, retire
+from ssl_wb.api import LOG_OFFSET, Field, FrontEnd, MelOptions, PluginOptions, hookimpl, mel_filters, mel_power, retire
 
 
 class LogMel(FrontEnd):
@@ -40,37 +38,14 @@ class LogMel(FrontEnd):
         self.edge_samples = self.options.n_fft // 2 if self.options.center else 0
         # Both follow from the options, so they stay out of saved files.
         self.register_buffer("window", torch.hann_window(self.options.window), persistent=False)  # [window]
-        self.register_buffer("filters", _slaney_filters(self.options), persistent=False)  # [n_fft // 2 + 1, F]
+        self.register_buffer(
+            "filters", mel_filters(self.options, scale="slaney", norm="slaney"), persistent=False
+        )  # [n_fft // 2 + 1, F]
 
     def spectrum(self, waveform: Tensor) -> Tensor:
         """Compute ``[B, S]`` to log-mel values ``[B, F, T]``."""
-        spectrum = torch.stft(
-            waveform,
-            n_fft=self.options.n_fft,
-            hop_length=self.options.hop,
-            win_length=self.options.window,
-            window=self.window,
-            center=False,  # edges are mirrored already, each clip's about its own end
-            return_complex=True,
-        )  # [B, n_fft // 2 + 1, T]
-        power = torch.view_as_real(spectrum).square().sum(dim=-1)  # [B, n_fft // 2 + 1, T]
-        mel = self.filters.T @ power  # [B, F, T]
+        mel = mel_power(waveform, self.options, self.window, self.filters)  # [B, F, T]
         return (mel + LOG_OFFSET).log()
-
-
-def _slaney_filters(options: Any) -> Tensor:
-    """Return the mel filters, float32 ``[n_fft // 2 + 1, F]``."""
-    from torchaudio.functional import melscale_fbanks  # the import takes seconds
-
-    return melscale_fbanks(
-        n_freqs=options.n_fft // 2 + 1,
-        f_min=options.f_min,
-        f_max=options.f_max,
-        n_mels=options.n_mels,
-        sample_rate=options.sample_rate,
-        norm="slaney",
-        mel_scale="slaney",
-    )
 
 
 @hookimpl

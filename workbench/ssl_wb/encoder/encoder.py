@@ -51,14 +51,14 @@ class FrozenEncoder(nn.Module):
             ``clip-token``, the class token; ``pooled``, the backbone's own pooling, as in its training; or
             ``published``, the one of these that the authors' own code hands to a probe.
         published: which one that is.
+        fine_tuned: what the system's authors put a head on in fine-tuning: ``folded`` frames, ``frames`` with their
+            rows averaged, the ``clip-token``, or the backbone's own pooling (``pooled``).
         heads: modules of an imported checkpoint behind the encoder, by name.
         head_inputs: what each of them reads: "tokens", "clip-token" or "pooled".
 
     Attributes:
         sample_rate: samples per second that waveforms must have.
         hop_seconds: seconds between the frames of ``embed_frames``: the width of a patch.
-        fine_tuned: what the system's authors put a head on in fine-tuning: ``folded`` frames, ``frames`` with their
-            rows averaged, the ``clip-token``, or the backbone's own pooling (``pooled``).
         dim: width of a frame: rows of the patch grid x width of the backbone, or the latter where rows are averaged.
         kind: the embedding of a clip, ``published`` resolved.
     """
@@ -73,6 +73,7 @@ class FrozenEncoder(nn.Module):
         *,
         embedding: str = "published",
         published: str = "folded",
+        fine_tuned: str = "folded",
         heads: nn.ModuleDict | None = None,
         head_inputs: Mapping[str, str] | None = None,
     ) -> None:
@@ -82,6 +83,7 @@ class FrozenEncoder(nn.Module):
         self.front_end = front_end
         self.backbone = backbone
         self.published = published
+        self.fine_tuned = fine_tuned
         self.kind = embedding_kind(embedding, published)
         self.heads = heads if heads is not None else nn.ModuleDict()
         self.head_inputs = dict(head_inputs or {})
@@ -98,7 +100,6 @@ class FrozenEncoder(nn.Module):
             )
         self.sample_rate = front_end.sample_rate
         self.hop_seconds = front_end.hop_seconds * self.patch_width
-        self.fine_tuned = "folded"
         self.requires_grad_(False)
         self.eval()
 

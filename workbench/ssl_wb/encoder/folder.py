@@ -86,18 +86,17 @@ class EncoderParts:
             _load(heads, behind, where)
         reads = {name: spec.reads for name, spec in self.heads.items()}
         frames = self.reading.chunk_frames or self.frames
-        encoder = FrozenEncoder(
+        return FrozenEncoder(
             front_end,
             backbone,
             frames,
             reading=self.reading,
             embedding=embedding,
             published=self.published,
+            fine_tuned=self.fine_tuned,
             heads=heads,
             head_inputs=reads,
         )
-        encoder.fine_tuned = self.fine_tuned
-        return encoder
 
     def _front_end(self, where: str) -> FrontEnd:
         plugin, options = _selected("front-end", self.front_end, where)

@@ -84,9 +84,12 @@ def load_encoder(
     pretext = _assigner(folder, file, device) if classes else None
     frames = crop_frames(loaded, backbone.patch[1])
     read = loaded.recipe.encoder
-    encoder = FrozenEncoder(front_end, backbone, frames, pretext, embedding=embedding, published=read.embedding)
-    encoder.fine_tuned = read.fine_tuned
-    return encoder.to(device)
+    return FrozenEncoder(
+        *(front_end, backbone, frames, pretext),
+        embedding=embedding,
+        published=read.embedding,
+        fine_tuned=read.fine_tuned,
+    ).to(device)
 
 
 def _other_parts(path: str | Path) -> EncoderParts | None:

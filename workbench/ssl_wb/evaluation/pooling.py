@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -14,18 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_wb.errors import UsageError
-from ssl_wb.plugin.evaluator import Evaluator, ProbeTask, Result, SplitScores
+from ssl_wb.plugin.evaluator import POOLINGS, Evaluator, Level, ProbeTask, Result, SplitScores
 from ssl_wb.scoring.summary import summarise
 
-__all__ = ["AUTO", "MEAN", "candidates", "check_pool", "pool_clip", "pool_clips", "probe_pooled"]
+__all__ = ["AUTO", "MEAN", "candidates", "check_pool", "pool_clip", "pool_clips", "pools_of", "probe_pooled"]
 
 #: The protocol of the papers: the mean over time.
 MEAN = "mean"
 #: Validation chooses among the candidates.
 AUTO = "auto"
 CANDIDATES = (MEAN, "mean+std", "segments:4", "segments:8")
-#: Most segments of a clip: more would be frames.
-MOST_SEGMENTS = 64
 
 
 def check_pool(pool: str) -> str:
@@ -34,20 +33,22 @@ def check_pool(pool: str) -> str:
     Raises:
         UsageError: it is none.
     """
-    if pool in (MEAN, "mean+std", AUTO):
-        return pool
-    kind, _, number = pool.partition(":")
-    if kind == "segments" and number.isdigit() and 1 <= int(number) <= MOST_SEGMENTS:
+    if re.fullmatch(POOLINGS, pool):
         return pool
     raise UsageError(
         f"--pool {pool}: no such pooling",
-        hint=f"It is mean, mean+std, segments:N (N from 1 to {MOST_SEGMENTS}), or auto: chosen on validation clips.",
+        hint="It is mean, mean+std, segments:N (N from 1 to 64), or auto: chosen on validation clips.",
     )
 
 
 def candidates(pool: str) -> tuple[str, ...]:
     """Return the poolings to compute: those that ``auto`` chooses among, or the one that is named."""
     return CANDIDATES if pool == AUTO else (pool,)
+
+
+def pools_of(pool: str, level: Level) -> tuple[str, ...]:
+    """Return the poolings to compute of frames; none where the encoder's own embedding of a clip is read."""
+    return candidates(pool) if level == "clip" and pool != MEAN else ()
 
 
 def pool_clip(frames: Tensor, pool: str) -> Tensor:
@@ -107,27 +108,22 @@ def probe_pooled(
     task: ProbeTask,
     parts: Mapping[str, NDArray[np.float32]],
     seeds: Sequence[int],
-    progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Result, str]:
     """Probe the poolings of one encoder and report the one that validation chooses, split by split.
 
     A split's pooling is the one with the best validation score of the first seed; of equal ones the first, which is the
-    smallest. Test clips take no part: those of one split are validation clips of no choice that they are scored by.
+    smallest. The choice for a split reads the validation clips of that split alone, never its test clips.
 
     Args:
         evaluator: of level ``clip``.
         task: the task; its embeddings are replaced.
         parts: embeddings ``[clips, D]`` by pooling; one alone is probed without a choice.
         seeds: one repetition each.
-        progress: called with each pooling before it is probed.
 
     Returns:
         The result, with the pooling of each split in ``settings["pool"]``, and the pooling in words for a table.
     """
-    results: dict[str, Result] = {}
-    for pool, embeddings in parts.items():
-        progress(pool)
-        results[pool] = evaluator(replace(task, embeddings=embeddings), seeds)
+    results = {pool: evaluator(replace(task, embeddings=part), seeds) for pool, part in parts.items()}
     first, *others = results
     if not others:
         return _noted(results[first], first), first

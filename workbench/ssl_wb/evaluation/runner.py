@@ -16,7 +16,7 @@ from ssl_wb.evaluation.checkpoint_leakage import note_leakage
 from ssl_wb.evaluation.embedding_cache import EmbeddingCache
 from ssl_wb.evaluation.embeddings import Embedded, embed_task, frame_counts, read_clip, total_seconds
 from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
-from ssl_wb.evaluation.pooling import MEAN, candidates, parts_of, probe_pooled
+from ssl_wb.evaluation.pooling import MEAN, parts_of, pools_of, probe_pooled
 from ssl_wb.evaluation.results import Role, Row, Seconds
 from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask, level_of
 from ssl_wb.plugin.fault import described
@@ -72,11 +72,10 @@ def probe(
         offered = [(kind, one) for kind, one in evaluators if _offers(encoder, level_of(one))]
         if role == "encoder" and (missing := [kind for kind, one in evaluators if not _offers(encoder, level_of(one))]):
             log.warning("%s gives embeddings only, so it has no row of %s", name, ", ".join(missing))
-        pools = candidates(pool)
-        if pools != (MEAN,) and not hasattr(encoder, "embed_frames"):
+        frames = pool == MEAN or hasattr(encoder, "embed_frames")
+        if not frames:
             log.warning("%s gives no frames to pool: its rows are of its own embedding of clips", name)
-            pools = (MEAN,)
-        one = _Encoder(name, role, encoder, cache, pools)
+        one = _Encoder(name, role, encoder, cache, pool if frames else MEAN)
         for task in tasks:
             rows += _probe_task(one, task, offered, seeds, progress or (lambda *_: None), failed or _raise)
     return rows
@@ -84,17 +83,13 @@ def probe(
 
 @dataclass(frozen=True)
 class _Encoder:
-    """An encoder, its name and role in tables, its kept embeddings, and the poolings to compute."""
+    """An encoder, its name and role in tables, its kept embeddings, and how its frames are pooled."""
 
     name: str
     role: Role
     encoder: Encoder
     cache: EmbeddingCache
-    pools: tuple[str, ...]
-
-    def pools_of(self, level: Level) -> tuple[str, ...]:
-        """Return the poolings to compute of frames; none where the encoder's own embedding of a clip is read."""
-        return self.pools if level == "clip" and self.pools != (MEAN,) else ()
+    pool: str
 
     def own_pool(self, level: Level) -> str | None:
         """Return the pooling of the encoder's own embedding of a clip; None at other levels."""
@@ -137,7 +132,7 @@ def _probe_task(
             begin = time.perf_counter()
             pool: str | None
             try:
-                if pools := one.pools_of(level):
+                if pools := pools_of(one.pool, level):
                     result, pool = probe_pooled(evaluator, embedded, parts_of(embedded.embeddings, pools), seeds)
                 else:
                     result, pool = evaluator(embedded, seeds), one.own_pool(level)
@@ -162,7 +157,7 @@ def _embedded(
     one: _Encoder, task: LoadedTask, level: Level, progress: Callable[[int, int], None]
 ) -> tuple[ProbeTask, Seconds]:
     """Embed a task's clips, or read their embeddings from the cache."""
-    encoder, pools = one.encoder, one.pools_of(level)
+    encoder, pools = one.encoder, pools_of(one.pool, level)
 
     def compute() -> Embedded:
         return embed_task(encoder, task, level=level, pools=pools, progress=progress)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ssl_wb.plugin.base import Duration, Kind, Plugin, PluginOptions, PluginSection
 
 __all__ = [
+    "POOLINGS",
     "Assigned",
     "AssigningEncoder",
     "Encoder",
@@ -29,6 +30,9 @@ __all__ = [
     "SplitScores",
     "level_of",
 ]
+
+#: The words for poolings of frames, as a regular expression; more than 64 segments would be frames.
+POOLINGS = r"mean|mean\+std|segments:([1-9]|[1-5][0-9]|6[0-4])|auto"
 
 #: What an evaluator reads; :class:`Evaluator` says what each is. ``tokens`` is the name of ``frames`` in version 0.1.
 Level = Literal["clip", "layers", "frames", "audio", "tokens"]
@@ -227,7 +231,7 @@ class EvaluatorSection(PluginSection):
     )
     pooling: str = Field(
         "mean",
-        pattern=r"^(mean|mean\+std|segments:[1-9][0-9]?|auto)$",
+        pattern=f"^({POOLINGS})$",
         description="How the frames of a clip become one vector: 'mean' (as in the papers), 'mean+std', 'segments:N', "
         "or 'auto', chosen on validation clips.",
     )

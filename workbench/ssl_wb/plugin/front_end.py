@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ssl_wb.plugin.base import Kind, Plugin, PluginOptions
 
-__all__ = ["LOG_OFFSET", "FrontEnd", "FrontEndOptions", "MelOptions"]
+__all__ = ["LOG_OFFSET", "FrontEnd", "FrontEndOptions", "MelOptions", "mel_filters", "mel_power"]
 
 #: The epsilon of float32, which published front ends add to the mel power before the log, or take as its floor.
 LOG_OFFSET = 1.1920929e-7
@@ -76,6 +76,50 @@ class MelOptions(FrontEndOptions):
         if self.n_fft < self.window:
             raise ValueError(f"n_fft {self.n_fft} is shorter than the window {self.window}")
         return self
+
+
+def mel_filters(options: MelOptions, *, scale: Literal["htk", "slaney"], norm: Literal["slaney"] | None) -> Tensor:
+    """Return mel filters, float32 ``[n_fft // 2 + 1, F]``.
+
+    Args:
+        options: of the front end.
+        scale: the mel scale.
+        norm: ``slaney`` divides each filter by its width.
+    """
+    from torchaudio.functional import melscale_fbanks  # the import takes seconds
+
+    filters: Tensor = melscale_fbanks(
+        n_freqs=options.n_fft // 2 + 1,
+        f_min=options.f_min,
+        f_max=options.f_max,
+        n_mels=options.n_mels,
+        sample_rate=options.sample_rate,
+        norm=norm,
+        mel_scale=scale,
+    )
+    return filters
+
+
+def mel_power(waveform: Tensor, options: MelOptions, window: Tensor, filters: Tensor) -> Tensor:
+    """Return the power in mel bands, ``[B, F, T]``, of the short-time Fourier transform of waveforms ``[B, S]``.
+
+    Args:
+        waveform: with its edges as they are to be; nothing is mirrored here.
+        options: of the front end.
+        window: ``[window]``.
+        filters: ``[n_fft // 2 + 1, F]``.
+    """
+    spectrum = torch.stft(
+        waveform,
+        n_fft=options.n_fft,
+        hop_length=options.hop,
+        win_length=options.window,
+        window=window,
+        center=False,  # edges are mirrored already, each clip's about its own end
+        return_complex=True,
+    )  # [B, n_fft // 2 + 1, T]
+    power = torch.view_as_real(spectrum).square().sum(dim=-1)  # [B, n_fft // 2 + 1, T]
+    return filters.T @ power
 
 
 class FrontEnd(Plugin, nn.Module, ABC):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import WorkbenchError
 from ssl_wb.evaluation.embeddings import Decoded, Embedded, decode_task, embed_task, frame_counts
-from ssl_wb.evaluation.pooling import MEAN, candidates, parts_of, probe_pooled
+from ssl_wb.evaluation.pooling import parts_of, pools_of, probe_pooled
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.evaluator import Evaluator, Level, Result, level_of
 from ssl_wb.plugin.front_end import FrontEnd
@@ -117,7 +117,7 @@ class OnlineProbes:
         task, level = probe.task, level_of(probe.evaluator)
         if id(task) not in self._decoded:
             self._decoded[id(task)] = decode_task(task, self._encoder.sample_rate)
-        pools = candidates(probe.pool) if level == "clip" and probe.pool != MEAN else ()
+        pools = pools_of(probe.pool, level)
         key = id(task), level, pools
         if key not in embedded:
             embedded[key] = embed_task(self._encoder, task, level=level, pools=pools, decoded=self._decoded[id(task)])
