@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from ssl_wb.cli.main import run
+from tiny_quickstart import TINY
 
 FIVE_MISTAKES = """
 sede = 1
@@ -25,20 +26,6 @@ norm_pach = true
 [train]
 steps = 5
 """
-
-TINY = (
-    "data.scenes.clips=40",
-    "data.scenes.seconds=1.2",
-    "backbone.dim=16",
-    "backbone.depth=1",
-    "backbone.heads=1",
-    "predictor.dim=16",
-    "predictor.depth=1",
-    "predictor.heads=1",
-    "train.steps=2",
-    "train.batch_size=4",
-    "data.workers=0",
-)
 
 
 def settings(*values: str) -> list[str]:

@@ -14,20 +14,9 @@ from ssl_wb.audio.decode import read
 from ssl_wb.cli.main import run as ssl_wb
 from ssl_wb.cli.output import echo_json
 from ssl_wb.runs.folder import RunFolder
+from tiny_quickstart import TINY_MODEL
 
-TINY = (
-    "data.clip_seconds=1.0",
-    "backbone.dim=16",
-    "backbone.depth=1",
-    "backbone.heads=1",
-    "predictor.dim=16",
-    "predictor.depth=1",
-    "predictor.heads=1",
-    "train.steps=2",
-    "train.batch_size=4",
-    "data.workers=0",
-    "evaluate=[]",
-)
+TINY = ("data.clip_seconds=1.0", *TINY_MODEL, "evaluate=[]")
 
 
 def words(*settings):

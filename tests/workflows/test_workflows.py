@@ -9,20 +9,7 @@ import pytest
 import ssl_wb
 from ssl_wb.cli.main import run
 from ssl_wb.errors import UsageError
-
-TINY = (
-    "data.scenes.clips=40",
-    "data.scenes.seconds=1.2",
-    "backbone.dim=16",
-    "backbone.depth=1",
-    "backbone.heads=1",
-    "predictor.dim=16",
-    "predictor.depth=1",
-    "predictor.heads=1",
-    "train.steps=2",
-    "train.batch_size=4",
-    "data.workers=0",
-)
+from tiny_quickstart import TINY
 
 
 @pytest.fixture(scope="module")
