@@ -15,6 +15,7 @@ import typer
 from ssl_wb import __version__
 from ssl_wb.cli import recipes, tasks
 from ssl_wb.cli.bench import bench
+from ssl_wb.cli.check import check
 from ssl_wb.cli.doctor import doctor
 from ssl_wb.cli.embed import embed
 from ssl_wb.cli.encoder_folders import export_run, import_encoder
@@ -42,6 +43,7 @@ app.command("train")(train)
 app.command("validate")(validate)
 app.command("evaluate")(evaluate)
 app.command("embed")(embed)
+app.command("check")(check)
 app.command("import")(import_encoder)
 app.command("export")(export_run)
 app.command("pack")(pack)

@@ -38,6 +38,12 @@ class PythonEncoder(ExternalEncoder):
         """Embed clips of one length, ``[n, S]``, as ``[n, T, D]``."""
         return self._embed("embed_frames", waveform, "n T D")
 
+    def padded_clips(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Embed a padded batch ``[n, S]`` as the object itself does, for :mod:`ssl_wb.encoder.check`: ``[n, D]``."""
+        what = f"embed_clip on a padded batch of shape {tuple(waveform.shape)}"
+        values = self.call(what, lambda: self._encoder.embed_clip(waveform, lengths))
+        return self.checked(values, "embed_clip", len(waveform), "n D")
+
     def _embed(self, method: str, waveform: Tensor, axes: str) -> Tensor:
         lengths = torch.full((len(waveform),), waveform.shape[1])
         what = f"{method} on clips of shape {tuple(waveform.shape)}"
