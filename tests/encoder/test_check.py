@@ -103,6 +103,13 @@ class FirstFiveSeconds(Bands):
         return super().embed_clip(waveform, lengths.clamp(max=5 * RATE))
 
 
+class NoHalf(Bands):
+    def embed_clip(self, waveform, lengths=None):
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("no kernel in bf16")
+        return super().embed_clip(waveform, lengths)
+
+
 class DriftingFrames(Bands):
     hop_seconds = 0.06  # it says so; frames come every 50 ms
 
@@ -158,6 +165,7 @@ def test_an_encoder_that_sorts_draws_or_sees_nothing():
 
 def test_what_is_no_fault_but_has_to_be_known():
     assert "padding, lengths told" in found(RefusesPadding, "note")
+    assert "bf16 (autocast)" in found(NoHalf, "note")
     assert "a burst moves its own frame" in found(DriftingFrames, "note") | found(DriftingFrames)
     assert "frames cover the clip" in found(DriftingFrames, "note")
     (row,) = (row for row in passport(FirstFiveSeconds).rows if row.check == "end of 12 s")
