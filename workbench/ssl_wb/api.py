@@ -48,6 +48,7 @@ from ssl_wb.layers.transformer import Block
 from ssl_wb.plugin.augmentation import Augmentation
 from ssl_wb.plugin.backbone import Backbone, Trunk
 from ssl_wb.plugin.base import API_VERSION, Duration, Plugin, PluginOptions, hookimpl, retire, steps_of
+from ssl_wb.plugin.caption_space import CaptionMatchingEncoder, SharedSpace
 from ssl_wb.plugin.checkpoint_tensors import CheckpointTensors, TensorFate
 from ssl_wb.plugin.evaluator import (
     Assigned,
@@ -130,6 +131,7 @@ __all__ = [
     "Backbone",
     "Block",
     "BlockSizes",
+    "CaptionMatchingEncoder",
     "Checkpoint",
     "CheckpointTensors",
     "Clip",
@@ -180,6 +182,7 @@ __all__ = [
     "ProbedSplit",
     "Rates",
     "Result",
+    "SharedSpace",
     "Source",
     "Split",
     "SplitScores",

@@ -104,12 +104,11 @@ class Clap(Objective):
         """Average the loss over this process' clips and captions, both directions and the views."""
         scale = self.log_scale.exp()
         targets = self._targets(state.captions)  # [b, m]
-        text = unit_vectors(self.text_projector(state.captions))  # [b, D]
+        text = self.embed_captions(state.captions)  # [b, D]
         texts = self._everyone(text)  # [m, D]
         outputs = []
         for view in state.views:
-            # The mean over the visible patches, without the class token, as in M2D-CLAP.
-            audio = unit_vectors(self.audio_projector(view.latents.mean(dim=1)))  # [b, D]
+            audio = self.embed_audio(view.latents)  # [b, D]
             audios = self._everyone(audio)  # [m, D]
             own_audio, own_text = (audios, texts) if self.options.gather == "released" else (audio, text)
             to_text, found_text = contrast(own_audio, texts, scale, targets)
@@ -121,6 +120,18 @@ class Clap(Objective):
         output = ObjectiveOutput.over_views(outputs)
         output.metrics["scale"] = scale.detach()
         return output
+
+    def embed_audio(self, latents: Tensor) -> Tensor:
+        """Map the latents of patches ``[B, K, D]`` to unit vectors ``[B, D]``: their mean, without the class token."""
+        return unit_vectors(self.audio_projector(latents.mean(dim=1)))
+
+    def embed_captions(self, captions: Tensor) -> Tensor:
+        """Map sentence embeddings ``[m, C]`` to unit vectors ``[m, D]``."""
+        return unit_vectors(self.text_projector(captions))
+
+    def similarity_scale(self) -> float:
+        """Return the learnt factor of cosines."""
+        return float(self.log_scale.exp())
 
     def _everyone(self, rows: Tensor) -> Tensor:
         """Stack the rows ``[b, D]`` of all processes: ``[m, D]``; unless ``full``, those of others have no gradient."""

@@ -16,6 +16,7 @@ from ssl_wb import __version__
 from ssl_wb.cli import recipes, tasks
 from ssl_wb.cli.bench import bench
 from ssl_wb.cli.check import check
+from ssl_wb.cli.classify import classify
 from ssl_wb.cli.doctor import doctor
 from ssl_wb.cli.embed import embed
 from ssl_wb.cli.encoder_folders import export_run, import_encoder
@@ -44,6 +45,7 @@ app.command("validate")(validate)
 app.command("evaluate")(evaluate)
 app.command("embed")(embed)
 app.command("check")(check)
+app.command("classify")(classify)
 app.command("import")(import_encoder)
 app.command("export")(export_run)
 app.command("pack")(pack)

@@ -27,7 +27,7 @@ from ssl_wb.errors import DataError, itemise
 from ssl_wb.files import cache_files, may_write, written_aside
 from ssl_wb.recipe.schema import CaptionsSection
 
-__all__ = ["HASHING", "CaptionCounts", "CaptionTable", "check_captions"]
+__all__ = ["HASHING", "CaptionCounts", "CaptionTable", "check_captions", "embed_captions"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -272,10 +272,24 @@ def _chunks(layout: _Layout, section: CaptionsSection) -> Iterator[NDArray[np.fl
         for name in layout.names:
             yield _finite(np.atleast_2d(np.load(name)).astype(np.float32), name)
         return
-    encode = _encoder(section)
     log.info("embedding %d captions by %s", len(layout.names), section.encoder)
-    for first in range(0, len(layout.names), CHUNK):
-        texts = layout.names[first : first + CHUNK]
+    yield from _encoded(layout.names, section)
+
+
+def embed_captions(texts: list[str], section: CaptionsSection) -> NDArray[np.float32]:
+    """Embed sentences as the captions of a recipe are: float32 ``[texts, C]``.
+
+    Raises:
+        DataError: a missing package or model, or embeddings of another width than ``dim``.
+    """
+    return np.concatenate(list(_encoded(texts, section)))
+
+
+def _encoded(names: list[str], section: CaptionsSection) -> Iterator[NDArray[np.float32]]:
+    """Yield embeddings of sentences in parts, float32 ``[k, C]``; DataError as in :func:`_chunks`."""
+    encode = _encoder(section)
+    for first in range(0, len(names), CHUNK):
+        texts = names[first : first + CHUNK]
         chunk = np.asarray(encode(texts), dtype=np.float32)
         if chunk.shape != (len(texts), section.dim):
             raise DataError(

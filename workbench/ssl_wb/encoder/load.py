@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_wb.encoder.assignments import Assigner, has_classes
+from ssl_wb.encoder.captioned import CaptionedEncoder, CaptionSpace
 from ssl_wb.encoder.encoder import Assign, FrozenEncoder
 from ssl_wb.encoder.folder import EncoderParts, is_encoder_folder, read_folder
 from ssl_wb.encoder.importing.convert import import_checkpoint
@@ -21,12 +22,14 @@ from ssl_wb.encoder.importing.files import has_weights
 from ssl_wb.encoder.importing.hub import fetch, is_hub
 from ssl_wb.errors import RunFolderError, did_you_mean
 from ssl_wb.plugin.base import Kind
+from ssl_wb.plugin.caption_space import SharedSpace
 from ssl_wb.plugin.front_end import FrontEnd
 from ssl_wb.plugin.importer import ClipReading
 from ssl_wb.pretext.build import build_backbone, build_model
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.pretext.model import PretextModel
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe
+from ssl_wb.recipe.schema import CaptionsSection
 from ssl_wb.runs.checkpoint import find_checkpoint, load_weights, mismatch, read_weights
 from ssl_wb.runs.device import named_device
 from ssl_wb.runs.folder import RunFolder
@@ -84,12 +87,27 @@ def load_encoder(
     pretext = _assigner(folder, file, device) if classes else None
     frames = crop_frames(loaded, backbone.patch[1])
     read = loaded.recipe.encoder
-    return FrozenEncoder(
-        *(front_end, backbone, frames, pretext),
-        embedding=embedding,
-        published=read.embedding,
-        fine_tuned=read.fine_tuned,
-    ).to(device)
+    options: dict[str, Any] = {"embedding": embedding, "published": read.embedding, "fine_tuned": read.fine_tuned}
+    arguments = (front_end, backbone, frames, pretext)
+    captions = loaded.recipe.data.captions
+    if captions is not None and any(issubclass(one.plugin, SharedSpace) for one in loaded.objectives):
+        space = _caption_space(folder, captions, file, device)
+        return CaptionedEncoder(*arguments, space=space, **options).to(device)
+    return FrozenEncoder(*arguments, **options).to(device)
+
+
+def _caption_space(
+    folder: RunFolder, section: CaptionsSection, checkpoint: Path | None, device: str | torch.device
+) -> Callable[[], CaptionSpace]:
+    """Return a function that loads what the run learnt about captions at its first call; untrained when None."""
+
+    @cache
+    def load() -> CaptionSpace:
+        weights = None if checkpoint is None else load_weights(checkpoint)
+        whole = load_recipe(folder.resolved)  # every plugin of the run is needed here
+        return CaptionSpace(build_pretext(folder, whole, weights).to(device), section)
+
+    return load
 
 
 def _other_parts(path: str | Path) -> EncoderParts | None:

@@ -142,6 +142,7 @@ class ProbeTask:
         frames: int64 ``[clips]``, frames of each clip, for level ``frames``.
         encoder: what embedded the clips, or None. Train a copy of it, never the encoder itself.
         read: returns the float32 waveform ``[S]`` of a clip by its index, at the encoder's sample rate.
+        captions: of each clip, where the manifest has them.
     """
 
     name: str
@@ -154,6 +155,7 @@ class ProbeTask:
     frames: NDArray[np.int64] | None = None
     encoder: Encoder | None = None
     read: Callable[[int], NDArray[np.float32]] | None = None
+    captions: Sequence[tuple[str, ...]] | None = None
 
     @property
     def multi_label(self) -> bool:

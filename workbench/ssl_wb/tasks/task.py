@@ -97,6 +97,7 @@ class LoadedTask:
             frames=frames,
             encoder=encoder,
             read=read,
+            captions=[clip.captions for clip in self.clips],
         )
 
 
