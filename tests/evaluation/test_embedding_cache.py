@@ -211,6 +211,18 @@ def test_a_file_that_changed_is_embedded_anew(tmp_path, reads):
     assert reads["read"] == 24
 
 
+@pytest.mark.parametrize("how", ["written over", "replaced"])
+def test_audio_of_equal_size_and_date_is_told_from_what_it_replaced(tmp_path, how):
+    clips = load_task(write_manifest(tmp_path, labelled(12))).clips
+    before = clips_digest(clips)
+    audio, status = clips[0].path, clips[0].path.stat()
+    other = audio if how == "written over" else tmp_path / "other"
+    other.write_bytes(audio.read_bytes()[::-1])
+    other.replace(audio)
+    os.utime(audio, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert clips_digest(clips) != before
+
+
 def test_a_broken_file_is_embedded_anew(manifest, tmp_path, caplog):
     task = load_task(manifest)
     kept = EmbeddingCache(tmp_path, encoder())

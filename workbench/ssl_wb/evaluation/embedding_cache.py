@@ -7,9 +7,9 @@ The key is a digest of:
 - the code: the workbench's modules that decode and encode; the whole packages that the classes of front end and
   backbone come from (their modules, where they are in none) and the modules of their base classes; the versions of
   torch, torchaudio, soundfile and libsndfile. Other packages that these import are not in it;
-- the clips: path, start, duration, and each file's size and time of change (of a saved data set, all its files').
-  Labels and splits are not in it, so clips with new labels are not embedded again. A file that was rewritten with its
-  size and time unchanged is not noticed.
+- the clips: path, start, duration, and each file's size, times of change and inode (of a saved data set, the sizes and
+  times of all its files). Labels and splits are not in it, so clips with new labels are not embedded again. The file
+  system's own time of change and the inode tell a file that was replaced by one of equal size and date.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _code(kind: type) -> str:
 
 
 def clips_digest(clips: ClipSet) -> str:
-    """Digest the clips: path, start, duration, size and time of change of every file."""
+    """Digest the clips: path, start, duration, size, times of change and inode of every file."""
     digest = hashlib.sha256()
     stamps: dict[Path | StoredAudio, str] = {}
     for clip in clips:
@@ -169,7 +169,9 @@ def _stamp(clip: Clip) -> str:
         status = os.stat(path)  # noqa: PTH116 - a Path per clip would double the time
     except OSError:
         return f"{path}\0missing"
-    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+    # The time of modification can be set, as `cp -p` and archives do; that of the last change of the inode cannot.
+    changes = f"{status.st_mtime_ns}\0{status.st_ctime_ns}\0{status.st_ino}"
+    return f"{path}\0{status.st_size}\0{changes}"
 
 
 class EmbeddingCache:
