@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from ssl_wb.cli.main import run as ssl_wb
+from ssl_wb.errors import DataError, RecipeError
+from ssl_wb.recipe.load import load_recipe
+from ssl_wb.runs.folder import RunFolder
+from ssl_wb.workflows import final_probes
+from ssl_wb.workflows.preflight import preflight
 from task_fakes import Deaf, Spectrum, labelled, write_manifest
 
 CODE = """
@@ -15,7 +21,9 @@ class Ok:
     sample_rate = 16000
     def embed_frames(self, w, l=None): return w.unfold(1, 400, 160).abs().log1p()[..., :8]
     def embed_clip(self, w, l=None): return self.embed_frames(w).mean(1)
-def good(): return Ok()
+def good():
+    print("LOADED")
+    return Ok()
 def bad(): 1 / 0
 """
 QUICK = ["--evaluator", "knn", "--seeds", "1", "--no-baselines", "--no-cache", "--json"]
@@ -62,3 +70,47 @@ def test_an_only_encoder_that_fails_is_an_error_as_before(manifest, tmp_path, ca
     out, err = capsys.readouterr()
     assert out == ""
     assert "error:" in err
+
+
+def test_labels_that_an_evaluator_cannot_use_are_told_before_an_encoder_is_loaded(tmp_path, capsys):
+    (tmp_path / "code.py").write_text(CODE)
+    task = write_manifest(tmp_path / "clips", labelled(60, label=lambda n: ["a", "b", "a;b"][n % 3]))
+    words = ["evaluate", f"python:{tmp_path / 'code.py'}:good", "--task", str(task), "--evaluator", "clusters"]
+    assert ssl_wb([*words, *QUICK]) == 2
+    out, err = capsys.readouterr()
+    assert encoders_of(out) == [("good", task.stem, "knn")]
+    told = err.index("clusters: task is left out: task 'task': clusters are compared with one class per clip")
+    assert told < err.index("LOADED")
+    # Where nothing is left, no encoder is loaded.
+    assert ssl_wb([*words, *QUICK[2:]]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error: task 'task': clusters are compared" in err
+    assert "LOADED" not in err
+
+
+def test_a_recipes_probe_that_cannot_use_the_labels_is_a_mistake_of_the_recipe(tmp_path):
+    task = write_manifest(tmp_path, labelled(60, label=lambda n: str(n % 7)))
+    loaded = load_recipe("quickstart", [f"evaluate=[{{name='retrieval', task='{task}', metric='R2'}}]"])
+    with pytest.raises(RecipeError, match=r"evaluate\.retrieval\.task: task 'task': retrieval needs classes"):
+        preflight(loaded)
+
+
+def test_a_final_probe_that_fails_leaves_the_results_of_the_others(tmp_path, monkeypatch):
+    row = SimpleNamespace(as_json=lambda: {"task": "good"})
+    selections = [
+        SimpleNamespace(name="knn", plugin=lambda options: None, options=None, settings=settings)
+        for settings in (SimpleNamespace(task=name, metric=None, pooling="mean") for name in ("bad", "good", "worse"))
+    ]
+
+    def evaluate_runs(runs, tasks, *given, **named):
+        if tasks[0].name != "good":
+            raise DataError(f"{tasks[0].name} fails")
+        return [row]
+
+    monkeypatch.setattr(final_probes, "evaluate_runs", evaluate_runs)
+    checked = SimpleNamespace(task=lambda section, folder: SimpleNamespace(name=section.task))
+    folder = RunFolder(tmp_path)
+    with pytest.raises(DataError, match="bad fails"):
+        final_probes.run_final_probes(SimpleNamespace(evaluators=selections), checked, folder, "cpu", quiet=True)
+    assert json.loads(folder.results.read_text()) == [{"task": "good"}]

@@ -167,14 +167,18 @@ class Clusters(Evaluator):
     Options = ClustersOptions
     options: ClustersOptions
 
-    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
-        """Cluster ``task.embeddings`` ``[clips, D]`` of the test clips of every split, or of all clips."""
+    def check_task(self, task: ProbeTask) -> None:
+        """Refuse a task of several labels per clip, or of numbers."""
         require_labels(
             task,
             kinds=["single"],
             needs="clusters are compared with one class per clip",
             hint="Use retrieval for several labels, linear or mlp for either.",
         )
+
+    def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
+        """Cluster ``task.embeddings`` ``[clips, D]`` of the test clips of every split, or of all clips."""
+        self.check_task(task)
         parts = {split.name: self._split(task, split, seeds) for split in self._splits(task)}
         assigned = self._assigned(task)
         values = np.array(

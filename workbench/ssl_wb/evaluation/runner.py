@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask, level_
 from ssl_wb.plugin.fault import described
 from ssl_wb.tasks.task import LoadedTask
 
-__all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "probe"]
+__all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "misfits", "probe"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -40,6 +40,7 @@ def probe(
     folder: Path | None = None,
     failed: Callable[[str, Exception], None] | None = None,
     pool: str = MEAN,
+    left_out: Collection[tuple[str, str]] = (),
 ) -> list[Row]:
     """Probe every encoder on every task by every evaluator; each level of a task is embedded once per encoder.
 
@@ -54,6 +55,7 @@ def probe(
         failed: called with what failed and its error; that row is then left out. Without it the error is raised.
         pool: how the frames of a clip become one vector, for evaluators of level ``clip``: ``mean``, ``mean+std``,
             ``segments:N``, or ``auto``, chosen on validation clips for each encoder, task and split.
+        left_out: tasks and evaluators that do not fit, from :func:`misfits`.
 
     Returns:
         One row per encoder, task and evaluator, in that order. An encoder has no row of evaluators that need layers,
@@ -77,8 +79,33 @@ def probe(
             log.warning("%s gives no frames to pool: its rows are of its own embedding of clips", name)
         one = _Encoder(name, role, encoder, cache, pool if frames else MEAN)
         for task in tasks:
-            rows += _probe_task(one, task, offered, seeds, progress or (lambda *_: None), failed or _raise)
+            fitting = [(kind, each) for kind, each in offered if (task.name, kind) not in left_out]
+            rows += _probe_task(one, task, fitting, seeds, progress or (lambda *_: None), failed or _raise)
     return rows
+
+
+def misfits(
+    tasks: Sequence[LoadedTask],
+    evaluators: Sequence[tuple[str, Evaluator]],
+    failed: Callable[[str, Exception], None] | None = None,
+) -> set[tuple[str, str]]:
+    """Return the names of tasks and evaluators that cannot use them, which labels show before clips are embedded.
+
+    Args:
+        tasks: the tasks.
+        evaluators: by name.
+        failed: called with each pair and its error; without it the error is raised.
+    """
+    found = set()
+    for task in tasks:
+        labels = task.without_embeddings()
+        for name, evaluator in evaluators:
+            try:
+                evaluator.check_task(labels)
+            except Exception as error:
+                (failed or _raise)(f"{name}: {task.name}", error)
+                found.add((task.name, name))
+    return found
 
 
 @dataclass(frozen=True)
@@ -253,6 +280,9 @@ def evaluate_runs(
             hint = f" ({error.hint})" if isinstance(error, WorkbenchError) and error.hint else ""
             log.error("%s is left out: %s%s", what, text, hint)
 
+    refused = misfits(tasks, evaluators, failed)
+    if failures and len(refused) == len(tasks) * len(evaluators):
+        raise failures[0]
     for name, encoder, role, folder in encoders_to_compare(
         sources,
         checkpoint,
@@ -268,8 +298,9 @@ def evaluate_runs(
             break  # nothing to compare them with
         source = sources[name] if role == "encoder" and checkpoint == "best" else None
         noted = note_leakage(source, name, tasks) if isinstance(source, Path) else tasks
+        kept = folder if keep else None
         rows += probe(
-            {name: encoder}, noted, evaluators, seeds, progress, {name: role}, folder if keep else None, failed, pool
+            {name: encoder}, noted, evaluators, seeds, progress, {name: role}, kept, failed, pool, left_out=refused
         )
     if failures and not rows:
         raise failures[0]

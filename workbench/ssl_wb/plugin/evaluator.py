@@ -284,6 +284,16 @@ class Evaluator(Plugin, ABC):
     def __init__(self, options: PluginOptions) -> None:
         self.options = options
 
+    def check_task(self, task: ProbeTask) -> None:
+        """Refuse a task that this evaluator cannot use; called before its clips are embedded.
+
+        Args:
+            task: the task; its embeddings are ``[clips, 0]``.
+
+        Raises:
+            DataError: the task has labels that this evaluator cannot use; see :func:`ssl_wb.api.require_labels`.
+        """
+
     @abstractmethod
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe the task once per seed and split.

@@ -100,6 +100,10 @@ class LoadedTask:
             captions=[clip.captions for clip in self.clips],
         )
 
+    def without_embeddings(self) -> ProbeTask:
+        """Return this task with embeddings ``[clips, 0]``, for checks of its labels."""
+        return self.embedded(np.zeros((len(self.clips), 0), dtype=np.float32))
+
 
 def load_task(
     source: str | Path,

@@ -24,6 +24,8 @@ def run_final_probes(
 ) -> list[Row]:
     """Probe a finished run as its recipe says and keep the results in ``results.json``.
 
+    A probe that fails leaves the rows of the others; its error is raised after they are written.
+
     Args:
         loaded: the recipe.
         preflight: what it reads, with the tasks of its probes.
@@ -40,12 +42,20 @@ def run_final_probes(
         settings = selection.settings
         of_task.setdefault((settings.task, settings.metric, settings.pooling), []).append(selection)
     rows: list[Row] = []
+    failures: list[Exception] = []
     for (_, _, pool), selections in of_task.items():
         task = preflight.task(selections[0].settings, folder)
         evaluators = [(one.name, one.plugin(one.options)) for one in selections]
         if not quiet:
             log.info("probing on %s: %d clips, %d classes", task.name, len(task.clips), len(task.classes))
-        rows += evaluate_runs([folder.path], [task], evaluators, device=device, pool=pool)
+        failed: list[Exception] = []
+        try:
+            rows += evaluate_runs([folder.path], [task], evaluators, device=device, pool=pool, failures=failed)
+        except Exception as error:  # no probe of this task has a row
+            failed = [error]
+        failures += failed
     if rows:
         folder.write_json(folder.results, [row.as_json() for row in rows])
+    if failures:
+        raise failures[0]
     return rows

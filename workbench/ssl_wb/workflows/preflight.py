@@ -178,6 +178,7 @@ def _read_tasks(
                 tasks[key] = load_task(
                     section.task, metric=section.metric, settings=settings, allow_leaks=section.allow_leaks
                 )
+            selection.build().check_task(tasks[key].without_embeddings())
             if section.every is not None:
                 subsets[(*key, section.every_clips)] = validation_subset(tasks[key], section.every_clips)
         except WorkbenchError as error:
