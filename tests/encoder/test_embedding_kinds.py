@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from imported import only, waveforms
 from ssl_wb import load_encoder
 from ssl_wb.cli.main import run as command
 from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.encoder.load import encoder_parts
 from ssl_wb.errors import UsageError
 from ssl_wb.evaluation.embedding_cache import encoder_digest
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
@@ -72,6 +74,16 @@ def test_a_padded_batch_gives_what_each_clip_gives(kind):
     together = whole.embed_clip(waveform, lengths)
     for row, length in enumerate(lengths):
         assert_close(together[row], whole.embed_clip(waveform[row : row + 1, :length])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_published_is_what_the_recipe_of_a_run_says(tmp_path):
+    run = shutil.copytree(RUN, tmp_path / "run")
+    assert load_encoder(run).kind == "folded"
+    with (run / "recipe.resolved.toml").open("a") as file:
+        file.write('\n[encoder]\nembedding = "frames"\nfine_tuned = "clip-token"\n')
+    found, exported = load_encoder(run), encoder_parts(run)
+    assert (found.kind, found.fine_tuned) == ("frames", "clip-token")
+    assert (exported.published, exported.fine_tuned) == ("frames", "clip-token")
 
 
 def test_published_is_what_the_importer_says_and_the_others_can_be_chosen():

@@ -30,6 +30,7 @@ from ssl_wb.errors import PluginError
 from ssl_wb.layers.patches import patchify
 from ssl_wb.probing.patchout import structured_patchout, two_way_patchout
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
+from ssl_wb_plugins.evaluators import fine_tune
 from ssl_wb_plugins.evaluators.fine_tune import FineTune, FineTuneOptions
 from ssl_wb_plugins.evaluators.linear import LinearOptions, LinearProbe
 from ssl_wb_plugins.front_ends.log_mel import LogMel
@@ -171,6 +172,35 @@ def test_patch_drop_leaves_a_cross_product_of_rows_and_columns():
         assert len((one % 10).unique()) == 8
         if row == 0:
             assert set(range(4)) <= set((one % 10).tolist())
+
+
+def test_patch_drop_acts_in_training_only(encoder):
+    model = EncoderWithHead(encoder, 2, "mean", 0.0, patch_drop=[0.5, 0.4])
+    seen = []
+    model.backbone.trunk.register_forward_hook(lambda _, tokens, __: seen.append(tokens[0].shape[1] - 1))
+    spectrogram, columns = torch.randn(2, 80, 64), torch.tensor([4, 4])
+    model.train().embed(spectrogram, columns)
+    model.eval().embed(spectrogram, columns)
+    assert seen == [3, 10]  # of 5 rows x 2 columns in each chunk 3 x 1 are left
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "arguments"),
+    [
+        ({"roll": True}, "roll_in_time", ()),
+        ({"mixup": 10.0, "mixup_share": 0.8}, "mixup", (10.0, 0.8)),
+        ({"mixup": 10.0, "mixup_share": 0.8, "mixup_on": "waveform"}, "mixup_draw", (10.0, 0.8)),
+    ],
+)
+def test_published_augmentations_are_applied_as_the_options_say(encoder, monkeypatch, options, name, arguments):
+    task, used, original = tones(encoder, clips=12), [], getattr(fine_tune, name)
+    monkeypatch.setattr(fine_tune, name, lambda *given: used.append(given) or original(*given))
+    tune(task, epochs=1, keep="last", **options)
+    assert used
+    assert used[0][len(used[0]) - len(arguments) :] == arguments
+    used.clear()
+    tune(task, epochs=1, keep="last")
+    assert not used or used[0][3] == 0.0  # `mixup` of no clip
 
 
 def test_waveforms_are_mixed_before_the_front_end(encoder):

@@ -11,6 +11,7 @@ from ssl_wb.plugin.masker import Mask, Masker
 from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.pretext.model import PretextModel, WeightedObjective
 from ssl_wb.pretext.predictor import Predictor
+from ssl_wb.pretext.teacher import teacher_decay
 from ssl_wb.recipe.schema import PredictorSection, TeacherSection
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
 from ssl_wb_plugins.maskers.random import RandomMasker, RandomOptions
@@ -84,3 +85,13 @@ def test_masks_follow_the_step_and_not_the_split_of_the_batch(rows):
     assert torch.equal(whole, torch.cat([drawn(part, 5) for part in rows]))
     assert not torch.equal(whole, drawn(slice(0, 4), 6))
     assert torch.isfinite(model(StepInputs(spectrogram, step=5)).loss)
+
+
+def test_the_decay_reaches_its_end_with_the_last_update_or_after_it():
+    """M2D divides its ramp by the steps less one."""
+    decays = {
+        end: [teacher_decay(TeacherSection(decay=[0.5, 0.9], decay_end=end), step, 5) for step in range(5)]
+        for end in ("last", "after")
+    }
+    assert decays["last"] == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
+    assert decays["after"] == pytest.approx([0.5, 0.58, 0.66, 0.74, 0.82])
