@@ -190,11 +190,6 @@ class FineTune(Evaluator):
     Options = FineTuneOptions
     options: FineTuneOptions
 
-    def check_task(self, task: ProbeTask) -> None:
-        """Refuse a task of numbers where clips are drawn by their labels."""
-        if self.options.balanced:
-            require_labels(task, ("single", "several"), "balanced needs classes", "Leave out balanced.")
-
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Fine-tune ``task.encoder`` on the clips that ``task.read`` gives."""
         needed = ("front_end", "backbone", "chunk_columns")
@@ -203,7 +198,8 @@ class FineTune(Evaluator):
                 f"task {task.name!r}: this encoder cannot be fine-tuned, it offers embeddings only",
                 hint="Fine-tune the encoder of a run; use linear or mlp for others.",
             )
-        self.check_task(task)
+        if self.options.balanced:
+            require_labels(task, ("single", "several"), "balanced needs classes", "Leave out balanced.")
         encoder = cast(TrainableEncoder, task.encoder)
         spectrograms = TaskSpectrograms(task, encoder, self.options.max_seconds, self.options.memory)
 

@@ -202,6 +202,15 @@ def _embedded(
     return probe_task, Seconds(audio, took, cached=cached)
 
 
+def _leave_out(failures: list[Exception], what: str, error: Exception) -> None:
+    """Log what failed, and keep its error."""
+    error = described(error)
+    failures.append(error)
+    text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+    hint = f" ({error.hint})" if isinstance(error, WorkbenchError) and error.hint else ""
+    log.error("%s is left out: %s%s", what, text, hint)
+
+
 def _check(
     encoders: Mapping[str, Encoder],
     tasks: Sequence[LoadedTask],
@@ -270,16 +279,7 @@ def evaluate_runs(
     """
     rows: list[Row] = []
     sources = encoder_names(runs)
-    failed: Callable[[str, Exception], None] | None = None
-    if failures is not None:
-
-        def failed(what: str, error: Exception) -> None:
-            error = described(error)
-            failures.append(error)
-            text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-            hint = f" ({error.hint})" if isinstance(error, WorkbenchError) and error.hint else ""
-            log.error("%s is left out: %s%s", what, text, hint)
-
+    failed = None if failures is None else partial(_leave_out, failures)
     refused = misfits(tasks, evaluators, failed)
     if failures and len(refused) == len(tasks) * len(evaluators):
         raise failures[0]
