@@ -7,10 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from ssl_wb.api import Evaluator, PluginOptions
 from ssl_wb.cli.main import run as ssl_wb
 from ssl_wb.errors import DataError, RecipeError
+from ssl_wb.evaluation.runner import probe
+from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.load import load_recipe
 from ssl_wb.runs.folder import RunFolder
+from ssl_wb.tasks.task import load_task
 from ssl_wb.workflows import final_probes
 from ssl_wb.workflows.preflight import preflight
 from task_fakes import Deaf, Spectrum, labelled, write_manifest
@@ -62,6 +66,24 @@ def test_a_broken_clip_costs_its_task_only(manifest, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert encoders_of(out) == [("good", manifest.stem, "knn")]
     assert "broken is left out" in err
+
+
+def test_an_evaluator_that_fails_leaves_the_rows_of_others(manifest):
+    class Fails(Evaluator):
+        """Fails once it has the embeddings."""
+
+        name = "fails"
+
+        def __call__(self, task, seeds):
+            raise DataError("no reason")
+
+    knn = load_registry().get("evaluator", "knn")
+    evaluators, failed = [("fails", Fails(PluginOptions())), ("knn", knn(knn.Options()))], []
+    rows = probe({"x": Spectrum()}, [load_task(manifest)], evaluators, failed=lambda *one: failed.append(one))
+    assert [row.evaluator for row in rows] == ["knn"]
+    ((what, error),) = failed
+    assert what == "fails: x on task"
+    assert error.message == "no reason"
 
 
 def test_an_only_encoder_that_fails_is_an_error_as_before(manifest, tmp_path, capsys):

@@ -95,6 +95,13 @@ def test_the_interval_covers_the_mean_and_narrows_with_more_queries():
     assert np.diff(many.interval) < np.diff(few.interval)
 
 
+def test_the_width_of_the_interval_is_that_of_a_mean_of_queries():
+    values = np.random.default_rng(0).beta(1.2, 1.0, 200)
+    low, high = Retrieval(RetrievalOptions())._interval([values, np.full(3, np.nan)])
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 200**0.5, rel=0.1)
+    assert low < values.mean() < high
+
+
 def test_held_out_clips_are_in_the_gallery_and_others_are_not():
     embeddings = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.01]], dtype=np.float32)
     parts = (np.array([1]), np.array([0]), np.array([2]))

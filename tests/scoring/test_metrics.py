@@ -48,6 +48,14 @@ def test_macro_map_leaves_out_classes_without_positives():
     assert score(labels, scores) == pytest.approx(expected)
 
 
+def test_a_resample_without_positives_of_a_class_has_the_mean_of_the_others():
+    labels = np.array([[1, 0], [0, 1], [1, 0], [0, 0]], dtype=np.float32)
+    scores = np.array([[0.9, 0.1], [0.8, 0.9], [0.3, 0.2], [0.1, 0.3]])
+    without = METRICS["mAP"].value(labels, scores, np.array([[1.0, 0.0, 1.0, 2.0]]))  # the second class has none
+    assert without[0] == average_precision_score(labels[[0, 2, 3], 0], scores[[0, 2, 3], 0])
+    assert np.isnan(METRICS["mAP"].value(labels, scores, np.array([[0.0, 0.0, 0.0, 4.0]]))[0])
+
+
 def several(seed, clips=60, classes=5):
     """Labels and scores, with ties among the scores, and a class without positives."""
     random = np.random.default_rng(seed)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from ssl_wb.api import ProbeTask, Split, SplitScores, summarise
 from ssl_wb.scoring.metrics import METRICS
+from ssl_wb.scoring.summary import bootstrap, score_interval
 
 
 def task(labels, classes, splits=1):
@@ -168,3 +170,45 @@ def test_the_interval_of_map_with_few_positives_holds_its_score_and_the_truth():
 def _rare(random):
     labels = (random.random((300, 20)) < 5 / 300).astype(np.float32)
     return labels, random.normal(size=labels.shape) + 2 * labels
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "signal"),
+    [("macro F1", 4, 1.5), ("macro AUC", 4, 1.0), ("EER", 2, 1.0), ("accuracy", 4, 1.5)],
+)
+def test_the_interval_of_every_kind_of_metric_holds_the_truth(name, classes, signal):
+    """A short run of workbench/docs/measured/interval_coverage.py."""
+    random, metric, trials, inside = np.random.default_rng(0), METRICS[name], 60, 0
+
+    def drawn():
+        labels = random.integers(0, classes, 80)
+        return labels, random.normal(size=(80, classes)) + signal * np.eye(classes)[labels]
+
+    truth = np.mean([metric.value(*drawn(), None)[0] for _ in range(300)])
+    for _ in range(trials):
+        labels, scores = drawn()
+        value = float(metric.value(labels, scores, None)[0])
+        draws = bootstrap(partial(metric.value, labels, scores), len(labels), 200)
+        low, high = score_interval(draws, value, metric, [labels])
+        assert low <= value <= high
+        inside += low <= truth <= high
+    assert 0.87 * trials <= inside
+
+
+def test_the_interval_reaches_to_its_score():
+    above = np.linspace(0.6, 0.7, 200)  # resamples that lie above their score, as those of a ranking may
+    assert score_interval(above, 0.5, METRICS["EER"], [np.array([0, 1])])[0] == 0.5
+    assert score_interval(above, 0.8, METRICS["macro F1"], [np.array([0, 1])])[1] == 0.8
+
+
+def test_the_interval_is_widened_where_classes_have_few_positives():
+    draws = np.random.default_rng(0).normal(0.5, 0.05, 500)
+
+    def width(positives):
+        labels = np.zeros((200, 3), np.float32)
+        labels[:positives] = 1
+        low, high = score_interval(draws, 0.5, METRICS["mAP"], [labels])
+        return np.log(high / (1 - high)) - np.log(low / (1 - low))
+
+    # The bootstrap's variance of a mean of P clips is (P - 1) / P of the true one.
+    assert width(2) / width(100) == pytest.approx(np.sqrt(2 / (100 / 99)))

@@ -149,6 +149,25 @@ def test_a_draw_with_several_labels_has_every_class_on_both_sides(seed):
     assert rest.any(axis=0).all()
 
 
+def test_a_draw_with_several_labels_takes_its_share_of_every_class():
+    for seed in range(5):
+        labels = (np.random.default_rng(seed).random((200, 8)) < 0.12).astype(np.float32)
+        drawn = draw(labels, 0.25, np.random.default_rng(0))
+        assert len(drawn) == 50
+        # One clip of some 20 more or less; drawn whatever the labels, shares are off by 0.1 to 0.25.
+        np.testing.assert_allclose(labels[drawn].sum(axis=0) / labels.sum(axis=0), 0.25, atol=0.04)
+
+
+def test_a_draw_with_several_rare_labels_has_each_on_both_sides():
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        labels = (random.random((60, 12)) < 0.25 / np.arange(1, 13)).astype(np.float32)
+        drawn = draw(labels, 0.25, np.random.default_rng(0))
+        counts, there = labels.sum(axis=0), labels[drawn].sum(axis=0)
+        assert (there[counts > 1] > 0).all()
+        assert (there < counts)[counts > 0].all()
+
+
 def test_a_class_of_one_clip_stays_on_the_training_side():
     labels = np.zeros((30, 2), np.float32)
     labels[:, 0] = 1
@@ -265,6 +284,15 @@ def test_chance_is_the_mean_over_folds_of_their_own_test_clips(tmp_path):
     parts = [METRICS["macro F1"].chance(task.labels[split.test]) for split in task.splits]
     assert parts[0] != parts[1]
     assert task.chance == pytest.approx(np.mean(parts))
+
+
+def test_chance_leaves_out_a_fold_where_the_metric_is_undefined(tmp_path):
+    labels = ["a", "b", "a;b", ""]
+    rows = labelled(60, label=lambda n: "" if n < 20 else labels[n % 4], fold=lambda n: str(n // 20))
+    task = load_task(write_manifest(tmp_path, rows))
+    chances = [METRICS["mAP"].chance(task.labels[split.test]) for split in task.splits]
+    assert np.isnan(chances[0])
+    assert task.chance == pytest.approx(np.mean(chances[1:]))
 
 
 def test_a_manifest_tells_its_metric_by_a_column_or_its_name(tmp_path):
