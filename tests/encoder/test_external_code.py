@@ -9,6 +9,9 @@ import torch
 
 from ssl_wb.encoder.external import load_external
 from ssl_wb.errors import DataError, UsageError
+from ssl_wb.evaluation.embeddings import embed_task
+from ssl_wb.tasks.task import load_task
+from task_fakes import labelled, write_manifest
 
 CODE = """
 import sys, torch
@@ -99,3 +102,9 @@ def test_an_error_names_the_clip(load, tmp_path):
     soundfile.write(tmp_path / "short.wav", np.zeros(4000), 16000)
     with pytest.raises(DataError, match=r"short\.wav.*SystemExit"):
         embed_clips(load("Short"), gather_clips([tmp_path / "short.wav"]))
+
+
+def test_an_error_in_an_evaluation_names_the_clip_and_how_many_shared_its_batch(load, tmp_path):
+    task = load_task(write_manifest(tmp_path / "clips", labelled(40)))  # of 0.2 s
+    with pytest.raises(DataError, match=r"\d{3}\.wav and 39 more clips of its batch: .*SystemExit: audio must be"):
+        embed_task(load("Short"), task)

@@ -14,6 +14,7 @@ from ssl_wb.cli.main import run as ssl_wb
 from ssl_wb.evaluation.results import Row
 from ssl_wb.plugin.evaluator import Result
 from ssl_wb.report.tables import print_table
+from task_fakes import labelled, write_manifest
 
 
 def rows() -> list[Row]:
@@ -86,3 +87,29 @@ def test_plain_lines_tell_the_time_left(monkeypatch, capsys):
     silent = progress.ProgressLines(shown=False)
     silent("embedding", 5, 10)
     assert capsys.readouterr().err == ""
+
+
+CODE = """
+import torch
+class Quiet:
+    sample_rate = 16000
+    def embed_frames(self, w, l=None): return w.unfold(1, 400, 160).abs().log1p()[..., :8]
+    def embed_clip(self, w, l=None): return self.embed_frames(w).mean(1)
+"""
+
+
+@pytest.mark.parametrize("command", ["evaluate", "embed", "pack"])
+def test_long_commands_write_plain_lines_where_stderr_is_no_terminal(command, tmp_path, monkeypatch, capsys):
+    (tmp_path / "code.py").write_text(CODE)
+    clips = write_manifest(tmp_path / "clips", labelled(24))
+    encoder, out = f"python:{tmp_path / 'code.py'}:Quiet", str(tmp_path / "out.npz")
+    words = {
+        "evaluate": [encoder, "--task", str(clips), "--evaluator", "knn", "--no-baselines", "--no-cache"],
+        "embed": [encoder, str(clips.parent), "--out", out],
+        "pack": [str(clips.parent), str(tmp_path / "packed")],
+    }
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    assert ssl_wb([command, *words[command]]) == 0
+    lines = re.findall(r"^(embedding|packing).*: (\d+) of 24 clips", capsys.readouterr().err, re.MULTILINE)
+    assert lines
+    assert lines[-1] == ("packing" if command == "pack" else "embedding", "24")
