@@ -14,6 +14,7 @@ from ssl_wb.cli.main import run as ssl_wb
 from ssl_wb.encoder.load import load_encoder
 from ssl_wb.errors import RunFolderError
 from ssl_wb.plugin.registry import load_registry
+from ssl_wb.workflows.evaluate import read_tasks
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run-0.1"
 
@@ -52,6 +53,14 @@ def test_an_encoder_needs_its_front_end_and_backbone_only(run, block, gone):
     whole = load_encoder(run).embed_clip(tone)
     block(gone)
     assert_close(load_encoder(run).embed_clip(tone), whole)
+
+
+def test_the_clips_of_a_run_can_be_evaluated_without_its_masker_and_objectives(run, block, monkeypatch):
+    seen = []
+    monkeypatch.setattr("ssl_wb.workflows.evaluate.load_task", lambda source, **options: seen.append(options))
+    block("masker-random,objective-mcl,objective-dino,evaluator-linear")
+    read_tasks(["synthetic:scenes"], encoders={"run": run})
+    assert seen[0]["settings"].run == run
 
 
 def test_a_missing_backbone_is_still_named(run, block, capsys):
