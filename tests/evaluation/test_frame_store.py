@@ -96,6 +96,15 @@ def test_short_clips_are_not_padded_to_a_long_one(task):
     np.testing.assert_array_equal(embedded[3][:17, 0], [*range(1, 17), 0])
 
 
+def test_clips_of_one_batch_keep_their_own_frames_only(tmp_path):
+    for index in range(4):
+        soundfile.write(tmp_path / f"{index}.wav", np.full(1600 * (index + 1), 0.1), 16000)
+    (tmp_path / "t.csv").write_text("path,label,split\n0.wav,a,train\n1.wav,b,train\n2.wav,a,val\n3.wav,b,test\n")
+    embedded = embed_task(Ticks(), load_task(tmp_path / "t.csv"), level="frames")
+    assert embedded.counts.tolist() == [16, 32, 48, 64]
+    assert len(embedded.frames) == 160
+
+
 def test_more_than_the_budget_is_on_disk(task, monkeypatch):
     plain = embed_task(Ticks(), task, level="frames")
     monkeypatch.setattr(frame_store.FrameWriter.__init__, "__defaults__", (1000,))

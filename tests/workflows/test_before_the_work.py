@@ -65,3 +65,20 @@ def test_a_file_in_place_of_a_folder(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert ssl_wb(["embed", "run", "audio", "--out", str(tmp_path / "file" / "o.npz")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "no-such-run", "--task", "t.csv", "--chart", "file/below"],
+        ["import", "no-such-file.pt", "--out", "file/below/encoder"],
+        ["export", "no-such-run", "--out", "file/below/run"],
+    ],
+)
+def test_other_outputs_are_tried_before_what_they_are_made_of(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert ssl_wb(words) == 2
+    err = capsys.readouterr().err
+    assert "file is no folder" in err or "file is a file" in err
+    assert "no-such" not in err
