@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from ssl_wb.api import Evaluator, PluginOptions, Result
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.errors import UsageError
+from ssl_wb.errors import DataError, UsageError
 from ssl_wb.evaluation.baselines import baselines
 from ssl_wb.evaluation.embeddings import embed_task
 from ssl_wb.evaluation.pooling import CANDIDATES, candidates, check_pool, parts_of, pool_clip, pool_clips
@@ -19,6 +19,7 @@ from ssl_wb.evaluation.runner import probe
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.report.tables import as_csv, markdown
 from ssl_wb.tasks.task import load_task
+from ssl_wb.workflows.evaluate import evaluate
 from ssl_wb_plugins.backbones.vit import Vit, VitOptions
 from ssl_wb_plugins.front_ends.log_mel import LogMel
 from task_fakes import labelled, write_manifest
@@ -121,6 +122,15 @@ def test_baselines_are_pooled_like_the_encoders(task, linear):
     assert [row.pool for row in rows] == ["mean+std", "mean+std"]
     frames = torch.from_numpy(embed_task(baselines("auto")["log-mel"], task, pools=["mean+std"]))
     assert_close(frames, torch.from_numpy(embed_task(baselines()["log-mel mean+std"], task)), rtol=1e-5, atol=1e-4)
+
+
+def test_the_rows_to_compare_with_are_those_of_the_pooling(tmp_path):
+    (tmp_path / "code.py").write_text("")
+    encoder, task = f"python:{tmp_path / 'code.py'}:make", tmp_path / "absent.csv"
+    with pytest.raises(UsageError, match=r"log-mel mean\+std: no row is named so"):
+        evaluate([encoder], [task], pool="auto", baseline="log-mel mean+std")
+    with pytest.raises(DataError, match=r"absent\.csv"):  # the baseline is fine
+        evaluate([encoder], [task], pool="auto", baseline="log-mel")
 
 
 def test_tables_say_how_each_row_was_pooled(task, linear):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,10 +42,12 @@ def trained(clips, tmp_path_factory):
     return folder
 
 
-def test_train_ends_with_the_next_commands(clips, tmp_path, capsys):
-    folder = tmp_path / "its run"
-    assert ssl_wb(["train", "quickstart", "--cpu", "--out", str(folder), *words(*TINY, f"data.train={clips}")]) == 0
+def test_train_begins_with_what_is_odd_and_ends_with_the_next_commands(clips, tmp_path, capsys):
+    folder, manifest = tmp_path / "its run", tmp_path / "twice.csv"
+    manifest.write_text("".join(["path\n", *(f"{clips / name}\n" for name in ("0.wav", "1.wav", "2.wav", "1.wav"))]))
+    assert ssl_wb(["train", "quickstart", "--cpu", "--out", str(folder), *words(*TINY, f"data.train={manifest}")]) == 0
     lines = capsys.readouterr().err.splitlines()
+    assert any(f"{manifest}: 1 of 4 clips are there already" in line for line in lines)
     assert f"next: ssl-wb evaluate '{folder}' --task MANIFEST.csv" in lines
     assert f"  or: ssl-wb embed '{folder}' FOLDER --out embeddings.npz" in lines
 
@@ -109,6 +112,17 @@ def test_a_contrast_of_one_clip_is_refused(clips, capsys, settings, said):
     code = ssl_wb(["validate", "audiomosaic-small", *words(f"data.train={clips}", *settings)])
     assert code == (3 if said else 0)
     assert said in capsys.readouterr().err
+
+
+def test_a_contrast_of_one_clip_is_refused_where_memory_asks_for_as_many_passes(clips, tmp_path, capsys, monkeypatch):
+    def in_four_passes(loaded, plan, accelerator):
+        train = loaded.recipe.train.model_copy(update={"accumulate": 4})
+        return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": train}))
+
+    monkeypatch.setattr("ssl_wb.workflows.pretrain.find_passes", in_four_passes)
+    settings = words(f"data.train={clips}", "train.batch_size=4", "train.accumulate='auto'", "evaluate=[]")
+    assert ssl_wb(["train", "audiomosaic-small", "--cpu", "--out", str(tmp_path / "run"), *settings]) == 3
+    assert "train.accumulate = 4: objective 'infonce' compares the clips of a pass" in capsys.readouterr().err
 
 
 def test_a_clip_that_does_not_fit_into_memory_costs_itself_only(clips, trained, tmp_path, capsys, monkeypatch):
