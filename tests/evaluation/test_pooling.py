@@ -14,6 +14,7 @@ from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.errors import DataError, UsageError
 from ssl_wb.evaluation.baselines import baselines
 from ssl_wb.evaluation.embeddings import embed_task
+from ssl_wb.evaluation.encoders import encoders_to_compare
 from ssl_wb.evaluation.pooling import CANDIDATES, candidates, check_pool, parts_of, pool_clip, pool_clips
 from ssl_wb.evaluation.runner import probe
 from ssl_wb.plugin.registry import load_registry
@@ -117,7 +118,7 @@ def test_every_split_has_its_own_choice(tmp_path, linear):
 
 
 def test_baselines_are_pooled_like_the_encoders(task, linear):
-    assert list(baselines("auto")) == ["log-mel"]
+    assert list(baselines("auto")) == [one.name for one in encoders_to_compare({}, pool="auto")] == ["log-mel"]
     rows = probe({"late": Late(), **baselines("mean+std")}, [task], linear, seeds=(0,), pool="mean+std")
     assert [row.pool for row in rows] == ["mean+std", "mean+std"]
     frames = torch.from_numpy(embed_task(baselines("auto")["log-mel"], task, pools=["mean+std"]))
