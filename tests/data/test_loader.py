@@ -455,6 +455,25 @@ def test_new_workers_that_deliver_nothing_are_given_up_soon(make_folder, monkeyp
     assert "reading goes on in this process" in caplog.text
 
 
+def test_a_new_worker_that_hangs_is_given_up_after_its_patience(make_folder, monkeypatch, caplog):
+    folder = make_folder(*[1000] * 40)
+    arguments = {"seed": 0, "first_sample": 0, "global_batch": 4, "steps": 60}
+    whole = rows_of(batches(crops(folder), **arguments))
+    monkeypatch.setattr(loader, "POLL", 0.2)
+    monkeypatch.setattr(loader, "PATIENCE_ANEW", 1.0)
+    before = set(multiprocessing.active_children())
+    loading = batches(crops(folder), workers=2, **arguments)  # of two one is started anew
+    got = [next(loading).clips.tolist()]
+    monkeypatch.setattr(loader, "_start_worker", lambda _: time.sleep(20))
+    next(iter(set(multiprocessing.active_children()) - before)).kill()
+    with caplog.at_level(logging.WARNING, logger="ssl_wb"):
+        got += rows_of(loading)
+    assert got == whole
+    assert "reading goes on with 1 new" in caplog.text
+    assert "no batch came for" in caplog.text
+    assert "reading goes on in this process" in caplog.text
+
+
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
 def test_a_connection_that_breaks_as_a_worker_dies_is_a_lost_worker(error):
     def breaking():
