@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch.testing import assert_close
 
 from ssl_wb import load_encoder
-from ssl_wb.errors import DivergedError, RecipeError, RunFolderError, UsageError
+from ssl_wb.data.workers import StoppedWaitingError
+from ssl_wb.errors import DivergedError, InterruptedRunError, RecipeError, RunFolderError, UsageError
 from ssl_wb.pretext.model import PretextModel
+from ssl_wb.training.loop import Trainer
 from ssl_wb.workflows.pretrain import train
 
 #: Figures that depend on the clock and not on the run.
@@ -251,3 +254,28 @@ def test_a_skipped_fp16_step_moves_no_average(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(AcceleratedOptimizer, "step_was_skipped", property(lambda _: next(skipped)))
     train(recipe, out=tmp_path / "run", quiet=True)
     assert moved == [1, 3, 5, 7, 9, 11]
+
+
+def test_a_stop_while_waiting_for_data_keeps_the_step_and_the_unreadable_clips(
+    recipe, corpus, tmp_path, monkeypatch, caplog
+):
+    data, run, waited = tmp_path / "data", tmp_path / "run", Trainer._next
+    shutil.copytree(corpus, data)
+    (data / "05.wav").write_bytes(b"no audio")
+    recipe.write_text(recipe.read_text().replace(str(corpus), str(data)))
+
+    def stopped(self, loader):
+        if self.step == 6:  # between two checkpoints
+            raise StoppedWaitingError
+        return waited(self, loader)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_next", stopped)
+        with pytest.raises(InterruptedRunError, match="stopped at step 6"):
+            train(recipe, out=run, quiet=True, cpu=True)
+    assert (run / "checkpoints" / "last").read_text().strip() == "step-00000006"
+    assert "unreadable clip, replaced by the next one" in caplog.text
+    caplog.clear()
+    train(recipe, out=run, resume=True, quiet=True, cpu=True)
+    assert "unreadable clip" not in caplog.text  # told, and counted, once in a run
+    assert len(json.loads((run / "unreadable.json").read_text())) == 1
