@@ -120,7 +120,8 @@ def test_a_contrast_of_one_clip_is_refused_where_memory_asks_for_as_many_passes(
         return replace(loaded, recipe=loaded.recipe.model_copy(update={"train": train}))
 
     monkeypatch.setattr("ssl_wb.workflows.pretrain.find_passes", in_four_passes)
-    settings = words(f"data.train={clips}", "train.batch_size=4", "train.accumulate='auto'", "evaluate=[]")
+    lengths = ("train.steps=1", "train.batch_size=4", "train.accumulate='auto'")
+    settings = words(f"data.train={clips}", *lengths, "evaluate=[]")
     assert ssl_wb(["train", "audiomosaic-small", "--cpu", "--out", str(tmp_path / "run"), *settings]) == 3
     assert "train.accumulate = 4: objective 'infonce' compares the clips of a pass" in capsys.readouterr().err
 
