@@ -17,7 +17,8 @@ from ssl_wb import evaluate, load_encoder
 from ssl_wb.cli.main import run as command
 from ssl_wb.encoder.importing.convert import import_checkpoint
 from ssl_wb.errors import DataError, RunFolderError, UsageError
-from ssl_wb.workflows.encoder_folders import export_run, import_encoder
+from ssl_wb.workflows.encoder_folders import import_encoder
+from ssl_wb.workflows.export import export_encoder
 
 RUN = Path(__file__).parents[1] / "fixtures" / "run-0.1"
 
@@ -46,7 +47,7 @@ def test_an_exported_run_needs_no_run(tmp_path):
     run = shutil.copytree(RUN, tmp_path / "run")
     waveform = 0.1 * torch.randn(2, 40_000, generator=torch.Generator().manual_seed(0))
     before = load_encoder(run)
-    export_run(run, tmp_path / "encoder", licence="cc0-1.0")
+    export_encoder(run, tmp_path / "encoder", licence="cc0-1.0")
     expected, fresh = before.embed_frames(waveform), load_encoder(run, untrained=True).embed_clip(waveform)
     shutil.rmtree(run)
     after = load_encoder(tmp_path / "encoder")
@@ -165,7 +166,7 @@ def test_imported_and_own_encoders_stand_in_one_table(tmp_path):
     (tmp_path / "tones.csv").write_text("\n".join(lines))
     import_encoder(str(only("inference_eat_fairseq.pt")[0]), tmp_path / "eat")
     import_encoder(str(only("inference_beats.pt")[0]), tmp_path / "beats")
-    export_run(RUN, tmp_path / "own")
+    export_encoder(RUN, tmp_path / "own")
     found = evaluate(
         [tmp_path / "eat", tmp_path / "beats", tmp_path / "own"],
         [tmp_path / "tones.csv"],

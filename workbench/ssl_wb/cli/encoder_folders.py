@@ -10,13 +10,16 @@ import typer
 
 from ssl_wb.cli.output import JsonFlag, echo_json
 
-__all__ = ["export_run", "import_encoder"]
+__all__ = ["Format", "export_encoder", "import_encoder"]
 
 
 class Format(StrEnum):
     """What an export is for."""
 
     ENCODER = "encoder"
+    HEAR = "hear"
+    XARES = "xares"
+    MAEB = "maeb"
 
 
 Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the weights, for the model card.")]
@@ -64,19 +67,25 @@ def import_encoder(
     )
 
 
-def export_run(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+def export_encoder(
+    source: Annotated[
+        str, typer.Argument(metavar="ENCODER", help="Run folder, encoder folder, checkpoint or hf://OWNER/NAME.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     target: Annotated[Format, typer.Option("--for", help="Format.")] = Format.ENCODER,
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last, best or step-NUMBER.")] = "last",
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint of a run: last, best or step-NUMBER.")] = "last",
     licence: Licence = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a run's encoder as a folder that needs neither the run nor its data."""
-    from ssl_wb.workflows.encoder_folders import export_run as run_export
+    """Write an encoder as a folder for use elsewhere, which needs neither the run nor its data."""
+    from ssl_wb.workflows.export import export_encoder as run_export
 
-    parts = run_export(run, out, target=target.value, checkpoint=checkpoint, licence=licence, overwrite=overwrite)
+    found = run_export(source, out, target=target.value, checkpoint=checkpoint, licence=licence, overwrite=overwrite)
+    parts = found.parts
     typer.echo(
         f"{out}: {parts.backbone['name']} behind {parts.front_end['name']}, published embedding {parts.published}",
         err=True,
     )
+    typer.echo(f"files: {', '.join(found.files)}", err=True)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)

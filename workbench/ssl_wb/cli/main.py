@@ -19,7 +19,7 @@ from ssl_wb.cli.check import check
 from ssl_wb.cli.classify import classify
 from ssl_wb.cli.doctor import doctor
 from ssl_wb.cli.embed import embed
-from ssl_wb.cli.encoder_folders import export_run, import_encoder
+from ssl_wb.cli.encoder_folders import export_encoder, import_encoder
 from ssl_wb.cli.evaluate import evaluate
 from ssl_wb.cli.new_plugin import new_plugin
 from ssl_wb.cli.pack import pack
@@ -47,7 +47,7 @@ app.command("embed")(embed)
 app.command("check")(check)
 app.command("classify")(classify)
 app.command("import")(import_encoder)
-app.command("export")(export_run)
+app.command("export")(export_encoder)
 app.command("pack")(pack)
 app.command("preview")(preview)
 app.command("bench")(bench)

@@ -4,20 +4,56 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssl_wb.runs.folder import RunFolder
 
-__all__ = ["card_of", "run_sections"]
+__all__ = ["OWN_USE", "Usage", "card_of", "carried_sections", "run_sections"]
 
 #: What stands in a field that nobody filled in.
 UNKNOWN = "not stated"
 #: Points of the training curve that the card shows.
 CURVE = 6
+#: Headings between which stands what is known of the training.
+USE, LIMITS = "## Use", "## Limits"
+#: How ssl-wb itself reads the folder.
+OWN_USE = (
+    "```python",
+    "import ssl_wb",
+    "",
+    'encoder = ssl_wb.load_encoder("FOLDER")            # or hf://OWNER/NAME',
+    "clips = encoder.embed_clip(waveform)               # [B, samples] at the sample rate -> [B, D]",
+    "frames = encoder.embed_frames(waveform)            # [B, T, D]",
+    "```",
+)
 
 
-def card_of(config: Mapping[str, Any], title: str, licence: str | None, sections: Sequence[str] = ()) -> str:
+@dataclass(frozen=True)
+class Usage:
+    """How an encoder is used in an exported format.
+
+    Attributes:
+        target: name of the format.
+        runtime: what has to be installed.
+        lines: of Markdown, a fenced block.
+        notes: what a user has to know.
+    """
+
+    target: str
+    runtime: str
+    lines: Sequence[str]
+    notes: Sequence[str] = ()
+
+
+def card_of(
+    config: Mapping[str, Any],
+    title: str,
+    licence: str | None,
+    sections: Sequence[str] = (),
+    usage: Usage | None = None,
+) -> str:
     """Return the card of an encoder.
 
     Args:
@@ -25,6 +61,7 @@ def card_of(config: Mapping[str, Any], title: str, licence: str | None, sections
         title: heading.
         licence: identifier of the weights' licence, such as ``cc-by-4.0``; None where it is not stated.
         sections: further sections in Markdown, as those of :func:`run_sections`.
+        usage: in an exported format, where it is another than that of ssl-wb itself.
     """
     front, backbone, reading = config["front_end"], config["backbone"], config["reading"]
     source = config.get("source", {})
@@ -56,23 +93,31 @@ def card_of(config: Mapping[str, Any], title: str, licence: str | None, sections
         "| --- | --- |",
         *(f"| {key} | {value} |" for key, value in facts.items()),
         "",
-        "## Use",
-        "",
-        "```python",
-        "import ssl_wb",
-        "",
-        'encoder = ssl_wb.load_encoder("FOLDER")            # or hf://OWNER/NAME',
-        "clips = encoder.embed_clip(waveform)               # [B, samples] at the sample rate -> [B, D]",
-        "frames = encoder.embed_frames(waveform)            # [B, T, D]",
-        "```",
-        "",
+        *_use(usage),
         *sections,
-        "## Limits",
+        LIMITS,
         "",
-        *(f"- {limit}" for limit in _limits(config, licence)),
+        *(f"- {limit}" for limit in [*_limits(config, licence), *(usage.notes if usage else ())]),
         "",
     ]
     return "\n".join(lines)
+
+
+def _use(usage: Usage | None) -> Iterator[str]:
+    """Yield the sections on how the encoder is used."""
+    if usage is not None and usage.target != "encoder":
+        yield from (f"## Use as {usage.target}", "", f"Needs: {usage.runtime}.", "", *usage.lines, "")
+    yield from (USE, "", *OWN_USE, "")
+
+
+def carried_sections(card: str) -> list[str]:
+    """Return what stands in a card between how it is used and its limits: training, data, probes."""
+    lines = card.splitlines()
+    if USE not in lines or LIMITS not in lines:
+        return []
+    rest = lines[lines.index(USE) + 1 : lines.index(LIMITS)]
+    first = next((place for place, line in enumerate(rest) if line.startswith("## ")), len(rest))
+    return rest[first:]
 
 
 def _reading(reading: Mapping[str, Any]) -> str:

@@ -107,6 +107,13 @@ class FrozenEncoder(nn.Module):
         """Return the number of frames that ``embed_frames`` gives for a clip of ``samples`` samples."""
         return self.plan.columns_of(self.front_end.frames_of(samples))
 
+    def frame_times(self, samples: int) -> list[float]:
+        """Return the centre, in seconds, of each frame that ``embed_frames`` gives for a clip of ``samples`` samples."""
+        front_end = self.front_end
+        offset = front_end.frame_samples / 2 - front_end.edge_samples  # of the first spectrogram frame, in samples
+        centres = self.plan.centres_of(front_end.frames_of(samples))
+        return [centre * front_end.hop_seconds + offset / self.sample_rate for centre in centres]
+
     @torch.no_grad()
     def embed_frames(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Embed waveforms frame by frame.

@@ -209,7 +209,9 @@ def read_folder(path: Path) -> EncoderParts:
             fine_tuned=str(config["embedding"]["fine_tuned"]),
             weights=load_file(path / WEIGHTS),
             heads=heads,
-            about={key: config[key] for key in ("system", "source", "seed", "notes", "title") if key in config},
+            about={
+                key: config[key] for key in ("system", "source", "seed", "notes", "title", "licence") if key in config
+            },
         )
     except WorkbenchError:
         raise

@@ -66,6 +66,15 @@ class ChunkPlan:
         """Return the columns that a clip of ``frames`` spectrogram frames gives."""
         return sum(chunk.columns for chunk in self.chunks_of(frames))
 
+    def centres_of(self, frames: int) -> list[float]:
+        """Return the centre of each column of a clip of ``frames`` frames, counted in spectrogram frames."""
+        half = (self.width - 1) / 2
+        return [
+            chunk.frame + column * self.width + half
+            for chunk in self.chunks_of(frames)
+            for column in range(chunk.columns)
+        ]
+
     def encoded_of(self, frames: int) -> int:
         """Return the columns that are encoded of a clip of ``frames`` frames, padding to a fixed length included."""
         return sum(chunk.encoded for chunk in self.chunks_of(frames))

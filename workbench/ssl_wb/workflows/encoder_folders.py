@@ -1,4 +1,4 @@
-"""Make encoder folders: import a published checkpoint, export a run."""
+"""Import a published checkpoint as an encoder folder; what import and export share of writing one."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ssl_wb.encoder.card import card_of, run_sections
-from ssl_wb.encoder.folder import CONFIG, EncoderParts, is_encoder_folder, write_folder
+from ssl_wb.encoder.card import card_of
+from ssl_wb.encoder.folder import CONFIG, is_encoder_folder, write_folder
 from ssl_wb.encoder.importing.convert import Import, import_checkpoint
-from ssl_wb.encoder.load import encoder_parts
 from ssl_wb.errors import UsageError
 from ssl_wb.files import why_not_writable, written_aside
 from ssl_wb.recipe.overrides import parse_value
-from ssl_wb.runs.folder import RunFolder
 
-__all__ = ["EXPORTS", "REPORT", "export_run", "import_encoder", "importer_settings"]
+__all__ = ["REPORT", "check_out", "import_encoder", "importer_settings", "written_folder"]
 
-#: Formats that a run is exported to.
-EXPORTS = ("encoder",)
 #: File of an imported encoder that tells what became of each tensor.
 REPORT = "import.json"
-#: File of an exported run that holds its resolved recipe. Not the name in a run folder, which this is not.
-RECIPE = "recipe.toml"
 
 
 def import_encoder(
@@ -54,54 +48,16 @@ def import_encoder(
         UsageError: ``out`` is taken or cannot be written, or there is no such source.
         DataError: the file cannot be read, or a tensor does not fit.
     """
-    _check_out(out, overwrite)
+    check_out(out, overwrite)
     imported = import_checkpoint(source, system, settings)
     title = f"{imported.parts.about['system']}, imported from {imported.parts.about['source']['file']}"
     report = json.dumps(imported.as_json(), indent=2, ensure_ascii=False) + "\n"
-    with _written(out) as folder:
+    with written_folder(out) as folder:
         write_folder(folder, imported.parts, imported.encoder)
         (folder / REPORT).write_text(report, encoding="utf-8")
-        _write_card(folder, title, licence)
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        (folder / "README.md").write_text(card_of(config, title, licence), encoding="utf-8")
     return imported
-
-
-def export_run(
-    run: Path,
-    out: Path,
-    *,
-    target: str = "encoder",
-    checkpoint: str = "last",
-    licence: str | None = None,
-    overwrite: bool = False,
-) -> EncoderParts:
-    """Export the encoder of a run as an encoder folder, which needs neither the run nor its data.
-
-    Args:
-        run: the run folder.
-        out: folder to write.
-        target: the format, one of :data:`EXPORTS`.
-        checkpoint: ``last``, ``best`` or the name of one.
-        licence: of the weights, for the model card.
-        overwrite: replace an encoder folder.
-
-    Returns:
-        What the encoder is.
-
-    Raises:
-        UsageError: ``out`` is taken or cannot be written, or the format is not known.
-        RunFolderError: ``run`` is no run folder, or has no such checkpoint.
-    """
-    if target not in EXPORTS:
-        raise UsageError(f"--for {target}: no such format", hint=f"formats: {', '.join(EXPORTS)}")
-    _check_out(out, overwrite)
-    parts = encoder_parts(run, checkpoint=checkpoint)
-    encoder = parts.build(str(run))
-    folder = RunFolder(run)
-    with _written(out) as aside:
-        write_folder(aside, parts, encoder)
-        shutil.copyfile(folder.resolved, aside / RECIPE)
-        _write_card(aside, str(parts.about.get("title") or run.name), licence, run_sections(folder))
-    return parts
 
 
 def importer_settings(given: Sequence[str]) -> dict[str, Any]:
@@ -119,13 +75,12 @@ def importer_settings(given: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _write_card(folder: Path, title: str, licence: str | None, sections: list[str] | None = None) -> None:
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    (folder / "README.md").write_text(card_of(config, title, licence, sections or []), encoding="utf-8")
+def check_out(out: Path, overwrite: bool) -> None:
+    """Check that an encoder folder can be written, before the work starts.
 
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    """Check that the folder can be written, before the work starts."""
+    Raises:
+        UsageError: it is taken by something else or may not be replaced, or cannot be written.
+    """
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if taken and not (overwrite and is_encoder_folder(out)):
         known = is_encoder_folder(out)
@@ -138,7 +93,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _written(out: Path) -> Iterator[Path]:
+def written_folder(out: Path) -> Iterator[Path]:
     """Yield a new folder that becomes ``out`` when it is whole; what stood there is removed just before."""
     with written_aside(out) as aside:
         aside.mkdir()

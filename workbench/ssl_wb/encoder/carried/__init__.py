@@ -1,0 +1,1 @@
+"""Code that is written into exported folders, file by file, with its imports of the workbench made public ones."""

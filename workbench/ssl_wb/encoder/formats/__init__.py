@@ -1,0 +1,1 @@
+"""Formats that encoders are exported to, one file each."""
