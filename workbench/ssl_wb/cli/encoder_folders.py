@@ -20,6 +20,7 @@ class Format(StrEnum):
     HEAR = "hear"
     XARES = "xares"
     MAEB = "maeb"
+    TRANSFORMERS = "transformers"
 
 
 Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the weights, for the model card.")]
@@ -74,13 +75,26 @@ def export_encoder(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     target: Annotated[Format, typer.Option("--for", help="Format.")] = Format.ENCODER,
     checkpoint: Annotated[str, typer.Option(help="Checkpoint of a run: last, best or step-NUMBER.")] = "last",
+    self_contained: Annotated[
+        bool, typer.Option("--self-contained", help="transformers: bring code that needs no ssl-wb.")
+    ] = False,
     licence: Licence = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write an encoder as a folder for use elsewhere, which needs neither the run nor its data."""
+    from ssl_wb.encoder.formats.base import ExportOptions
     from ssl_wb.workflows.export import export_encoder as run_export
 
-    found = run_export(source, out, target=target.value, checkpoint=checkpoint, licence=licence, overwrite=overwrite)
+    options = ExportOptions(self_contained=self_contained)
+    found = run_export(
+        source,
+        out,
+        target=target.value,
+        options=options,
+        checkpoint=checkpoint,
+        licence=licence,
+        overwrite=overwrite,
+    )
     parts = found.parts
     typer.echo(
         f"{out}: {parts.backbone['name']} behind {parts.front_end['name']}, published embedding {parts.published}",

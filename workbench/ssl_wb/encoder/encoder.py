@@ -108,7 +108,7 @@ class FrozenEncoder(nn.Module):
         return self.plan.columns_of(self.front_end.frames_of(samples))
 
     def frame_times(self, samples: int) -> list[float]:
-        """Return the centre, in seconds, of each frame that ``embed_frames`` gives for a clip of ``samples`` samples."""
+        """Return the centre, in seconds, of each frame of ``embed_frames`` for a clip of ``samples`` samples."""
         front_end = self.front_end
         offset = front_end.frame_samples / 2 - front_end.edge_samples  # of the first spectrogram frame, in samples
         centres = self.plan.centres_of(front_end.frames_of(samples))

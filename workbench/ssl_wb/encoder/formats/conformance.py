@@ -148,17 +148,17 @@ def xares_faults(encoder: Any) -> list[str]:
     if faults:
         return faults
     counts: list[int] = []
-    rate, width = (getattr(encoder, name) for name in names[:2])
+    rate, width, told = (float(getattr(encoder, name)) for name in names)
     for samples in (50_000, 10 * int(rate), 30 * int(rate)):
         what = f"calling it with [2, {samples}]"
         frames = _tried(what, partial(encoder, _noise(2, samples)), faults)
         if frames is not None:
-            faults += _embedding_faults(what, frames, (2, None, width))
+            faults += _embedding_faults(what, frames, (2, None, int(width)))
             counts.append(frames.shape[1])
     if not faults:
         hop = 20_000 / max(1, counts[2] - counts[1])  # ms, over the twenty seconds between the two lengths
-        if abs(hop - encoder.hop_size_in_ms) > 0.05 * hop and counts[2] != counts[1]:
-            faults.append(f"hop_size_in_ms is {encoder.hop_size_in_ms:g}, and frames come every {hop:.4g} ms")
+        if abs(hop - told) > 0.05 * hop and counts[2] != counts[1]:
+            faults.append(f"hop_size_in_ms is {told:g}, and frames come every {hop:.4g} ms")
     return faults
 
 

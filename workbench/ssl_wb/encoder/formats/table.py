@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ssl_wb.encoder.formats.base import ExportFormat
 from ssl_wb.encoder.formats.hear import HearFormat
+from ssl_wb.encoder.formats.huggingface import TransformersFormat
 from ssl_wb.encoder.formats.maeb import MaebFormat
 from ssl_wb.encoder.formats.plain import PlainFormat
 from ssl_wb.encoder.formats.xares import XaresFormat
@@ -19,6 +20,7 @@ FORMATS: dict[str, ExportFormat] = {
         HearFormat(),
         XaresFormat(),
         MaebFormat(),
+        TransformersFormat(),
     )
 }
 
