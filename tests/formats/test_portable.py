@@ -15,7 +15,6 @@ from ssl_wb.encoder.formats.portable import check_agreement, portable_encoder
 from ssl_wb.encoder.load import encoder_parts
 from ssl_wb.errors import DataError, UsageError
 
-
 #: One of each front end, backbone and way of reading; the others are marked.
 FEW = ("tiny_matpac.pt", "inference_beats.pt", "inference_eat_fairseq.pt", "inference_dasheng.pt", "checkpoint-100.pth")
 

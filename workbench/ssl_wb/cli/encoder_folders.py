@@ -21,6 +21,8 @@ class Format(StrEnum):
     XARES = "xares"
     MAEB = "maeb"
     TRANSFORMERS = "transformers"
+    ONNX = "onnx"
+    TORCH_EXPORT = "torch-export"
 
 
 Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the weights, for the model card.")]
@@ -79,6 +81,10 @@ def export_encoder(
         bool, typer.Option("--self-contained", help="transformers: bring code that needs no ssl-wb.")
     ] = False,
     licence: Licence = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="--push: a new repository is public, not private.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write an encoder as a folder for use elsewhere, which needs neither the run nor its data."""
@@ -94,6 +100,8 @@ def export_encoder(
         checkpoint=checkpoint,
         licence=licence,
         overwrite=overwrite,
+        push=push,
+        public=public,
     )
     parts = found.parts
     typer.echo(
@@ -103,3 +111,5 @@ def export_encoder(
     typer.echo(f"files: {', '.join(found.files)}", err=True)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
+    if found.address is not None:
+        typer.echo(f"uploaded: {found.address}", err=True)

@@ -142,12 +142,17 @@ def _limits(config: Mapping[str, Any], licence: str | None) -> Iterator[str]:
     yield f"Audio of another sample rate has to be resampled to {config['sample_rate']} Hz first."
 
 
-def run_sections(folder: RunFolder) -> list[str]:
-    """Return the sections of a run's card: training, data, probes."""
-    return [*_training(folder), *_data(folder), *_probes(folder.results)]
+def run_sections(folder: RunFolder, picture: str | None = None) -> list[str]:
+    """Return the sections of a run's card: training, data, probes.
+
+    Args:
+        folder: of the run.
+        picture: name of the file with its curves, if there is one.
+    """
+    return [*_training(folder, picture), *_data(folder), *_probes(folder.results)]
 
 
-def _training(folder: RunFolder) -> list[str]:
+def _training(folder: RunFolder, picture: str | None) -> list[str]:
     """Return the loss over the run, at a few steps."""
     rows = []
     if folder.metrics.is_file():
@@ -173,6 +178,7 @@ def _training(folder: RunFolder) -> list[str]:
         "| ---: | ---: | ---: |",
         *lines,
         "",
+        *([f"![Losses over the steps]({picture})", ""] if picture else []),
         *told,
     ]
 

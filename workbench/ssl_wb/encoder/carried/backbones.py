@@ -25,7 +25,7 @@ def norm_or_not(dim: int, wanted: bool, eps: float) -> nn.Module:
 
 
 def sincos_2d(rows: int, columns: int, dim: int, time_first: bool) -> Tensor:
-    """Return sine-cosine positions, float64 ``[rows, columns, dim]``: half of the width for time, half for frequency."""
+    """Return sine-cosine positions, float64 ``[rows, columns, dim]``: half of the width for time, half for rows."""
     rates = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64, device="cpu") / (dim // 4))
 
     def code(count: int) -> Tensor:

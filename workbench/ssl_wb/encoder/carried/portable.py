@@ -123,11 +123,13 @@ class PortableEncoder(nn.Module):
         """Return the chunks of the longest clip, the columns of a chunk, and all columns of that clip."""
         longest = frames.max()
         chunks = (longest + self.step - 1) // self.step
-        columns = ((longest + self.width - 1) // self.width).clamp(max=self.full)
+        # Two at least while a model is exported: torch's attention asks whether there is one token alone.
+        least = min(self.full, 2 if torch.compiler.is_exporting() else 1)
+        columns = ((longest + self.width - 1) // self.width).clamp(min=least, max=self.full)
         own, _ = self._counts(longest[None], checked_size(chunks))
         return (
             checked_size(chunks),
-            self.full if self.padded else checked_size(columns),
+            self.full if self.padded else checked_size(columns, least),
             checked_size(own.sum()),
         )
 
@@ -156,10 +158,10 @@ class PortableEncoder(nn.Module):
         return joined.unflatten(0, (-1, chunks)).flatten(1, 2)
 
 
-def checked_size(size: Tensor) -> int:
-    """Return a number as a size of 1 at least; while a model is exported it stays a symbol."""
+def checked_size(size: Tensor, least: int = 1) -> int:
+    """Return a number as a size of ``least`` at least; while a model is exported it stays a symbol."""
     value = size.item()
-    torch._check(value >= 1)
+    torch._check(value >= least)
     return value  # type: ignore[return-value]
 
 

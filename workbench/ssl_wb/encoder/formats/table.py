@@ -6,7 +6,9 @@ from ssl_wb.encoder.formats.base import ExportFormat
 from ssl_wb.encoder.formats.hear import HearFormat
 from ssl_wb.encoder.formats.huggingface import TransformersFormat
 from ssl_wb.encoder.formats.maeb import MaebFormat
+from ssl_wb.encoder.formats.onnx import OnnxFormat
 from ssl_wb.encoder.formats.plain import PlainFormat
+from ssl_wb.encoder.formats.torch_export import TorchExportFormat
 from ssl_wb.encoder.formats.xares import XaresFormat
 from ssl_wb.errors import UsageError, did_you_mean
 
@@ -21,6 +23,8 @@ FORMATS: dict[str, ExportFormat] = {
         XaresFormat(),
         MaebFormat(),
         TransformersFormat(),
+        OnnxFormat(),
+        TorchExportFormat(),
     )
 }
 
