@@ -23,6 +23,7 @@ class Format(StrEnum):
     TRANSFORMERS = "transformers"
     ONNX = "onnx"
     TORCH_EXPORT = "torch-export"
+    PROJECTOR = "projector"
 
 
 Licence = Annotated[str | None, typer.Option("--licence", help="Licence of the weights, for the model card.")]
@@ -80,6 +81,10 @@ def export_encoder(
     self_contained: Annotated[
         bool, typer.Option("--self-contained", help="transformers: bring code that needs no ssl-wb.")
     ] = False,
+    frame_rate: Annotated[
+        float | None, typer.Option(help="projector: most tokens per second; 3.2 unless given.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="projector: width of a token; 4096 unless given.")] = None,
     licence: Licence = None,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub.")
@@ -91,7 +96,7 @@ def export_encoder(
     from ssl_wb.encoder.formats.base import ExportOptions
     from ssl_wb.workflows.export import export_encoder as run_export
 
-    options = ExportOptions(self_contained=self_contained)
+    options = ExportOptions(self_contained=self_contained, frame_rate=frame_rate, width=width)
     found = run_export(
         source,
         out,

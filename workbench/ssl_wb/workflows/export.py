@@ -89,6 +89,7 @@ def export_encoder(
         check_repository(push)
     elif public:
         raise UsageError("--public: is about --push", hint="add --push OWNER/NAME, or leave it out")
+    chosen.check(options)
     chosen.require()
     check_out(out, overwrite)
     if Path(source).absolute() == out.absolute():

@@ -50,7 +50,7 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Map tokens ``[n, K, D]`` to ``[n, K, D]``; ``mask`` ``[n, 1, 1, K]`` marks those that are attended to."""
-        bias = self.qkv.bias
+        bias: Tensor = self.qkv.bias
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(tokens, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))  # [n, K, 3, heads, d]
@@ -245,7 +245,8 @@ class BeatsTrunk(nn.Module):
             tokens = tokens * mask[..., None]  # zeros, as the convolution pads a chunk that ends here
         positions = self.conv(tokens.transpose(1, 2))[..., :count]
         tokens = self.norm(tokens + F.gelu(positions).transpose(1, 2))
-        bias = self.distance_bias(self.distance_classes(count, tokens.device)).permute(2, 0, 1)[None]
+        # By index: in a graph, the node of nn.Embedding would be called as the graph's output is.
+        bias = self.distance_bias.weight[self.distance_classes(count, tokens.device)].permute(2, 0, 1)[None]
         outputs = []
         for block in self.blocks:
             tokens = block(tokens, bias, mask)

@@ -29,6 +29,7 @@ class SslWbModel(PreTrainedModel):
     base_model_prefix = "backbone"  # the file holds the backbone's tensors without a prefix
     main_input_name = "input_values"
     _keys_to_ignore_on_load_unexpected = [r"heads\."]
+    _encoder: PortableEncoder
 
     def __init__(self, config: SslWbConfig) -> None:
         super().__init__(config)

@@ -56,7 +56,8 @@ class PortableEncoder(nn.Module):
         if not reading["chunk_frames"]:
             raise ValueError("clips that are encoded whole: this code encodes them in chunks")
         patch = options["patch"]
-        self.height, self.width = (patch, patch) if isinstance(patch, int) else patch
+        self.height: int = patch if isinstance(patch, int) else patch[0]
+        self.width: int = patch if isinstance(patch, int) else patch[1]
         self.step = max(self.width, reading["chunk_frames"])  # frames from one chunk to the next
         self.full = self.step // self.width  # columns of a whole chunk
         self.padded, self.cut = bool(reading["padded_chunks"]), reading["long_clips"] == "cut"

@@ -29,8 +29,8 @@ class ExportOptions:
 
     Attributes:
         self_contained: ``transformers``: write code that needs no ssl-wb.
-        frame_rate: ``projector``: most frames per second that the connector gives; None for 3.
-        width: ``projector``: width of the connector's output, that of the language model; None for 4096.
+        frame_rate: ``projector``: most tokens per second; None for 3.2.
+        width: ``projector``: width of a token, that of the language model's embeddings; None for 4096.
     """
 
     self_contained: bool = False
@@ -81,6 +81,14 @@ class ExportFormat(ABC):
         for module, install in self.libraries.items():
             if importlib.util.find_spec(module) is None:
                 raise UsageError(f"--for {self.name}: this needs {module}", hint=f"pip install '{install}'")
+
+    def check(self, options: ExportOptions) -> None:
+        """Check what the user chose, before the work starts.
+
+        Raises:
+            UsageError: a value cannot be.
+        """
+        del options
 
     def suitable(self, parts: EncoderParts, encoder: FrozenEncoder) -> None:
         """Check that the format can hold an encoder, before anything is written.

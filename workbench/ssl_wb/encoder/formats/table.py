@@ -8,6 +8,7 @@ from ssl_wb.encoder.formats.huggingface import TransformersFormat
 from ssl_wb.encoder.formats.maeb import MaebFormat
 from ssl_wb.encoder.formats.onnx import OnnxFormat
 from ssl_wb.encoder.formats.plain import PlainFormat
+from ssl_wb.encoder.formats.projector import ProjectorFormat
 from ssl_wb.encoder.formats.torch_export import TorchExportFormat
 from ssl_wb.encoder.formats.xares import XaresFormat
 from ssl_wb.errors import UsageError, did_you_mean
@@ -25,6 +26,7 @@ FORMATS: dict[str, ExportFormat] = {
         TransformersFormat(),
         OnnxFormat(),
         TorchExportFormat(),
+        ProjectorFormat(),
     )
 }
 
