@@ -69,6 +69,7 @@ def test_onnx_at_every_length(exported):
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(1800)
 @needs_onnx
 @pytest.mark.parametrize("path", layouts(), ids=lambda path: "/".join(path.parts[-2:]))
 def test_every_layout_exports_to_onnx(path, tmp_path):

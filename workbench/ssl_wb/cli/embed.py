@@ -42,12 +42,13 @@ def embed(
         ),
     ],
     audio: Annotated[list[str], typer.Argument(help="Files, folders or manifests.")],
-    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet.")],
+    out: Annotated[Path, typer.Option(help="File to write: .npz or .parquet; .npy clip by clip.")],
     level: Annotated[Level, typer.Option(help="One row per clip, or one per frame.")] = Level.CLIP,
     embedding: Annotated[
         Embedding,
         typer.Option(help="Embedding of a clip: what the authors hand to a probe, or one of the others."),
     ] = Embedding.PUBLISHED,
+    layer: Annotated[int | None, typer.Option(help="Embed with this layer, counted from 1: mean over frames.")] = None,
     uncertainty: Annotated[
         bool,
         typer.Option("--uncertainty", help="Add each row's uncertainty: the disagreement between hypotheses."),
@@ -55,6 +56,7 @@ def embed(
     checkpoint: Annotated[str, typer.Option(help="Checkpoint to use: last, best or step-NUMBER.")] = "last",
     device: Annotated[str | None, typer.Option(help="cpu or cuda; cuda where there is one.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a .npy file that was interrupted.")] = False,
 ) -> None:
     """Embed audio with a pre-trained encoder: a run's, or an external one."""
     from rich.console import Console
@@ -77,10 +79,12 @@ def embed(
             out,
             level=level.value,
             embedding=embedding.value,
+            layer=layer,
             uncertainty=uncertainty,
             checkpoint=checkpoint,
             device=device,
             overwrite=overwrite,
+            resume=resume,
             progress=progress,
         )
     _report(out, embeddings)

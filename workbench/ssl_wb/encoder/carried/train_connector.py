@@ -1,6 +1,6 @@
 """Example: train the connector so that the mean token of a clip is the sentence embedding of its caption.
 
-``python train_connector.py CLIPS.csv [SENTENCE_TRANSFORMER]`` with the columns ``path`` and ``caption``. Without a model
+``python train_connector.py CLIPS.csv [SENTENCE_TRANSFORMER]`` with columns ``path`` and ``caption``. Without a model
 of sentence-transformers, captions are embedded as bags of words with random signs, which is enough to see the loss
 fall.
 """
