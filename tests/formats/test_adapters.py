@@ -12,11 +12,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from ssl_wb import load_encoder
+from ssl_wb.cli.encoder_folders import Format
 from ssl_wb.encoder import carried
 from ssl_wb.encoder.encoder import FrozenEncoder
 from ssl_wb.encoder.external import load_external
 from ssl_wb.encoder.formats import xares as xares_format
 from ssl_wb.encoder.formats.conformance import hear_faults, load_file, xares_faults
+from ssl_wb.encoder.formats.table import FORMATS
 from ssl_wb.errors import DataError, UsageError
 from ssl_wb.workflows.export import export_encoder
 
@@ -182,3 +184,10 @@ def test_nothing_is_written_where_an_adapter_does_not_conform(tmp_path, exported
     with pytest.raises(DataError, match="the shape is wrong"):
         export_encoder(exported("encoder"), tmp_path / "out", target="xares")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_offers_every_format_of_the_table():
+    assert [one.value for one in Format] == list(FORMATS)
+    for one in FORMATS.values():
+        assert one.summary
+        assert one.runtime

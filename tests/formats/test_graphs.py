@@ -48,7 +48,7 @@ def check(run, encoder, lengths, tolerance=1e-4):
             assert_close(together[row : row + 1], alone, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_torch_export_at_every_length(exported):
     folder = exported("torch-export")
     run = torch.export.load(folder / "model.pt2").module()

@@ -94,7 +94,7 @@ def test_the_feature_extractor_pads_and_refuses_other_rates(loaded):
         extractor([np.zeros((2, 10))])
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_a_self_contained_folder_needs_no_ssl_wb(self_contained, tmp_path, clips):
     """In a process that cannot import ssl-wb, as in an environment without it."""
     waveform, lengths = clips
