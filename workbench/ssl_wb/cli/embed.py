@@ -33,6 +33,7 @@ class Embedding(StrEnum):
     POOLED = "pooled"
 
 
+# One argument for each option, with its help: more than fifty lines.
 def embed(
     encoder: Annotated[
         str,
