@@ -25,7 +25,7 @@ def some_layouts():
         yield pytest.param(path, id="/".join(path.parts[-2:]), marks=marks)
 
 
-@pytest.mark.parametrize("path", some_layouts())
+@pytest.mark.parametrize("path", list(some_layouts()))
 def test_every_layout_computes_what_the_encoder_does(path):
     parts = encoder_parts(path)
     encoder = parts.build(str(path))
