@@ -1,4 +1,4 @@
-"""Twelve runs in processes of their own, killed three times with SIGKILL: all complete in the end, none trained twice."""
+"""Twelve runs in processes of their own, killed three times: all complete in the end, none trained twice."""
 
 from __future__ import annotations
 

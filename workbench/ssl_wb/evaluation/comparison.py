@@ -188,7 +188,8 @@ def _difference(found: Comparison, task: _Task, name: str, other: str) -> Sample
     part = task.part(name, other)
     if ours is None or theirs is None or part is None or name == other:
         return None
-    return difference_sample(dict(ours.by_seed), dict(theirs.by_seed), part, task.clips)
+    first, second = (np.array(list(one.by_seed.values())) for one in (ours, theirs))
+    return difference_sample(first, second, part, task.clips)
 
 
 def _add_contrasts(found: Comparison, samples: Mapping[tuple[str, str, str], Sample]) -> None:

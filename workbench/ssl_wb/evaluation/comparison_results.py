@@ -57,7 +57,7 @@ class Contrast:
         interval: 95 %, of this comparison by itself.
         p: p value of the hypothesis of no difference; ``p_holm`` corrected for all differences of the evaluator.
         p_equivalent: p value of the hypothesis of a difference of ``margin`` or more; likewise corrected.
-        seeds: pairs of runs, or runs of both cells.
+        seeds: runs of the cell that has fewer.
         over_seeds: whether it speaks of other pre-trainings too, and not of these runs only.
     """
 

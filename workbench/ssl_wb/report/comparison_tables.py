@@ -150,7 +150,7 @@ def _differences(found: Comparison) -> Layout:
         body.append(line)
     notes = [
         "Points; in brackets the 95 % interval of this difference by itself, over pre-trainings, probe seeds and test "
-        "clips; p after Holm's correction, tasks and averages apart. Runs of equal seed are paired."
+        "clips; p after Holm's correction, tasks and averages apart. Paired by test clips."
     ]
     return Layout(headings, body, notes)
 

@@ -2,15 +2,17 @@
 
 Every run of a cell (one recipe, several pre-training seeds) is scored on the same clips, so two things vary: another
 pre-training, and another draw of test clips. The model is that of studies in which several readers judge the same cases
-(Obuchowski and Rockette, Communications in Statistics 1995; degrees of freedom of Hillis, Statistics in Medicine 2007),
-with seeds as readers and clips as cases: d_s = d + seed_s + clips, where the clips' part is shared by all seeds. Then
+(Obuchowski and Rockette, Communications in Statistics 1995; Hillis, Statistics in Medicine 2007), with seeds as readers
+and clips as cases: score_s = score + seed_s + clips, where the clips' part is shared by all seeds. Then
 
-    variance(mean of d_s) = variance over seeds / S + covariance between seeds over draws of clips,
+    variance(mean of score_s) = variance over seeds / S + covariance between seeds over draws of clips,
 
-the covariance floored at 0, and the whole at the variance that clips cause in the mean of these very runs, and at that
-of a single clip, so that a few clips or runs that agree by chance prove nothing. Probe seeds are nested in runs: their
-noise is part of the variance over seeds. A plain bootstrap over seeds and clips is too narrow with few seeds: of three,
-it sees two thirds of their variance (workbench/docs/measured/comparison-errors.md).
+and of a difference of two cells the sum of both, less twice their covariance over draws of clips. Degrees of freedom
+are Satterthwaite's. The covariance is floored at 0, and the whole at the variance that clips cause in the mean of
+these very runs and at that of a single clip, so that a few clips or runs that agree by chance prove nothing. Probe
+seeds are nested in runs: their noise is part of the variance over seeds. A plain bootstrap over seeds and clips is
+too narrow with few seeds: of three, it sees two thirds of their variance. Measured errors:
+workbench/docs/measured/comparison-errors.md.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Sample:
     """Scores, or differences of scores, of the runs of one or two cells on one task.
 
     Attributes:
-        groups: one array ``[S]`` of a cell's scores or of differences between runs of equal seed; two arrays ``[S_a]``,
-            ``[S_b]``, the second to be subtracted, where seeds differ.
+        groups: one array ``[S]`` of a cell's scores; of a difference two, ``[S_a]`` and ``[S_b]``, the second to be
+            subtracted, or one difference where a cell has a single run.
         clip_variance: variance of the mean that test clips cause, as far as all seeds share it.
         clip_df: its degrees of freedom, test clips minus 1.
         least: the least variance of the mean that is believed.
@@ -95,7 +97,7 @@ class Estimate:
 
 
 def mean_sample(values: Floats, clip_covariance: Floats, clips: int) -> Sample:
-    """Return the sample of one cell, or of differences between runs of equal seed.
+    """Return the sample of one cell.
 
     Args:
         values: ``[S]``.
@@ -108,38 +110,28 @@ def mean_sample(values: Floats, clip_covariance: Floats, clips: int) -> Sample:
     return Sample((np.asarray(values, dtype=np.float64),), max(shared, 0.0), max(1.0, clips - 1.0), least)
 
 
-def difference_sample(first: dict[int, float], second: dict[int, float], clip_covariance: Floats, clips: int) -> Sample:
+def difference_sample(first: Floats, second: Floats, clip_covariance: Floats, clips: int) -> Sample:
     """Return the sample of the difference of two cells.
 
-    Seeds that both cells have are paired, if there are two or more; otherwise cells with two or more seeds each are
-    compared as independent; otherwise the difference speaks of these runs only.
+    Runs are paired by test clips, through the covariance, and not by seed: runs of equal seed share their first weights
+    and the order of clips, which can make their scores more alike but not less, and pairs would leave half as many
+    degrees of freedom. Where a cell has a single run, the difference speaks of these runs only.
 
     Args:
-        first: score by seed.
-        second: score by seed, to be subtracted.
-        clip_covariance: ``[S_a + S_b, S_a + S_b]``, in the order of both.
+        first: ``[S_a]``, scores of one cell's runs.
+        second: ``[S_b]``, to be subtracted.
+        clip_covariance: ``[S_a + S_b, S_a + S_b]``, how they vary together over draws of test clips, in that order.
         clips: number of test clips.
     """
-    common = [seed for seed in first if seed in second]
-    a, b = list(first), [len(first) + number for number in range(len(second))]
-    if len(common) > 1 or (len(common) == 1 == len(first) == len(second)):
-        weights = np.zeros((len(common), len(first) + len(second)))  # [S, runs]
-        for row, seed in enumerate(common):
-            weights[row, a.index(seed)] = 1.0
-            weights[row, len(first) + list(second).index(seed)] = -1.0
-        values = np.array([first[seed] - second[seed] for seed in common])
-        return mean_sample(values, weights @ clip_covariance @ weights.T, clips)
-    groups = np.array(list(first.values())), np.array(list(second.values()))
-    inside, across = slice(0, len(first)), clip_covariance[: len(first)][:, b]
-    df = max(1.0, clips - 1.0)
-    weight = np.array([*[1 / len(first)] * len(first), *[-1 / len(second)] * len(second)])
+    count, df = len(first), max(1.0, clips - 1.0)
+    weight = np.concatenate([np.full(count, 1 / count), np.full(len(second), -1 / len(second))])  # [S_a + S_b]
     fixed = float(weight @ clip_covariance @ weight)
     least = max(fixed, clips**-2.0)
-    if len(first) > 1 and len(second) > 1:
-        shared = _off_diagonal(clip_covariance[inside, inside]) + _off_diagonal(clip_covariance[np.ix_(b, b)])
-        return Sample(groups, max(shared - 2 * float(across.mean()), 0.0), df, least)
-    single = np.array([float(groups[0].mean() - groups[1].mean())])
-    return Sample((single,), fixed, df, least)
+    if count == 1 or len(second) == 1:
+        return Sample((np.array([float(first.mean() - second.mean())]),), fixed, df, least)
+    inside = _off_diagonal(clip_covariance[:count, :count]) + _off_diagonal(clip_covariance[count:, count:])
+    shared = inside - 2 * float(clip_covariance[:count, count:].mean())
+    return Sample((first, second), max(shared, 0.0), df, least)
 
 
 def average_samples(samples: Sequence[Sample]) -> Sample | None:
@@ -160,10 +152,8 @@ def estimate(sample: Sample) -> Estimate:
     parts = [(sample.clip_variance, sample.clip_df)]
     if sample.over_seeds:
         parts += [(float(group.var(ddof=1)) / len(group), len(group) - 1.0) for group in sample.groups]
-    variance = sum(part for part, _ in parts)
-    if variance < sample.least:
-        return Estimate(sample.mean, sample.least, sample.clip_df)
-    return Estimate(sample.mean, variance, _satterthwaite(parts))
+    # The degrees of freedom stay those of the parts: a floor says nothing about how well they are known.
+    return Estimate(sample.mean, max(sum(part for part, _ in parts), sample.least), _satterthwaite(parts))
 
 
 def equivalence_p(found: Estimate, margin: float) -> float:

@@ -182,10 +182,7 @@ def _unbalanced(cells: Sequence[RunCell]) -> list[str]:
     if len({tuple(one) for one in seeds.values()}) < 2:
         return []
     counts = "; ".join(f"{name}: {', '.join(map(str, one))}" for name, one in seeds.items())
-    return [
-        f"Cells have different pre-training seeds ({counts}). Differences are over the seeds that both cells have, if "
-        "there are two or more, so they may differ from those of the means."
-    ]
+    return [f"Cells have different pre-training seeds ({counts}); each mean is over the cell's own."]
 
 
 def _others(places: Sequence[Path], runs: Sequence[RunResults]) -> list[Mapping[str, Any]]:
