@@ -1,4 +1,4 @@
-"""How often `ssl-wb compare` errs on constructed runs: ``python workbench/docs/measured/comparison_errors.py [REPEATS]``.
+"""How often compare errs on constructed runs: ``python workbench/docs/measured/comparison_errors.py [REPEATS]``.
 
 Writes comparison-errors.md and comparison-errors.svg beside this file.
 """
@@ -69,20 +69,23 @@ def main(repeats: int) -> None:
     lines = [
         "# How often compare errs",
         "",
-        f"Made by `python workbench/docs/measured/comparison_errors.py {repeats}`: per cent of {repeats} draws of two cells in",
-        "which the mark was given. Each draw makes new pre-trainings and new test clips. The baseline is right on 70 % of the",
-        "clips; runs of one cell differ by about 1 point, and every run has its own strengths among the clips",
-        "(`tests/scoring/comparison_simulation.py`).",
+        f"Made by `python workbench/docs/measured/comparison_errors.py {repeats}`: per cent of {repeats} draws of two",
+        "cells in which the mark was given. Each draw makes new pre-trainings and new test clips. The baseline is right",
+        "on 70 % of the clips; runs of one cell differ by about 1 point, and every run has its own strengths among the",
+        "clips (`tests/scoring/comparison_simulation.py`).",
         "",
         head,
         "| --- |" + " ---: |" * len(DESIGNS),
-        *(f"| {words[case]} | " + " | ".join(f"{100 * one:.1f}" for one in values) + " |" for case, values in table.items()),
+        *(
+            f"| {words[case]} | " + " | ".join(f"{100 * one:.1f}" for one in values) + " |"
+            for case, values in table.items()
+        ),
         "",
         "![Share of draws marked different](comparison-errors.svg)",
         "",
-        "What follows for a sweep: few false marks, also with two seeds; but two seeds or 400 clips miss most differences of",
-        "five points, and equivalence within one point needs far more than five seeds and 2,000 clips. No mark is no evidence of",
-        "equality.",
+        "What follows for a sweep: false marks are rare, also with two seeds; but with two seeds, or 400 clips and",
+        "three, most differences of five points are missed, and equivalence within one point needs more than five",
+        "seeds and 2,000 clips. No mark is no evidence of equality.",
     ]
     (HERE / "comparison-errors.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
