@@ -80,7 +80,8 @@ def test_a_real_difference_is_marked_and_none_is_not(runs):
     assert found.contrasts["dwm", "average", "linear"].different
     assert found.contrasts["dwm", "words", "linear"].mean == pytest.approx(0.1, abs=0.03)
     assert not found.contrasts["ibm", "words", "linear"].different
-    assert all(one.p_holm >= one.p for one in found.contrasts.values())
+    ps = [(one.p_holm, one.p) for one in found.contrasts.values() if one.task == "words"]
+    assert all(corrected > alone for corrected, alone in ps if alone < 0.25)  # one of four comparisons
     assert found.ranks["dwm", "linear"] == 1.0
 
 

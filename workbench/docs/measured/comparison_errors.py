@@ -70,7 +70,7 @@ def main(repeats: int) -> None:
         "# How often compare errs",
         "",
         f"Made by `python workbench/docs/measured/comparison_errors.py {repeats}`: per cent of {repeats} draws of two",
-        "cells in which the mark was given. Each draw makes new pre-trainings and new test clips. The baseline is right",
+        "cells in which the mark was given. Each draw makes new pre-trainings and test clips. The baseline is right",
         "on 70 % of the clips; runs of one cell differ by about 1 point, and every run has its own strengths among the",
         "clips (`tests/scoring/comparison_simulation.py`).",
         "",
