@@ -121,7 +121,7 @@ def drive(tmp_path, monkeypatch):
     """A drive whose runs end as they are told to."""
     complete: set[str] = set()
 
-    def state(path, *, probed):
+    def state(path, *, probes):
         return Progress(State.COMPLETE if path.name in complete else State.ABSENT)
 
     monkeypatch.setattr("ssl_wb.sweep.drive.progress_of", state)
@@ -193,7 +193,7 @@ def test_a_run_of_another_process_is_waited_for_and_not_trained(drive, monkeypat
     driven, executor = drive()
     looks = []
 
-    def state(path, *, probed):
+    def state(path, *, probes):
         if path.name == NAMES[0]:
             looks.append(1)
             return Progress(State.RUNNING if len(looks) < 4 else State.COMPLETE)
@@ -217,7 +217,7 @@ def test_what_a_killed_start_left_is_removed_and_nothing_else(tmp_path):
     left = tmp_path / "left"
     (left / "checkpoints").mkdir(parents=True)
     (left / "recipe.toml").touch()
-    assert progress_of(left, probed=False).state is State.ABSENT
+    assert progress_of(left, probes=0).state is State.ABSENT
     clear_unstarted(left)
     assert not left.exists()
     mine = tmp_path / "mine"
@@ -266,10 +266,13 @@ def test_a_damaged_pointer_is_no_complete_run(trained, tmp_path):
     _, folder, _, _, _ = trained
     copy = tmp_path / NAMES[0]
     shutil.copytree(folder / NAMES[0], copy)
-    assert progress_of(copy, probed=False).state is State.COMPLETE
-    assert progress_of(copy, probed=True).state is State.STARTED  # without results
+    assert progress_of(copy, probes=0).state is State.COMPLETE
+    assert progress_of(copy, probes=1).state is State.STARTED  # without results
+    (copy / "results.json").write_text(json.dumps([{"role": "encoder"}, {"role": "baseline"}]))
+    assert progress_of(copy, probes=1).state is State.COMPLETE
+    assert progress_of(copy, probes=2).state is State.STARTED  # one of the probes failed
     (copy / "checkpoints" / "last").write_text("step-99\n")
-    assert progress_of(copy, probed=False).state is State.STARTED
+    assert progress_of(copy, probes=0).state is State.STARTED
 
 
 def test_bad_options_of_the_command(tmp_path, capsys):

@@ -105,7 +105,7 @@ class Drive:
     def _start(self, cell: Cell, elsewhere: list[Cell]) -> None:
         """Start a run, unless it is complete or another process trains it."""
         path, outcome = self.folder / cell.name, self.outcomes[cell.name]
-        progress = progress_of(path, probed=bool(cell.recipe.evaluators))
+        progress = progress_of(path, probes=len(cell.recipe.evaluators))
         if progress.state is State.COMPLETE:
             outcome.state = "complete"
             return
@@ -136,7 +136,7 @@ class Drive:
         outcome = self.outcomes[job.name]
         outcome.code, seconds = code, time.monotonic() - began
         outcome.seconds += seconds
-        complete = progress_of(self.folder / job.name, probed=bool(cell.recipe.evaluators)).state is State.COMPLETE
+        complete = progress_of(self.folder / job.name, probes=len(cell.recipe.evaluators)).state is State.COMPLETE
         if code == 0 and complete:
             outcome.state, outcome.trained, outcome.message = "complete", True, ""
             self.say(f"{job.name}: complete after {seconds:.0f} s")
@@ -156,7 +156,7 @@ class Drive:
         free = [
             cell
             for cell in elsewhere
-            if progress_of(self.folder / cell.name, probed=bool(cell.recipe.evaluators)).state is not State.RUNNING
+            if progress_of(self.folder / cell.name, probes=len(cell.recipe.evaluators)).state is not State.RUNNING
         ]
         for cell in free:
             elsewhere.remove(cell)

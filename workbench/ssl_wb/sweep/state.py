@@ -39,12 +39,12 @@ class Progress:
     steps: int = 0
 
 
-def progress_of(path: Path, *, probed: bool) -> Progress:
+def progress_of(path: Path, *, probes: int) -> Progress:
     """Return how far a run is.
 
     Args:
         path: its folder, which need not be there.
-        probed: whether it ends with probes, so that it is complete only with their results.
+        probes: with which it ends; it is complete with a result of each.
     """
     folder = RunFolder(path)
     step, steps = _steps(folder)
@@ -52,7 +52,7 @@ def progress_of(path: Path, *, probed: bool) -> Progress:
         return Progress(State.RUNNING, step, steps)
     if not folder.is_run():
         return Progress(State.ABSENT)
-    done = steps > 0 and step >= steps and (folder.results.is_file() or not probed)
+    done = steps > 0 and step >= steps and _results(folder) >= probes
     return Progress(State.COMPLETE if done else State.STARTED, step, steps)
 
 
@@ -66,6 +66,15 @@ def _steps(folder: RunFolder) -> tuple[int, int]:
         return int(state["step"]), int(state["data"]["steps"])
     except (OSError, ValueError, LookupError, TypeError, RunFolderError):
         return 0, 0  # damaged: resuming it finds an older checkpoint, or says what is wrong
+
+
+def _results(folder: RunFolder) -> int:
+    """Return how many probes of the run's encoder have a result: one that failed leaves those of the others."""
+    try:
+        rows = json.loads(folder.results.read_text(encoding="utf-8"))
+        return sum(row["role"] == "encoder" for row in rows)
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0  # not there, or damaged: resuming the run probes it anew
 
 
 def clear_unstarted(path: Path) -> None:

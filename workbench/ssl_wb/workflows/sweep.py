@@ -180,7 +180,7 @@ def _check_folder(folder: Path, sweep: Sweep) -> None:
         if keys:
             texts = ["{} is {} in the run and {} in the sweep".format(one.key, *one.texts()) for one in keys[:3]]
             changed.append(f"{cell.name}: {'; '.join(texts)}{_more(len(keys) - 3) if len(keys) > 3 else ''}")
-        elif progress_of(path, probed=False).state.value == "to do":
+        elif progress_of(path, probes=0).state.value == "to do":
             clear_unstarted(path)
     if changed:
         raise UsageError(

@@ -132,7 +132,7 @@ def estimate_sweep(
         speeds[cell.group] = clip_seconds(cell.recipe, checked[cell.group].plan, device)
     runs = []
     for cell in sweep.cells:
-        progress = progress_of(folder / cell.name, probed=bool(cell.recipe.evaluators))
+        progress = progress_of(folder / cell.name, probes=len(cell.recipe.evaluators))
         runs.append(_run(cell.name, cell.recipe, checked[cell.group], speeds[cell.group], progress, device))
     return SweepEstimate(runs, workers, device.type, _notes(runs, workers))
 
