@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"runs", "data"},
     {"tasks", "pretext"},
     {"training", "encoder"},
-    {"evaluation", "bench", "huggingface"},
+    {"evaluation", "bench", "sweep", "huggingface"},
     {"report"},
     {"workflows"},
     {"cli"},

@@ -14,7 +14,7 @@ from pages import PAGES, PLACEHOLDER, ROOT, all_commands, named, shell_lines
 from ssl_wb.cli.main import app, run
 from ssl_wb.errors import WorkbenchError
 from ssl_wb.plugin.registry import load_registry
-from ssl_wb.recipe.files import bundled_recipes
+from ssl_wb.recipe.files import bundled_recipes, shipped_sweeps
 from ssl_wb.recipe.load import load_recipe
 
 COMMANDS = all_commands()
@@ -78,6 +78,15 @@ def test_its_recipe_exists_and_takes_its_settings(command, tmp_path):
     settings = [one for one in settings_of(command.words) if not PLACEHOLDER.match(one.partition("=")[2])]
     settings = [one for one in settings if "checkerboard" not in one and "=" in one and "KEY" not in one]
     load_recipe(name.removeprefix("recipes/").removesuffix(".toml"), settings)
+
+
+SWEEPS = [one for one in COMMANDS if one.words[0] == "sweep" and one.words[1:] and one.whole]
+
+
+@pytest.mark.parametrize("command", SWEEPS, ids=str)
+def test_its_sweep_exists(command):
+    name = command.words[1]
+    assert name.endswith(".toml") or PLACEHOLDER.match(name) or name in shipped_sweeps()  # a file of the reader's
 
 
 def runnable(words: list[str]) -> bool:

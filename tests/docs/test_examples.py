@@ -19,6 +19,7 @@ from ssl_wb.api import Grid, Mask, MaskRequest, ModelShapes, StepState, View
 from ssl_wb.plugin.kinds import KINDS
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.load import load_recipe
+from ssl_wb.sweep.load import load_sweep
 
 SNIPPETS = [
     pytest.param(text, id=f"{named(page)}-{number}")
@@ -31,6 +32,11 @@ SNIPPETS = [
 @pytest.mark.parametrize("text", SNIPPETS)
 def test_recipes_and_parts_of_recipes_load(text, tmp_path):
     tables = tomli.loads(text)
+    if "axis" in tables:
+        sweep = tmp_path / "snippet.toml"
+        sweep.write_text(text, encoding="utf-8")
+        assert load_sweep(sweep).cells
+        return
     if "extends" in tables:
         text = text.replace(f'"{tables["extends"]}"', f'"{tables["extends"].removesuffix(".toml")}"')
     elif not {"masker", "backbone", "objective", "train"} <= tables.keys():

@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["evaluator_settings", "evaluators", "kinds", "maskers", "plugin_names", "recipes", "settings"]
+__all__ = ["evaluator_settings", "evaluators", "kinds", "maskers", "plugin_names", "recipes", "settings", "sweeps"]
 
 #: Seconds for which collected words are kept: an editable plugin may change its options without a new version.
 LIFETIME = 24 * 3600
@@ -33,6 +33,16 @@ def recipes(incomplete: str) -> list[str]:
         names += bundled_recipes()
         # Plugins' recipes only if they were collected before: names of recipes should never wait for torch.
         names += [name for name in _kept().get("recipes", ()) if name not in names]
+    return _matching(names, incomplete)
+
+
+def sweeps(incomplete: str) -> list[str]:
+    """Complete the name of a shipped sweep; the shell itself completes paths."""
+    names: list[str] = []
+    with suppress(Exception):
+        from ssl_wb.recipe.files import shipped_sweeps
+
+        names += shipped_sweeps()
     return _matching(names, incomplete)
 
 

@@ -17,6 +17,7 @@ from ssl_wb.cli import recipes, tasks
 from ssl_wb.cli.bench import bench
 from ssl_wb.cli.check import check
 from ssl_wb.cli.classify import classify
+from ssl_wb.cli.compare import compare, diff
 from ssl_wb.cli.doctor import doctor
 from ssl_wb.cli.embed import embed
 from ssl_wb.cli.encoder_folders import export_encoder, import_encoder
@@ -26,6 +27,7 @@ from ssl_wb.cli.pack import pack
 from ssl_wb.cli.plugins import describe, list_plugins
 from ssl_wb.cli.preview import preview
 from ssl_wb.cli.schema import schema
+from ssl_wb.cli.sweep import sweep
 from ssl_wb.cli.train import train
 from ssl_wb.cli.validate import validate
 from ssl_wb.errors import ExitCode, WorkbenchError
@@ -41,8 +43,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("train")(train)
+app.command("sweep")(sweep)
 app.command("validate")(validate)
 app.command("evaluate")(evaluate)
+app.command("compare")(compare)
+app.command("diff")(diff)
 app.command("embed")(embed)
 app.command("check")(check)
 app.command("classify")(classify)

@@ -1,4 +1,4 @@
-"""``ssl-wb recipes``: list, show and copy the recipes that come with the workbench and its plugins."""
+"""``ssl-wb recipes``: list, show and copy the recipes and sweeps that come with the workbench and its plugins."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from ssl_wb.errors import UsageError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show and copy the shipped recipes; without a subcommand, list them.")
+app = typer.Typer(help="List, show and copy the shipped recipes and sweeps; without a subcommand, list them.")
 
-Name = Annotated[str, typer.Argument(help="Name of a shipped recipe.", autocompletion=completion.recipes)]
+#: What the names of sweeps begin with in the list.
+SWEEPS = "sweeps/"
+
+Name = Annotated[
+    str, typer.Argument(help="Name of a shipped recipe, or sweeps/NAME.", autocompletion=completion.recipes)
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -28,10 +33,11 @@ def _without_subcommand(context: typer.Context, as_json: Annotated[bool, JsonFla
 
 @app.command("list")
 def list_recipes(as_json: Annotated[bool, JsonFlag] = False) -> None:
-    """List the shipped recipes."""
-    from ssl_wb.recipe.files import shipped_recipes
+    """List the shipped recipes, then the shipped sweeps, whose names begin with sweeps/."""
+    from ssl_wb.recipe.files import shipped_recipes, shipped_sweeps
 
     found = [(name, _title(path), path) for name, path in shipped_recipes().items()]
+    found += [(f"{SWEEPS}{name}", _title(path), path) for name, path in shipped_sweeps().items()]
     if as_json:
         echo_json([{"name": name, "title": title, "path": str(path)} for name, title, path in found])
         return
@@ -40,13 +46,13 @@ def list_recipes(as_json: Annotated[bool, JsonFlag] = False) -> None:
 
 @app.command("show")
 def show(name: Name) -> None:
-    """Print a recipe."""
+    """Print a recipe or a sweep."""
     typer.echo(_read(name)[1], nl=False)
 
 
 @app.command("copy")
 def copy(name: Name, destination: Annotated[Path, typer.Argument(help="New file, or a folder.")]) -> None:
-    """Copy a recipe, to change it."""
+    """Copy a recipe or a sweep, to change it."""
     source, text = _read(name)
     target = destination / source.name if destination.is_dir() else destination
     try:
@@ -64,9 +70,9 @@ def copy(name: Name, destination: Annotated[Path, typer.Argument(help="New file,
 
 def _read(name: str) -> tuple[Path, str]:
     """Return the file and the text of a recipe."""
-    from ssl_wb.recipe.files import find_recipe
+    from ssl_wb.recipe.files import find_recipe, find_sweep
 
-    path = find_recipe(name)
+    path = find_sweep(name) if name.startswith(SWEEPS) else find_recipe(name)
     try:
         return path, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as failure:

@@ -23,6 +23,9 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in the folder.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")] = False,
+    baselines: Annotated[
+        bool, typer.Option(help="Let the recipe's probes score the untrained encoder and log-mel statistics, too.")
+    ] = True,
     processes: Annotated[
         int | None, typer.Option(metavar="N", help="Processes on each machine, one for each GPU; 1 unless given.")
     ] = None,
@@ -59,6 +62,7 @@ def train(
             overwrite=overwrite,
             quiet=quiet,
             cpu=cpu,
+            baselines=baselines,
             processes=place.world if processes is not None or machines > 1 else None,
         )
         if trained.rows:

@@ -28,9 +28,12 @@ __all__ = [
     "bundled_recipes",
     "find_recipe",
     "find_shipped",
+    "find_sweep",
     "is_path",
     "read_chain",
+    "read_document",
     "shipped_recipes",
+    "shipped_sweeps",
 ]
 
 
@@ -160,6 +163,32 @@ def find_shipped(name: str, *, registry: Registry | None = None) -> Path:
     )
 
 
+def shipped_sweeps(package: Path | None = None) -> dict[str, Path]:
+    """Return the workbench's own sweeps by name; arguments as of :func:`bundled_recipes`."""
+    folder = _recipe_folder(package or Path(str(files("ssl_wb")))) / "sweeps"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_sweep(name_or_path: str | Path) -> Path:
+    """Find a sweep file: a file, which wins, else the name of a shipped sweep, with or without ``.toml``.
+
+    Raises:
+        UsageError: nothing is there, or it is a folder; names the nearest shipped sweep.
+    """
+    path = Path(os.path.expanduser(name_or_path))  # noqa: PTH111 - Path.expanduser raises on an unknown user
+    if path.is_file():
+        return path.absolute()
+    if path.is_dir():
+        raise UsageError(f"{name_or_path} is a folder, not a sweep file", hint="name a .toml file in it")
+    shipped, stem = shipped_sweeps(), str(name_or_path).removesuffix(".toml").removeprefix("sweeps/")
+    if stem in shipped:
+        return shipped[stem]
+    raise UsageError(
+        f"no file and no shipped sweep is called {str(name_or_path)!r}{did_you_mean(stem, shipped)}",
+        hint=f"shipped sweeps: {', '.join(shipped)}",
+    )
+
+
 @dataclass(frozen=True)
 class Layer:
     """One file of a chain.
@@ -196,8 +225,8 @@ class Chain:
     problems: list[Problem] = field(default_factory=list)
 
 
-def _read(path: Path) -> tuple[str, dict[str, Any]] | Problem:
-    """Read one file; a problem names the file, line and column."""
+def read_document(path: Path) -> tuple[str, dict[str, Any]] | Problem:
+    """Read a TOML file and return its text and values; a problem names the file, line and column."""
     try:
         source = path.read_text(encoding="utf-8-sig")
         return source, tomli.loads(source)
@@ -236,7 +265,7 @@ def read_chain(path: Path, registry: Registry) -> Chain:
     current: Path | None = path
     while current is not None:
         seen.append(current.resolve())
-        content = _read(current)
+        content = read_document(current)
         if isinstance(content, Problem):
             chain.problems.append(content)
             break

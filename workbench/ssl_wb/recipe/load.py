@@ -15,7 +15,7 @@ from ssl_wb.plugin.base import Kind
 from ssl_wb.plugin.kinds import SECTIONS
 from ssl_wb.plugin.places import installed_sources, known_places, schemes_of, source_of_text, sources_of_scheme
 from ssl_wb.recipe.files import Chain, find_recipe, is_path, read_chain
-from ssl_wb.recipe.overrides import apply_override, parse_override
+from ssl_wb.recipe.overrides import Override, apply_override, parse_override
 from ssl_wb.recipe.plugin_selection import PluginSelection, caption_problems, cascade_problems, select_all
 from ssl_wb.recipe.problems import Problem, check_model, found, key_text
 from ssl_wb.recipe.schema import DataSection, Recipe, document_model, in_section_order, own_part, source_tables
@@ -100,7 +100,7 @@ class LoadedRecipe:
 
 def load_recipe(
     path: str | Path,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str | Override] = (),
     *,
     registry: Registry | None = None,
     only: Collection[Kind] | None = None,
@@ -109,7 +109,8 @@ def load_recipe(
 
     Args:
         path: a file, or the name of a shipped recipe.
-        overrides: ``key.path=value``, applied in order on top of the file and what it extends.
+        overrides: ``key.path=value``, or values with a place of their own, applied in order on top of the file and what
+            it extends.
         registry: the plugins; the installed ones unless given.
         only: kinds of plugins that are needed. Plugins of other kinds are left out where they are not installed or
             their options do not fit, because the encoder of a run does not depend on them.
@@ -140,7 +141,8 @@ def load_recipe(
     objectives = {at: selection for at, selection in selections.items() if at[0] == "objective"}
     if only is None:
         problems += cascade_problems(objectives, tree, registry) + caption_problems(objectives, tree, readers)
-    _raise_if_any(file, chain, overrides, problems)
+    texts = tuple(one.text if isinstance(one, Override) else one for one in overrides)
+    _raise_if_any(file, chain, texts, problems)
     # Every selection is there, for there are no problems.
     plugins = {
         section: tuple(cast(PluginSelection[Any], selections[at]) for at in selections if section in (at, at[:-1]))
@@ -154,7 +156,7 @@ def load_recipe(
         for name in source_tables(registry)
         if name in used or tree.value(("data", name)) is not None
     }
-    return LoadedRecipe(file, chain.layers[0].source, tuple(overrides), own_part(document), plugins, sources)
+    return LoadedRecipe(file, chain.layers[0].source, texts, own_part(document), plugins, sources)
 
 
 def require_data(loaded: LoadedRecipe) -> str:
@@ -195,14 +197,14 @@ def to_toml(values: dict[str, Any]) -> str:
 
 
 def _assemble(
-    file: Path, chain: Chain, overrides: Sequence[str], schemes: Collection[str], problems: list[Problem]
+    file: Path, chain: Chain, overrides: Sequence[str | Override], schemes: Collection[str], problems: list[Problem]
 ) -> Tree:
     """Merge the chain, parents first, and the overrides on top."""
     tree = Tree(file)
     for layer in reversed(chain.layers):
         tree.overlay((), layer.data, layer.origin)
-    for text in overrides:
-        parsed = parse_override(text)
+    for one in overrides:
+        parsed = one if isinstance(one, Override) else parse_override(one)
         problem = parsed if isinstance(parsed, Problem) else apply_override(tree, parsed, Path.cwd(), schemes)
         if problem is not None:
             problems.append(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,9 +16,19 @@ from ssl_wb.recipe.files import absolute_paths
 from ssl_wb.recipe.problems import Problem
 from ssl_wb.recipe.tree import NAMED_LISTS, Location, Origin, Tree, item_names
 
-__all__ = ["MaskerArgument", "Override", "apply_override", "parse_maskers", "parse_override", "parse_value"]
+__all__ = [
+    "MaskerArgument",
+    "Override",
+    "apply_override",
+    "inline_toml",
+    "make_override",
+    "parse_maskers",
+    "parse_override",
+    "parse_value",
+]
 
 _PART = r"""(?:"[^"]*"|'[^']*'|[^.="'\s]+)"""
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ASSIGNMENT = re.compile(rf"\s*({_PART}(?:\.{_PART})*)\s*=(.*)", re.DOTALL)
 
 
@@ -29,16 +40,46 @@ class Override:
         text: as typed.
         keys: the key path; list items by index or name.
         value: the value.
+        said: where it is written, if not on the command line.
     """
 
     text: str
     keys: tuple[str, ...]
     value: Any
+    said: str = ""
 
     @property
     def origin(self) -> Origin:
         """This override as the origin of what it sets."""
-        return Origin(override=self.text)
+        return Origin(override=self.text, said=self.said)
+
+
+def make_override(keys: tuple[str, ...], value: Any, said: str) -> Override:
+    """Return an override as ``--set`` would take it.
+
+    Args:
+        keys: the key path.
+        value: a TOML value.
+        said: where it is written, for messages.
+    """
+    path = ".".join(key if _BARE.fullmatch(key) else f'"{key}"' for key in keys)
+    return Override(f"{path}={inline_toml(value)}", keys, value, said)
+
+
+def inline_toml(value: Any) -> str:
+    """Write a TOML value on one line, tables as ``{key = value}``."""
+    if isinstance(value, dict):
+        parts = [
+            f"{key if _BARE.fullmatch(key) else json.dumps(key)} = {inline_toml(one)}" for key, one in value.items()
+        ]
+        return f"{{{', '.join(parts)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(inline_toml, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)  # a JSON string is a TOML string
+    return str(value)  # numbers, inf and nan; dates, which the recipe refuses
 
 
 class _AddressError(Exception):

@@ -40,13 +40,16 @@ def shown_path(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Who wrote a value: a line of a file, or an override as typed."""
+    """Who wrote a value: a line of a file, or an override as typed; ``said`` names an override's place in a sweep."""
 
     file: Path | None = None
     line: int | None = None
     override: str | None = None
+    said: str = ""
 
     def __str__(self) -> str:
+        if self.said:
+            return self.said
         if self.override is not None:
             return f"--set {self.override}"
         place = shown_path(self.file) if self.file else "recipe"

@@ -24,7 +24,17 @@ from ssl_wb.report.domain_order import in_order
 from ssl_wb.report.layout import Layout
 from ssl_wb.report.notes import notes_of, pools_of
 
-__all__ = ["Layout", "as_csv", "lay_out", "lay_out_differences", "lay_out_seconds", "markdown", "print_table"]
+__all__ = [
+    "Layout",
+    "as_csv",
+    "draw",
+    "lay_out",
+    "lay_out_differences",
+    "lay_out_seconds",
+    "layout_markdown",
+    "markdown",
+    "print_table",
+]
 
 
 class _Column(NamedTuple):
@@ -249,7 +259,7 @@ def markdown(rows: Sequence[Row], baseline: str | None = None, *, details: bool 
     Raises:
         UsageError: no row is named as the baseline.
     """
-    return "\n\n".join(map(_markdown, _layouts(rows, baseline, details=details)))
+    return "\n\n".join(map(layout_markdown, _layouts(rows, baseline, details=details)))
 
 
 def _layouts(rows: Sequence[Row], baseline: str | None, *, details: bool) -> list[Layout]:
@@ -259,7 +269,8 @@ def _layouts(rows: Sequence[Row], baseline: str | None, *, details: bool) -> lis
     return [lay_out(rows, compare(rows, baseline)), lay_out_differences(rows, baseline), *further]
 
 
-def _markdown(layout: Layout) -> str:
+def layout_markdown(layout: Layout) -> str:
+    """Return one table in Markdown, its notes below."""
     alignment = "| --- |" + " ---: |" * (len(layout.columns) - 1)
     # Markdown allows one line of headings. If it holds the domains, the tasks are the first line below, in bold.
     heads = [_line(layout.group_headings()), alignment, _line(layout.columns, mark="**")] if layout.groups else []
@@ -296,13 +307,14 @@ def print_table(
     """
     console = console or Console()
     for layout in [*_layouts(rows, baseline, details=details), *([lay_out_seconds(rows)] if timing else [])]:
-        _draw(layout, console)
+        draw(layout, console)
     further = dict.fromkeys(row.evaluator for row in rows if row.result.table)
     if further and not details:
         console.print(f"Further figures of {', '.join(further)}: --details.", highlight=False, markup=False)
 
 
-def _draw(layout: Layout, console: Console) -> None:
+def draw(layout: Layout, console: Console) -> None:
+    """Print one table and its notes; where the output is no terminal, without wrapping."""
     groups = layout.group_headings()
     lines = [*([groups] if groups else []), layout.columns, *layout.rows]
     # No number is cut: a column is at least as wide as its longest word. Where the terminal is narrower than that, the

@@ -19,8 +19,8 @@ class RunFolder:
 
     ``recipe.toml`` as given, ``recipe.resolved.toml`` with every default, ``environment.json``, ``statistics.json`` and
     ``data.json`` of the data, ``initial.safetensors`` where the encoder did not start at random, ``unreadable.json``
-    where clips could not be read, ``metrics.jsonl``, ``checkpoints/`` and, after probing, ``results.json``;
-    ``run.lock`` while a process trains in it.
+    where clips could not be read, ``metrics.jsonl``, ``checkpoints/`` and, after probing, ``results.json`` and
+    ``scores.npz``; ``run.lock`` while a process trains in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,6 +34,7 @@ class RunFolder:
         self.unreadable = path / "unreadable.json"
         self.checkpoints = path / "checkpoints"
         self.results = path / "results.json"
+        self.scores = path / "scores.npz"
         self.initial = path / "initial.safetensors"
         self.lock = RunLock(path / "run.lock")
 

@@ -8,6 +8,7 @@ import torch
 
 from ssl_wb.evaluation.results import Row
 from ssl_wb.evaluation.runner import evaluate_runs
+from ssl_wb.evaluation.score_files import write_scores
 from ssl_wb.plugin.evaluator import Evaluator
 from ssl_wb.recipe.load import LoadedRecipe
 from ssl_wb.recipe.plugin_selection import PluginSelection
@@ -20,9 +21,15 @@ log = logging.getLogger("ssl_wb")
 
 
 def run_final_probes(
-    loaded: LoadedRecipe, preflight: Preflight, folder: RunFolder, device: torch.device, *, quiet: bool = False
+    loaded: LoadedRecipe,
+    preflight: Preflight,
+    folder: RunFolder,
+    device: torch.device,
+    *,
+    quiet: bool = False,
+    baselines: bool = True,
 ) -> list[Row]:
-    """Probe a finished run as its recipe says and keep the results in ``results.json``.
+    """Probe a finished run as its recipe says; keep results in ``results.json`` and test scores in ``scores.npz``.
 
     A probe that fails leaves the rows of the others; its error is raised after they are written.
 
@@ -32,6 +39,7 @@ def run_final_probes(
         folder: the run.
         device: where the encoder computes.
         quiet: log no progress.
+        baselines: probe the untrained encoder and log-mel statistics, too.
 
     Returns:
         A row for each encoder, task and evaluator; none where the recipe has no probes.
@@ -50,11 +58,21 @@ def run_final_probes(
             log.info("probing on %s: %d clips, %d classes", task.name, len(task.clips), len(task.classes))
         failed: list[Exception] = []
         try:
-            rows += evaluate_runs([folder.path], [task], evaluators, device=device, pool=pool, failures=failed)
+            rows += evaluate_runs(
+                [folder.path],
+                [task],
+                evaluators,
+                device=device,
+                pool=pool,
+                with_untrained=baselines,
+                with_baselines=baselines,
+                failures=failed,
+            )
         except Exception as error:  # no probe of this task has a row
             failed = [error]
         failures += failed
     if rows:
+        write_scores(folder.scores, [row for row in rows if row.role == "encoder"])
         folder.write_json(folder.results, [row.as_json() for row in rows])
     if failures:
         raise failures[0]

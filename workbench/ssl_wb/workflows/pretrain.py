@@ -99,6 +99,7 @@ def pretrain(
     quiet: bool = False,
     cpu: bool = False,
     processes: int | None = None,
+    baselines: bool = True,
 ) -> PretrainedRun:
     """Pre-train an encoder, then run the recipe's probes and write ``results.json``.
 
@@ -111,6 +112,7 @@ def pretrain(
         quiet: no progress on stderr.
         cpu: stay on the CPU where a GPU is at hand.
         processes: required number of processes on all machines; any number when None.
+        baselines: let the recipe's probes also score the untrained encoder and log-mel statistics.
 
     Raises:
         RecipeError: mistakes in the recipe.
@@ -152,7 +154,7 @@ def pretrain(
         accelerator.end_training()
         main, rows = accelerator.is_main_process, list[Row]()
         if main:
-            rows = run_final_probes(loaded, checked, folder, device, quiet=quiet)
+            rows = run_final_probes(loaded, checked, folder, device, quiet=quiet, baselines=baselines)
         return PretrainedRun(folder.path, rows, main)
     finally:
         folder.lock.release()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from ssl_wb.errors import WorkbenchError
+from ssl_wb.recipe.differences import differences
 from ssl_wb.recipe.files import find_recipe
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe, resolved
 from ssl_wb.runs.folder import RunFolder
@@ -39,12 +38,11 @@ def warn_of_other_recipe(recipe: str | Path, own: LoadedRecipe, folder: RunFolde
         return
     except (OSError, ValueError, LookupError, TypeError):  # a run without a record of its overrides
         return
-    ours, theirs = dict(_leaves(resolved(own))), dict(_leaves(resolved(given)))
     changed = [
-        f"{key} is {_shown(ours, key)} in the run and {_shown(theirs, key)} there"
-        for key in dict.fromkeys((*ours, *theirs))
+        "{} is {} in the run and {} there".format(one.key, *one.texts())
+        for one in differences(resolved(own), resolved(given))
         # A number that was found when the run began is 'auto' in its recipe.
-        if ours.get(key) != theirs.get(key) and theirs.get(key) != "auto"
+        if one.right != "auto"
     ]
     if changed:
         more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
@@ -55,17 +53,3 @@ def warn_of_other_recipe(recipe: str | Path, own: LoadedRecipe, folder: RunFolde
             "; ".join(changed[:SHOWN]),
             more,
         )
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value of a tree with its address, such as ``objective.0.weight``."""
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
-    if items is None:
-        yield key, value
-        return
-    for name, part in items:
-        yield from _leaves(part, f"{key}.{name}" if key else str(name))
-
-
-def _shown(values: Mapping[str, Any], key: str) -> str:
-    return json.dumps(values[key], default=str) if key in values else "not set"
