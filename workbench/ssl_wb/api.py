@@ -102,7 +102,7 @@ from ssl_wb.plugin.vit_tensors import (
     time_major_rows,
 )
 from ssl_wb.probing.attention_pool import AttentionPool
-from ssl_wb.probing.checks import require_labels, require_parts
+from ssl_wb.probing.checks import require_labels, require_parts, unfit_labels, unfit_parts
 from ssl_wb.probing.clips import pad_batches, read_waveforms
 from ssl_wb.probing.encoder_with_head import EncoderWithHead, published_pool
 from ssl_wb.probing.heads import Head, LinearHead, linear_layer
@@ -279,6 +279,8 @@ __all__ = [
     "take_vit",
     "time_major_rows",
     "train_heads",
+    "unfit_labels",
+    "unfit_parts",
     "uniformity",
     "unit_vectors",
     "visible_count",
