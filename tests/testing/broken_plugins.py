@@ -29,6 +29,7 @@ from ssl_wb.scaffold.templates import (
     masker,
     objective,
     optimiser,
+    schedule,
     source,
     task,
 )
@@ -37,7 +38,8 @@ from ssl_wb.scaffold.templates import (
 BROKEN: dict[tuple[str, str], tuple[type, dict]] = {}
 Masker, Objective, Backbone = masker.NewPlugin, objective.NewPlugin, backbone.NewPlugin
 Evaluator, FrontEnd, Augmentation = evaluator.NewPlugin, front_end.NewPlugin, augmentation.NewPlugin
-Optimiser, Task, Source, Importer = optimiser.NewPlugin, task.NewPlugin, source.NewPlugin, importer.NewPlugin
+Optimiser, Schedule = optimiser.NewPlugin, schedule.NewPlugin
+Task, Source, Importer = task.NewPlugin, source.NewPlugin, importer.NewPlugin
 
 
 def breaks(kind, check, **given):
@@ -547,6 +549,30 @@ class Forgets(torch.optim.SGD):
 class NotRestored(Optimiser):
     def build(self, groups):
         return Forgets(groups, lr=0.01)
+
+
+# Schedules
+
+
+@breaks("schedule", "shares")
+class InRates(Schedule):
+    def share(self, progress):
+        return 3.0 * super().share(progress)
+
+
+@breaks("schedule", "peak")
+class TooLow(Schedule):
+    def share(self, progress):
+        return 0.5 * super().share(progress)
+
+
+@breaks("schedule", "of-progress-alone")
+class Steps(Schedule):
+    calls = 0
+
+    def share(self, progress):
+        self.calls += 1
+        return 1.0 / self.calls
 
 
 # Tasks

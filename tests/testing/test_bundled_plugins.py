@@ -8,18 +8,18 @@ import pytest
 
 from ssl_wb.plugin.kinds import KINDS
 from ssl_wb.plugin.registry import load_registry
-from ssl_wb.testing import check_plugin, checks_of
+from ssl_wb.testing import ContractError, check_plugin, checks_of
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 GOLDEN = REFERENCE / "golden2"
 
 #: Options that make a plugin small and its checks fast.
 OPTIONS = {
-    "sgim": {"iterations": 4},
-    "dino": {"prototypes": 20, "hidden": 16, "bottleneck": 8},
-    "infonce": {"hidden": 16, "out": 8},
-    "vit": {"dim": 32, "depth": 2, "heads": 2},
-    "beats": {
+    ("masker", "sgim"): {"iterations": 4},
+    ("objective", "dino"): {"prototypes": 20, "hidden": 16, "bottleneck": 8},
+    ("objective", "infonce"): {"hidden": 16, "out": 8},
+    ("backbone", "vit"): {"dim": 32, "depth": 2, "heads": 2},
+    ("backbone", "beats"): {
         "dim": 32,
         "depth": 2,
         "heads": 2,
@@ -28,26 +28,26 @@ OPTIONS = {
         "conv_kernel": 8,
         "conv_groups": 4,
     },
-    "linear": {"epochs": 2, "resamples": 100, "lr": 1e-3, "weight_decay": [1e-3]},
-    "mlp": {"epochs": 2, "resamples": 100, "lr": 1e-3, "hidden": 8, "hidden_layers": 1},
-    "layers": {"epochs": 2, "resamples": 100, "lr": 1e-3},
-    "attentive": {"epochs": 2, "resamples": 100, "lr": 1e-3},
-    "knn": {"resamples": 100},
-    "fine-tune": {"epochs": 1, "resamples": 100},
-    "clusters": {"starts": 1},
-    "lars": {"lr": 1.0},
-    "scenes": {"clips": 20, "seconds": 0.2},
+    ("evaluator", "linear"): {"epochs": 2, "resamples": 100, "lr": 1e-3, "weight_decay": [1e-3]},
+    ("evaluator", "mlp"): {"epochs": 2, "resamples": 100, "lr": 1e-3, "hidden": 8, "hidden_layers": 1},
+    ("evaluator", "layers"): {"epochs": 2, "resamples": 100, "lr": 1e-3},
+    ("evaluator", "attentive"): {"epochs": 2, "resamples": 100, "lr": 1e-3},
+    ("evaluator", "knn"): {"resamples": 100},
+    ("evaluator", "fine-tune"): {"epochs": 1, "resamples": 100},
+    ("evaluator", "clusters"): {"starts": 1},
+    ("optimiser", "lars"): {"lr": 1.0},
+    ("source", "scenes"): {"clips": 20, "seconds": 0.2},
 }
-#: What the check of a kind takes besides.
-GIVEN = {
-    "msm-mae": {"checkpoint": GOLDEN / "inference_msm_mae/80x208p16x16/checkpoint-100.pth"},
-    "beats importer": {"checkpoint": GOLDEN / "inference_beats.pt"},
-    "dasheng": {"checkpoint": GOLDEN / "inference_dasheng.pt"},
-    "audiomae": {"checkpoint": GOLDEN / "inference_audiomae_pretrained.pt"},
-    "audiomosaic": {"checkpoint": GOLDEN / "inference_audiomosaic_hf"},
-    "eat": {"checkpoint": GOLDEN / "inference_eat_hf"},
-    "matpac": {"checkpoint": REFERENCE / "tiny_matpac.pt"},
-    "m2d": {"checkpoint": REFERENCE / "m2d_vit_base-80x208p16x16p16k/checkpoint-300.pth"},
+#: Small checkpoints, by importer.
+CHECKPOINTS = {
+    "msm-mae": GOLDEN / "inference_msm_mae/80x208p16x16/checkpoint-100.pth",
+    "beats": GOLDEN / "inference_beats.pt",
+    "dasheng": GOLDEN / "inference_dasheng.pt",
+    "audiomae": GOLDEN / "inference_audiomae_pretrained.pt",
+    "audiomosaic": GOLDEN / "inference_audiomosaic_hf",
+    "eat": GOLDEN / "inference_eat_hf",
+    "matpac": REFERENCE / "tiny_matpac.pt",
+    "m2d": REFERENCE / "m2d_vit_base-80x208p16x16p16k/checkpoint-300.pth",
 }
 #: Checks that a plugin departs from, each with its reason.
 DEPARTURES = {
@@ -71,9 +71,8 @@ def bundled() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("kind", "name"), bundled())
 def test_it_keeps_the_contract(kind, name):
     plugin = load_registry().get(kind, f"ssl-wb/{name}")
-    options = OPTIONS.get(name, {}) if kind != "importer" else {}
-    given = GIVEN.get(f"{name} importer", GIVEN.get(name, {})) if kind == "importer" else {}
-    arguments = [] if kind == "task" else [options]
+    arguments = [] if kind == "task" else [OPTIONS.get((kind, name), {})]
+    given = {"checkpoint": CHECKPOINTS[name]} if kind == "importer" and name in CHECKPOINTS else {}
     check_plugin(plugin, *arguments, skip=list(DEPARTURES.get((kind, name), {})), **given)
 
 
@@ -88,10 +87,9 @@ def test_every_departure_is_one():
     for (kind, name), reasons in DEPARTURES.items():
         for check in reasons:
             others = [one.name for one in checks_of(kind) if one.name != check]
-            with pytest.raises(Exception, match=f"check '{check}'"):
-                check_plugin(
-                    load_registry().get(kind, name), OPTIONS.get(name, {}) if kind != "importer" else {}, skip=others
-                )
+            plugin, options = load_registry().get(kind, name), OPTIONS.get((kind, name), {})
+            with pytest.raises(ContractError, match=f"check '{check}'"):
+                check_plugin(plugin, options, skip=others)
 
 
 def test_every_kind_has_checks():

@@ -77,6 +77,7 @@ from ssl_wb.plugin.objective import (
     View,
 )
 from ssl_wb.plugin.optimiser import Optimiser, OptimiserOptions
+from ssl_wb.plugin.schedule import Schedule
 from ssl_wb.plugin.source import Source
 from ssl_wb.plugin.task import Task, TaskRow
 from ssl_wb.plugin.task_files import (
@@ -182,6 +183,7 @@ __all__ = [
     "ProbedSplit",
     "Rates",
     "Result",
+    "Schedule",
     "SharedSpace",
     "Source",
     "Split",

@@ -14,6 +14,7 @@ from ssl_wb.plugin.base import Plugin
 from ssl_wb.plugin.masker import Mask, Masker, MaskRequest
 from ssl_wb.plugin.objective import Need, Objective, ObjectiveOutput, StepState
 from ssl_wb.plugin.registry import loaded_registry
+from ssl_wb.plugin.schedule import Schedule
 
 __all__ = [
     "ContractError",
@@ -21,6 +22,7 @@ __all__ = [
     "check_masks",
     "check_needs",
     "check_output",
+    "check_share",
     "check_tokens",
     "described_plugin",
     "reads_values",
@@ -218,6 +220,18 @@ def check_gradients(objective: Objective) -> None:
     idle = [name for name, each in objective.named_parameters() if each.requires_grad and each.grad is None]
     if idle:
         refuse(objective, "use every trained parameter in its loss", f"no gradient of {', '.join(idle)}")
+
+
+def check_share(schedule: Schedule, progress: float) -> float:
+    """Ask a schedule for its share, and check it.
+
+    Raises:
+        PluginError: it is no number from 0 to 1.
+    """
+    share = schedule.share(progress)
+    if not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
+        refuse(schedule, "return a number from 0 to 1 from share", f"{share!r} at progress {progress:g}")
+    return share
 
 
 def check_tokens(backbone: Backbone, shape: tuple[int, int, int], **made: object) -> None:

@@ -23,6 +23,7 @@ from ssl_wb.testing import (
     maskers,
     objectives,
     optimisers,
+    schedules,
     sources,
     tasks,
 )
@@ -36,6 +37,7 @@ from ssl_wb.testing.maskers import check_masker, mask_request
 from ssl_wb.testing.objectives import check_objective
 from ssl_wb.testing.optimisers import check_optimiser
 from ssl_wb.testing.probe_tasks import tiny_encoder, tiny_task
+from ssl_wb.testing.schedules import check_schedule
 from ssl_wb.testing.sources import check_source
 from ssl_wb.testing.steps import SHAPES, step_state
 from ssl_wb.testing.tasks import check_task
@@ -53,6 +55,7 @@ __all__ = [
     "check_objective",
     "check_optimiser",
     "check_plugin",
+    "check_schedule",
     "check_source",
     "check_task",
     "checks_of",
@@ -67,7 +70,7 @@ _CHECKS: Mapping[Kind, Checks[Any]] = {
     one.CHECKS.kind: one.CHECKS  # type: ignore[attr-defined]
     for one in (
         *(maskers, objectives, backbones, evaluators, front_ends),
-        *(augmentations, optimisers, tasks, sources, importers),
+        *(augmentations, optimisers, schedules, tasks, sources, importers),
     )
 }
 _CHECK_FUNCTIONS: Mapping[Kind, Callable[..., None]] = {
@@ -78,6 +81,7 @@ _CHECK_FUNCTIONS: Mapping[Kind, Callable[..., None]] = {
     "front-end": check_front_end,
     "augmentation": check_augmentation,
     "optimiser": check_optimiser,
+    "schedule": check_schedule,
     "task": check_task,
     "source": check_source,
     "importer": check_importer,
