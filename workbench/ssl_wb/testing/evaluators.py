@@ -34,9 +34,12 @@ class _Evaluator(Subject[Evaluator]):
     """An evaluator under test, and the kind of labels that it is tried on."""
 
     labels: LabelKind = "single"
+    given: ProbeTask | None = None
 
     def task(self, labels: LabelKind | None = None) -> ProbeTask:
         """Return the task."""
+        if self.given is not None and labels is None:
+            return self.given
         return tiny_task(level_of(self.plugin), labels or self.labels)
 
     @cached_property
@@ -50,6 +53,7 @@ def check_evaluator(
     options: Mapping[str, Any] | None = None,
     *,
     labels: LabelKind = "single",
+    task: ProbeTask | None = None,
     skip: Collection[str] = (),
 ) -> None:
     """Hold an evaluator to its contract. Give options that make it fast: it probes a small task several times.
@@ -58,12 +62,13 @@ def check_evaluator(
         plugin: the class.
         options: options that differ from their defaults.
         labels: the task's: ``single``, one class per clip; ``several``; or ``number``.
+        task: a task of your own, for an evaluator that needs more than embeddings and labels.
         skip: names of checks to leave out.
 
     Raises:
         ContractError: the first check that fails.
     """
-    CHECKS.run(_Evaluator(plugin, options or {}, labels), skip)
+    CHECKS.run(_Evaluator(plugin, options or {}, labels, task), skip)
 
 
 def _same(first: Any, second: Any) -> bool:
