@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 _CHECKS: Mapping[Kind, Checks[Any]] = {
-    one.CHECKS.kind: one.CHECKS  # type: ignore[attr-defined]
+    one.CHECKS.kind: one.CHECKS
     for one in (
         *(maskers, objectives, backbones, evaluators, front_ends),
         *(augmentations, optimisers, schedules, tasks, sources, importers),
@@ -100,13 +100,13 @@ def check_plugin(plugin: type[Plugin], *arguments: Any, **more: Any) -> None:
         ContractError: the first check that fails.
         UsageError: it is no plugin.
     """
-    kind = getattr(plugin, "kind", None)
-    if kind not in _CHECK_FUNCTIONS:
+    check = _CHECK_FUNCTIONS.get(getattr(plugin, "kind", ""))
+    if check is None:
         raise UsageError(
             f"{getattr(plugin, '__name__', plugin)!s} is no plugin: it derives from no contract of ssl_wb.api",
             hint=f"kinds: {', '.join(KINDS)}",
         )
-    _CHECK_FUNCTIONS[kind](plugin, *arguments, **more)
+    check(plugin, *arguments, **more)
 
 
 def checks_of(kind: Kind) -> tuple[Check[Any], ...]:
