@@ -211,6 +211,8 @@ def test_the_bundled_plugins_are_there():
         ("schedule", "constant", "active"),
         ("schedule", "warm-up-stable-decay", "active"),
         ("evaluator", "linear", "active"),
+        ("evaluator", "zero-shot", "active"),
+        ("evaluator", "caption-retrieval", "active"),
         ("evaluator", "knn", "active"),
         ("evaluator", "mlp", "active"),
         ("evaluator", "layers", "active"),

@@ -610,14 +610,14 @@ class NoScheme(Source):
     scheme = None
 
 
-@breaks("source", "clips")
+@breaks("source", "clips", clips=10)
 class NumberedFrom1(Source):
     def read(self, place, *, folder, sample_rate):
         found = super().read(place, folder=folder, sample_rate=sample_rate)
         return ClipSet(tuple(replace(clip, id=clip.id + 1) for clip in found), found.source, found.digest)
 
 
-@breaks("source", "repeatable")
+@breaks("source", "repeatable", clips=10)
 class NewDigest(Source):
     def read(self, place, *, folder, sample_rate):
         return replace(super().read(place, folder=folder, sample_rate=sample_rate), digest=str(random.random()))

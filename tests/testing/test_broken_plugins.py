@@ -65,7 +65,8 @@ def failure(kind, plugin, given):
 @pytest.mark.parametrize(("kind", "check"), BROKEN)
 def test_it_fails_its_check(kind, check, files):
     plugin, given = BROKEN[kind, check]
-    given = {name: files[name] for name in given}
+    options = {"options": {"clips": given["clips"]}} if "clips" in given else {}
+    given = {name: files[name] for name in given if name != "clips"} | options
     error = failure(kind, plugin, given)
     assert error.check == check, error.message
     assert error.heading == heading_of(kind)
