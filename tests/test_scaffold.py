@@ -79,7 +79,7 @@ def test_the_project_is_found_and_its_recipe_loads(projects, monkeypatch, kind):
         assert load_recipe(str(recipe), registry=registry).recipe.train.steps == 20
 
 
-# Two of the eight kinds that a recipe selects: a run takes up to 15 s, and the recipes of all kinds load above.
+# Two of the nine kinds that a recipe selects: a run takes up to 15 s, and the recipes of all kinds load above.
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["masker", "backbone"])
 def test_it_trains_20_steps(projects, kind, tmp_path):

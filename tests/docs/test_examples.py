@@ -20,6 +20,7 @@ from ssl_wb.plugin.kinds import KINDS
 from ssl_wb.plugin.registry import load_registry
 from ssl_wb.recipe.load import load_recipe
 from ssl_wb.sweep.load import load_sweep
+from ssl_wb.testing import check_plugin, mask_request
 
 SNIPPETS = [
     pytest.param(text, id=f"{named(page)}-{number}")
@@ -67,8 +68,11 @@ def test_the_masker_of_the_readme_and_of_the_tutorial():
 
 
 def test_the_tutorials_test_of_its_masker():
-    masker, test = python_of(DOCS / "plugins.md", "# checkerboard.py"), python_of(DOCS / "plugins.md", "import torch\n")
-    exec(compile(f"{masker}\n{test}", "page", "exec", dont_inherit=True), {})
+    parts = ["# checkerboard.py", "from ssl_wb.testing import check_plugin", "pytest_plugins"]
+    source = "\n".join(python_of(DOCS / "plugins.md", part) for part in parts)
+    names: dict = {}
+    exec(compile(source, "page", "exec", dont_inherit=True), names)
+    names["test_half_is_masked"](mask_request(torch.randn(4, 160, 64), Grid(8, 20)))
 
 
 def test_the_objective_of_the_tutorial():
@@ -85,6 +89,7 @@ def test_the_objective_of_the_tutorial():
     assert output.prediction[0].shape == view.target.shape
     output.loss.backward()
     assert objective.head.weight.grad is not None
+    check_plugin(plugin)
 
 
 def test_the_evaluator_of_the_tutorial():
@@ -93,6 +98,7 @@ def test_the_evaluator_of_the_tutorial():
     (plugin,) = names["ssl_wb_evaluators"]()
     result = plugin(plugin.Options(epochs=20))(blobs(spread=0.5, held_out=True), (0, 1))
     assert result.mean > 0.95
+    check_plugin(plugin, {"epochs": 2, "resamples": 100})
 
 
 @pytest.mark.parametrize("page", ["README.md", "workbench/docs/first-hour.md", "workbench/docs/python-api.md"])

@@ -140,6 +140,14 @@ CALL = "def __call__(self, request): return ()\n"
             f"'Doc.'\nname = 'x'\n{CALL}class Options(PluginOptions):\n    name: str = 'a'\n",
             *("x", "Sample.Options has 'name', a key of the recipe's own; rename the option"),
         ),
+        (
+            f"'Doc.'\nname = 'x'\n{CALL}class Options(PluginOptions):\n    ratio: float = Field(1.5, lt=1.0)\n",
+            *("x", "Sample.Options: the default of ratio breaks its own bounds: Input should be less than 1"),
+        ),
+        (
+            f"'Doc.'\nname = 'x'\n{CALL}class Options(PluginOptions):\n    needed: int\n    size: int = 'large'\n",
+            *("x", "Sample.Options: the default of size breaks its own bounds: Input should be a valid integer"),
+        ),
     ],
 )
 def test_a_class_that_is_not_whole(masker_class, body, name, expected):

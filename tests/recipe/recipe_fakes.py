@@ -133,7 +133,7 @@ def registry_of(*plugins: type[Plugin], recipes: tuple[tuple[str, Path], ...] = 
         PluginRecord(one.kind, one.name, "fakes", "1.0", "active", one.__doc__.partition("\n\n")[0], plugin=one)
         for one in plugins
     ]
-    kinds = ("front-end", "optimiser", "augmentation", "source")
+    kinds = ("front-end", "optimiser", "augmentation", "source", "schedule")
     bundled = [one for one in load_registry().records if one.kind in kinds]
     return Registry([*records, *bundled], recipes)
 

@@ -1,8 +1,9 @@
 """Writes what the pages take from the code: ``python workbench/docs/make_reference.py``; ``--check`` only compares.
 
-Written are recipe-keys.md and commands.md in this folder, the picture of the house, the JSON Schema beside the recipes,
-and the parts of recipes/README.md and plugins/README.md between ``<!-- generated -->`` and ``<!-- end -->``. Everything
-is read through the command line and the files of the project, so that the pages show what a user gets.
+Written are recipe-keys.md, commands.md and plugin-checks.md in this folder, the picture of the house, the JSON Schema
+beside the recipes, and the parts of recipes/README.md and plugins/README.md between ``<!-- generated -->`` and
+``<!-- end -->``. Everything is read through the command line and the files of the project, so that the pages show what
+a user gets.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reference_checks import plugin_checks
 from reference_commands import commands
 from reference_house import house
 from reference_keys import as_markdown, escape, recipe_keys
@@ -40,6 +42,7 @@ def written() -> dict[Path, str]:
     return {
         DOCS / "recipe-keys.md": recipe_keys(schema, texts, NOTE),
         DOCS / "commands.md": commands(app, NOTE),
+        DOCS / "plugin-checks.md": plugin_checks(NOTE),
         DOCS / "pictures" / "house.svg": house(ROOT / "tests" / "test_rooms.py"),
         ROOT / "recipes" / "recipe.schema.json": json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
         recipes: between_marks(recipes, results()),

@@ -77,6 +77,7 @@ from ssl_wb.plugin.objective import (
     View,
 )
 from ssl_wb.plugin.optimiser import Optimiser, OptimiserOptions
+from ssl_wb.plugin.schedule import Schedule
 from ssl_wb.plugin.source import Source
 from ssl_wb.plugin.task import Task, TaskRow
 from ssl_wb.plugin.task_files import (
@@ -102,7 +103,7 @@ from ssl_wb.plugin.vit_tensors import (
     time_major_rows,
 )
 from ssl_wb.probing.attention_pool import AttentionPool
-from ssl_wb.probing.checks import require_labels, require_parts
+from ssl_wb.probing.checks import require_labels, require_parts, unfit_labels, unfit_parts
 from ssl_wb.probing.clips import pad_batches, read_waveforms
 from ssl_wb.probing.encoder_with_head import EncoderWithHead, published_pool
 from ssl_wb.probing.heads import Head, LinearHead, linear_layer
@@ -182,6 +183,7 @@ __all__ = [
     "ProbedSplit",
     "Rates",
     "Result",
+    "Schedule",
     "SharedSpace",
     "Source",
     "Split",
@@ -279,6 +281,8 @@ __all__ = [
     "take_vit",
     "time_major_rows",
     "train_heads",
+    "unfit_labels",
+    "unfit_parts",
     "uniformity",
     "unit_vectors",
     "visible_count",

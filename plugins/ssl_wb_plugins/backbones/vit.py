@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class VitOptions(PluginOptions):
     depth: int | None = Field(None, ge=1, description="Blocks; the size's unless given.")
     heads: int | None = Field(None, ge=1, description="Attention heads; the size's unless given.")
     mlp_ratio: float = Field(4.0, gt=0.0, description="Hidden width of the MLP over the width.")
-    patch: list[int] = Field(
+    patch: list[Annotated[int, Field(ge=1)]] = Field(
         default_factory=lambda: [16, 16],
         min_length=2,
         max_length=2,
@@ -115,8 +115,6 @@ class VitOptions(PluginOptions):
         dim, _, heads = self.shape
         if dim % heads or dim % 4:
             raise ValueError(f"dim {dim} must be a multiple of 4 and of heads ({heads})")
-        if min(self.patch) < 1:
-            raise ValueError(f"patch {self.patch} must be two positive numbers")
         if self.averaged_blocks > self.shape.depth:
             raise ValueError(f"averaged_blocks {self.averaged_blocks} is more than the {self.shape.depth} blocks")
         if self.pool == "class" and not self.class_token:

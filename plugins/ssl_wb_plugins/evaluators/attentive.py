@@ -29,6 +29,7 @@ from ssl_wb.api import (
     probe_splits,
     settings_grid,
     train_heads,
+    unfit_parts,
 )
 
 #: Numbers read at a time when all clips are gone through: 32 MiB in float32.
@@ -204,6 +205,10 @@ class AttentiveProbe(Evaluator):
     level: ClassVar[Level] = "frames"
     Options = AttentiveOptions
     options: AttentiveOptions
+
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why no head can be trained on a task, as an empty part of a split; None where one can."""
+        return unfit_parts(task)
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe ``task.embeddings`` ``[clips, T, D]`` with every seed on every split.

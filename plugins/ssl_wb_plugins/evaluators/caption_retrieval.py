@@ -77,6 +77,14 @@ class CaptionRetrieval(Evaluator):
     Options = CaptionRetrievalOptions
     options: CaptionRetrievalOptions
 
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why there is nothing to rank: captions of all test clips and an encoder that knows them are needed."""
+        if not isinstance(task.encoder, CaptionMatchingEncoder):
+            return "this encoder was not trained beside captions"
+        tested = [int(row) for split in task.splits for row in split.test]
+        without = sum(task.captions is None or not task.captions[row] for row in tested)
+        return f"{without} of {len(tested)} test clips have no caption" if without else None
+
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Rank the test clips of every split by their captions, and the reverse."""
         encoder = task.encoder

@@ -25,9 +25,13 @@ from ssl_wb.api import (
     read_waveforms,
     require_labels,
     settings_of,
+    unfit_labels,
 )
 
 Floats = NDArray[np.float64]
+
+#: What it asks of labels.
+NEEDS = "clusters are compared with one class per clip"
 
 
 class ClustersOptions(PluginOptions):
@@ -167,12 +171,16 @@ class Clusters(Evaluator):
     Options = ClustersOptions
     options: ClustersOptions
 
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why the labels cannot be compared with clusters; None where they can."""
+        return unfit_labels(task, ["single"], NEEDS)
+
     def check_task(self, task: ProbeTask) -> None:
         """Refuse a task of several labels per clip, or of numbers."""
         require_labels(
             task,
             kinds=["single"],
-            needs="clusters are compared with one class per clip",
+            needs=NEEDS,
             hint="Use retrieval for several labels, linear or mlp for either.",
         )
 

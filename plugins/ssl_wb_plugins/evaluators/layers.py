@@ -32,6 +32,7 @@ from ssl_wb.api import (
     settings_of,
     summarise,
     train_heads,
+    unfit_parts,
 )
 
 #: Rows that combine or choose layers: their names in options and in tables.
@@ -113,6 +114,10 @@ class LayerProbes(Evaluator):
     level: ClassVar[Level] = "layers"
     Options = LayersOptions
     options: LayersOptions
+
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why no head can be trained on a task, as an empty part of a split; None where one can."""
+        return unfit_parts(task)
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe ``task.embeddings`` ``[clips, L, D]`` with every seed on every split."""

@@ -19,6 +19,7 @@ from ssl_wb.api import (
     probe_splits,
     settings_grid,
     train_heads,
+    unfit_parts,
 )
 
 
@@ -60,6 +61,10 @@ class LinearProbe(Evaluator):
     reference = "EVAR lineareval (arXiv 2210.14648, linear evaluation)"
     Options = LinearOptions
     options: LinearOptions
+
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why no head can be trained on a task, as an empty part of a split; None where one can."""
+        return unfit_parts(task)
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe ``task.embeddings`` ``[clips, D]`` with every seed on every split."""

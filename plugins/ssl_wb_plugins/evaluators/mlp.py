@@ -22,6 +22,7 @@ from ssl_wb.api import (
     probe_splits,
     settings_grid,
     train_heads,
+    unfit_parts,
 )
 
 Depth = Annotated[int, Field(ge=1, le=8)]
@@ -88,6 +89,10 @@ class MlpProbe(Evaluator):
     reference = "HEAR 2021, arXiv 2203.03022, downstream evaluation"
     Options = MlpOptions
     options: MlpOptions
+
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why no head can be trained on a task, as an empty part of a split; None where one can."""
+        return unfit_parts(task)
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe ``task.embeddings`` ``[clips, D]`` with every seed on every split."""

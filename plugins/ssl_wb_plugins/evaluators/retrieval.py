@@ -25,10 +25,13 @@ from ssl_wb.api import (
     require_labels,
     settings_of,
     sorted_values,
+    unfit_labels,
 )
 
 Count = Annotated[int, Field(ge=1)]
 
+#: What it asks of labels.
+NEEDS = "retrieval needs classes"
 #: Queries ranked at a time, to bound memory.
 QUERIES_AT_ONCE = 512
 
@@ -93,11 +96,13 @@ class Retrieval(Evaluator):
     Options = RetrievalOptions
     options: RetrievalOptions
 
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why there is nothing to retrieve by; None where there is."""
+        return unfit_labels(task, ("single", "several"), NEEDS)
+
     def check_task(self, task: ProbeTask) -> None:
         """Refuse a task of numbers."""
-        require_labels(
-            task, ("single", "several"), "retrieval needs classes", "Use linear or mlp for a task of numbers."
-        )
+        require_labels(task, ("single", "several"), NEEDS, "Use linear or mlp for a task of numbers.")
 
     @torch.no_grad()
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:

@@ -130,6 +130,10 @@ class Spectrum(Evaluator):
     Options = SpectrumOptions
     options: SpectrumOptions
 
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why there is no spectrum; None where there is one."""
+        return "a spectrum needs two clips" if len(task.labels) < 2 else None
+
     @torch.no_grad()
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Measure ``task.embeddings`` ``[clips, D]``."""

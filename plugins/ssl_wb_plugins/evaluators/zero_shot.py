@@ -25,7 +25,11 @@ from ssl_wb.api import (
     probe_splits,
     read_waveforms,
     require_labels,
+    unfit_labels,
 )
+
+#: What it asks of labels.
+NEEDS = "zero-shot needs classes"
 
 
 class ZeroShotOptions(PluginOptions):
@@ -65,9 +69,15 @@ class ZeroShot(Evaluator):
     Options = ZeroShotOptions
     options: ZeroShotOptions
 
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why there is nothing to compare: classes and an encoder that knows captions are needed."""
+        if not isinstance(task.encoder, CaptionMatchingEncoder):
+            return "this encoder was not trained beside captions"
+        return unfit_labels(task, ("single", "several"), NEEDS)
+
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Compare the test clips of every split with the class names."""
-        require_labels(task, ("single", "several"), "zero-shot needs classes", "Use linear for a task of numbers.")
+        require_labels(task, ("single", "several"), NEEDS, "Use linear for a task of numbers.")
         encoder = task.encoder
         if not isinstance(encoder, CaptionMatchingEncoder):
             raise UsageError(

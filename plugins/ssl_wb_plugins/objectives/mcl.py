@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class MclOptions(PopulationOptions):
         "the closest one from the first step on; or all alike.",
     )
     temperature: float = Field(0.1, gt=0.0, description="Temperature T0 of the hypotheses' weights at the first step.")
-    temperature_decay: float | Literal["auto"] = Field(
+    temperature_decay: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = Field(
         "auto",
         description="Factor of the temperature per step (published: 0.99997); 'auto' reaches the floor at 78 % of the "
         "run, where the published run does.",
@@ -54,8 +54,6 @@ class MclOptions(PopulationOptions):
             raise ValueError(
                 f"temperature {self.temperature} is below temperature_floor {self.temperature_floor}: it would rise"
             )
-        if self.temperature_decay != "auto" and not 0.0 < self.temperature_decay <= 1.0:
-            raise ValueError(f"temperature_decay {self.temperature_decay} must be above 0 and at most 1, or 'auto'")
         return self
 
 

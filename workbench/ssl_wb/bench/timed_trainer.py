@@ -27,6 +27,7 @@ from ssl_wb.runs.folder import RunFolder
 from ssl_wb.training.engine import build_accelerator
 from ssl_wb.training.loop import Trainer
 from ssl_wb.training.reporting import SilentReporter
+from ssl_wb.training.schedule import LearningRate
 
 __all__ = ["PROGRESS", "Entry", "TimedTrainer"]
 
@@ -93,9 +94,11 @@ class TimedTrainer:
         inputs = build_inputs(entry.loaded, model, real=real)
         self.source = inputs.source
         self._batches = inputs.batches
+        optimizer = entry.loaded.optimizer.with_options(lr=_LEARNING_RATE, min_lr=0.0)
         self.trainer = Trainer(
             recipe=_quiet(recipe),
-            optimizer=entry.loaded.optimizer.with_options(lr=_LEARNING_RATE, min_lr=0.0),
+            optimizer=optimizer,
+            learning_rate=LearningRate(optimizer.options, recipe.train),
             folder=RunFolder(Path("bench")),  # never written: no step is logged, no checkpoint due
             model=model,
             front_end=inputs.front_end,

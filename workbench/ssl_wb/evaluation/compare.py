@@ -65,7 +65,8 @@ def averaged(rows: Sequence[Row], evaluator: str, domain: str | None = None) -> 
         evaluator: name of the evaluator.
         domain: domain of the tasks; None for all tasks, equally weighted.
     """
-    fitting = [row for row in rows if row.evaluator == evaluator and row.result.percent and row.result.higher]
+    scored = [row for row in rows if row.evaluator == evaluator and not np.isnan(row.result.mean)]
+    fitting = [row for row in scored if row.result.percent and row.result.higher]
     tasks = list(dict.fromkeys(row.task for row in fitting if domain is None or row.domain == domain))
     return tasks if len(tasks) > 1 else []
 

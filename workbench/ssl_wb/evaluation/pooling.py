@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ssl_wb.errors import UsageError
 from ssl_wb.plugin.evaluator import POOLINGS, Evaluator, Level, ProbeTask, Result, SplitScores
+from ssl_wb.plugin.result_checks import probe
 from ssl_wb.scoring.summary import summarise
 
 __all__ = ["AUTO", "MEAN", "candidates", "check_pool", "pool_clip", "pool_clips", "pools_of", "probe_pooled"]
@@ -123,7 +124,7 @@ def probe_pooled(
     Returns:
         The result, with the pooling of each split in ``settings["pool"]``, and the pooling in words for a table.
     """
-    results = {pool: evaluator(replace(task, embeddings=part), seeds) for pool, part in parts.items()}
+    results = {pool: probe(evaluator, replace(task, embeddings=part), seeds) for pool, part in parts.items()}
     first, *others = results
     if not others:
         return _noted(results[first], first), first

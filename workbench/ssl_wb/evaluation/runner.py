@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ssl_wb.errors import UsageError, WorkbenchError
@@ -18,8 +19,10 @@ from ssl_wb.evaluation.embeddings import Embedded, embed_task, frame_counts, rea
 from ssl_wb.evaluation.encoders import encoder_names, encoders_to_compare
 from ssl_wb.evaluation.pooling import MEAN, parts_of, pools_of, probe_pooled
 from ssl_wb.evaluation.results import Role, Row, Seconds
-from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask, level_of
+from ssl_wb.plugin.evaluator import Encoder, Evaluator, Level, ProbeTask, Result, level_of
 from ssl_wb.plugin.fault import described
+from ssl_wb.plugin.result_checks import probe as probe_checked
+from ssl_wb.plugin.result_checks import unfit_reason
 from ssl_wb.tasks.task import LoadedTask
 
 __all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "misfits", "probe"]
@@ -145,14 +148,15 @@ def _probe_task(
 ) -> list[Row]:
     """Probe one encoder on one task, level by level, so that memory holds the embeddings of one level at a time."""
     label = f"{one.name} on {task.name}"
-    rows: dict[str, Row] = {}
-    for level in dict.fromkeys(level_of(evaluator) for _, evaluator in evaluators):
+    rows = _unfit_rows(one, task, evaluators, failed)
+    asked = [(kind, evaluator) for kind, evaluator in evaluators if kind not in rows]
+    for level in dict.fromkeys(level_of(evaluator) for _, evaluator in asked):
         try:
             embedded, seconds = _embedded(one, task, level, partial(progress, f"embedding: {label}"))
         except Exception as error:
             failed(label, error)
             continue
-        for kind, evaluator in evaluators:
+        for kind, evaluator in asked:
             if level_of(evaluator) != level:
                 continue
             progress(f"{kind}: {label}", len(task.clips), len(task.clips))
@@ -162,7 +166,7 @@ def _probe_task(
                 if pools := pools_of(one.pool, level):
                     result, pool = probe_pooled(evaluator, embedded, parts_of(embedded.embeddings, pools), seeds)
                 else:
-                    result, pool = evaluator(embedded, seeds), one.own_pool(level)
+                    result, pool = probe_checked(evaluator, embedded, seeds), one.own_pool(level)
             except Exception as error:
                 failed(f"{kind}: {label}", error)
                 continue
@@ -178,6 +182,32 @@ def _probe_task(
                 pool=pool,
             )
     return [rows[kind] for kind, _ in evaluators if kind in rows]  # in the order of the arguments
+
+
+def _unfit_rows(
+    one: _Encoder,
+    task: LoadedTask,
+    evaluators: Sequence[tuple[str, Evaluator]],
+    failed: Callable[[str, Exception], None],
+) -> dict[str, Row]:
+    """Return a row without score, with the reason, for each evaluator that cannot do a task."""
+    nothing = np.zeros((len(task.clips), 0), dtype=np.float32)
+    asked = task.embedded(
+        nothing, encoder=one.encoder, read=lambda index: read_clip(task.clips[index], one.encoder.sample_rate)
+    )
+    rows: dict[str, Row] = {}
+    for kind, evaluator in evaluators:
+        try:
+            reason = unfit_reason(evaluator, asked)
+        except Exception as error:
+            failed(f"{kind}: {one.name} on {task.name}", error)
+            continue
+        if reason is not None:
+            nan = float("nan")
+            note = f"no score of {kind}: {reason}"
+            result = Result(task.name, kind, task.measure.name, nan, (nan, nan), {}, [], notes=(note,))
+            rows[kind] = Row(one.name, task.name, kind, result, one.role, domain=task.domain)
+    return rows
 
 
 def _embedded(

@@ -14,8 +14,47 @@ from ssl_wb.plugin.base import Plugin
 from ssl_wb.plugin.masker import Mask, Masker, MaskRequest
 from ssl_wb.plugin.objective import Need, Objective, ObjectiveOutput, StepState
 from ssl_wb.plugin.registry import loaded_registry
+from ssl_wb.plugin.schedule import Schedule
 
-__all__ = ["check_masks", "check_needs", "check_output", "check_tokens", "described_plugin", "reads_values", "refuse"]
+__all__ = [
+    "ContractError",
+    "check_gradients",
+    "check_masks",
+    "check_needs",
+    "check_output",
+    "check_share",
+    "check_tokens",
+    "described_plugin",
+    "reads_values",
+    "refuse",
+]
+
+#: Page and heading of the documentation that list what is checked at run time.
+RUN_TIME = ("Write a plugin", "What is checked while it runs")
+
+
+class ContractError(PluginError):
+    """A plugin breaks its contract.
+
+    Attributes:
+        plugin: kind, name, distribution and version of the plugin.
+        contract: what the contract says, as the end of "must".
+        seen: what was seen instead.
+        page: of the documentation, that has it.
+        heading: where on that page.
+        check: name of the check of :mod:`ssl_wb.testing` that found it; empty at run time.
+    """
+
+    def __init__(
+        self, plugin: str, contract: str, seen: str, place: tuple[str, str] = RUN_TIME, *, check: str = ""
+    ) -> None:
+        self.plugin, self.contract, self.seen, self.check = plugin, contract, seen, check
+        self.page, self.heading = place
+        super().__init__(
+            f"{plugin} must {contract}; seen: {seen}" + (f" (check {check!r})" if check else ""),
+            hint="This is a defect of that plugin: tell its author. "
+            f"The page {self.page!r} has the contract, under {self.heading!r}.",
+        )
 
 
 def described_plugin(plugin: Plugin | type[Plugin]) -> str:
@@ -37,12 +76,9 @@ def refuse(plugin: Plugin | type[Plugin], contract: str, seen: str) -> NoReturn:
         seen: what was seen instead.
 
     Raises:
-        PluginError: always.
+        ContractError: always.
     """
-    raise PluginError(
-        f"{described_plugin(plugin)} must {contract}; seen: {seen}",
-        hint="This is a defect of that plugin: tell its author. The page 'Write a plugin' has the contract.",
-    )
+    raise ContractError(described_plugin(plugin), contract, seen)
 
 
 def reads_values(device: torch.device, step: int) -> bool:
@@ -173,6 +209,29 @@ def _check_prediction(objective: Objective, state: StepState, prediction: object
     for view, one in zip(state.views, prediction, strict=True):
         if not isinstance(one, Tensor) or one.shape[:-1] != view.mask.masked.shape:
             refuse(objective, f"{wanted}, [B, Nm] = {list(view.mask.masked.shape)} here", _shown(one))
+
+
+def check_gradients(objective: Objective) -> None:
+    """Check that a loss reached every trained parameter of an objective: several processes would wait for it.
+
+    Raises:
+        PluginError: it did not.
+    """
+    idle = [name for name, each in objective.named_parameters() if each.requires_grad and each.grad is None]
+    if idle:
+        refuse(objective, "use every trained parameter in its loss", f"no gradient of {', '.join(idle)}")
+
+
+def check_share(schedule: Schedule, progress: float) -> float:
+    """Ask a schedule for its share, and check it.
+
+    Raises:
+        PluginError: it is no number from 0 to 1.
+    """
+    share = schedule.share(progress)
+    if not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
+        refuse(schedule, "return a number from 0 to 1 from share", f"{share!r} at progress {progress:g}")
+    return share
 
 
 def check_tokens(backbone: Backbone, shape: tuple[int, int, int], **made: object) -> None:

@@ -23,7 +23,8 @@ from typing import Literal
 import pluggy
 
 from ssl_wb.errors import PluginError, did_you_mean
-from ssl_wb.plugin.base import API_VERSION, Kind, Plugin, PluginOptions
+from ssl_wb.plugin.base import API_VERSION, Kind, Plugin
+from ssl_wb.plugin.class_checks import FaultError, checked_class
 from ssl_wb.plugin.kinds import KINDS, KindSpec
 
 __all__ = ["BLOCK_VARIABLE", "Discovery", "PluginRecord", "Status", "canonical", "discover"]
@@ -33,8 +34,6 @@ BLOCK_VARIABLE = "SSL_WB_BLOCK_PLUGINS"
 RECIPE_HOOK = "ssl_wb_recipes"
 
 Status = Literal["active", "broken", "blocked", "incompatible"]
-
-_KEBAB_CASE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,6 @@ class Discovery:
 
     records: list[PluginRecord] = field(default_factory=list)
     recipes: list[tuple[str, Path]] = field(default_factory=list)
-
-
-class _FaultError(Exception):
-    """A plugin that breaks its contract; the message is for its author."""
 
 
 class _TooNewError(Exception):
@@ -171,7 +166,7 @@ class _Reader:
                 offers = implementation.function()
                 if isinstance(offers, str | type) or not isinstance(offers, Iterable):
                     wanted = "classes" if kind else "paths"
-                    raise _FaultError(f"{hook} returned {offers!r}, not a list of {wanted}")
+                    raise FaultError(f"{hook} returned {offers!r}, not a list of {wanted}")
                 return list(offers)
             except (Exception, SystemExit) as failure:
                 self._fail(source, failure, kind=kind)
@@ -183,10 +178,10 @@ class _Reader:
         name = getattr(offer, "name", None)
         shown = name if isinstance(name, str) and name else getattr(offer, "__name__", "")
         try:
-            plugin = _checked_class(offer, spec)
+            plugin = checked_class(offer, spec)
             for other in self.found.records:
                 if (other.kind, other.name, other.distribution) == (kind, plugin.name, source.distribution):
-                    raise _FaultError(f"{source.distribution} offers {kind} {plugin.name!r} twice")
+                    raise FaultError(f"{source.distribution} offers {kind} {plugin.name!r} twice")
         except (Exception, SystemExit) as failure:
             self._fail(source, failure, kind=kind, name=shown)
             return
@@ -214,7 +209,7 @@ def _import(entry_point: EntryPoint) -> ModuleType:
         _check_version(_written_version(entry_point.module))
         raise
     if not isinstance(module, ModuleType):
-        raise _FaultError(f"entry point value {entry_point.value!r} names no module; drop the part after ':'")
+        raise FaultError(f"entry point value {entry_point.value!r} names no module; drop the part after ':'")
     _check_version(getattr(module, "API_VERSION", API_VERSION))
     return module
 
@@ -236,7 +231,7 @@ def _written_version(module: str) -> object:
 
 def _check_version(declared: object) -> None:
     if not isinstance(declared, int) or isinstance(declared, bool):
-        raise _FaultError(f"API_VERSION is {declared!r}; it must be a whole number such as {API_VERSION}")
+        raise FaultError(f"API_VERSION is {declared!r}; it must be a whole number such as {API_VERSION}")
     if declared > API_VERSION:
         raise _TooNewError(
             f"needs plugin API {declared}, this ssl-wb has {API_VERSION}: upgrade it, or use an older plugin"
@@ -261,57 +256,26 @@ def _manager_of(module: ModuleType) -> pluggy.PluginManager:
     except pluggy.PluginValidationError as failure:
         wrong = next(caller.name for caller in callers if not caller.has_spec())
         guess = did_you_mean(wrong, known) or f"; hooks: {', '.join(known)}"
-        raise _FaultError(f"unknown hook {wrong!r}{guess}") from failure
+        raise FaultError(f"unknown hook {wrong!r}{guess}") from failure
     if not callers:
-        raise _FaultError("implements no hook; mark a function such as ssl_wb_maskers with @hookimpl from ssl_wb.api")
+        raise FaultError("implements no hook; mark a function such as ssl_wb_maskers with @hookimpl from ssl_wb.api")
     return manager
-
-
-def _checked_class(offer: object, spec: KindSpec) -> type[Plugin]:
-    """Return ``offer`` if it is a complete plugin of the kind.
-
-    Raises:
-        _FaultError: what is wrong with it.
-    """
-    if not isinstance(offer, type):
-        raise _FaultError(f"{spec.hook} returned {offer!r}, which is not a class")
-    where = offer.__qualname__
-    if not issubclass(offer, spec.base):
-        raise _FaultError(f"{spec.hook} returned {where}, which is not a subclass of ssl_wb.api.{spec.base.__name__}")
-    missing = sorted(getattr(offer, "__abstractmethods__", ()))
-    if missing:
-        raise _FaultError(f"{where} does not implement {', '.join(missing)}")
-    name = getattr(offer, "name", None)
-    if not isinstance(name, str) or not _KEBAB_CASE.fullmatch(name):
-        raise _FaultError(f"{where}.name is {name!r}; it must be a kebab-case string such as 'my-{spec.kind}'")
-    unset = [attribute for attribute in spec.base.required_attributes if not hasattr(offer, attribute)]
-    if unset:
-        raise _FaultError(f"{where} does not set {', '.join(unset)}")
-    if not (offer.__doc__ or "").strip():
-        raise _FaultError(f"{where} has no docstring; its first paragraph is the summary in list-plugins")
-    options = getattr(offer, "Options", None)
-    if not isinstance(options, type) or not issubclass(options, PluginOptions):
-        raise _FaultError(f"{where}.Options must be a subclass of ssl_wb.api.PluginOptions, not {options!r}")
-    taken = sorted(spec.own_keys & options.model_fields.keys())
-    if taken:
-        raise _FaultError(f"{where}.Options has {taken[0]!r}, a key of the recipe's own; rename the option")
-    return offer
 
 
 def _checked_recipe(offer: object) -> Path:
     """Return the absolute path of a recipe that a plugin ships."""
     if not isinstance(offer, str | Path):
-        raise _FaultError(f"ssl_wb_recipes returned {offer!r}, which is not a path")
+        raise FaultError(f"ssl_wb_recipes returned {offer!r}, which is not a path")
     path = Path(offer)
     if path.suffix != ".toml" or not path.is_file():
-        raise _FaultError(f"ssl_wb_recipes returned {path}, which is not a .toml file on disk")
+        raise FaultError(f"ssl_wb_recipes returned {path}, which is not a .toml file on disk")
     return path.absolute()
 
 
 def _one_line(failure: BaseException) -> str:
     """Describe an exception in one line, with file and line where the plugin's own code raised it."""
     text = " ".join(str(failure).split())
-    if isinstance(failure, _FaultError | _TooNewError | pluggy.PluginValidationError):
+    if isinstance(failure, FaultError | _TooNewError | pluggy.PluginValidationError):
         return text
     frames = traceback.extract_tb(failure.__traceback__)
     # Frames of this module and of the import machinery do not help the plugin's author.

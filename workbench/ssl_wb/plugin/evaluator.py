@@ -294,6 +294,17 @@ class Evaluator(Plugin, ABC):
             DataError: the task has labels that this evaluator cannot use; see :func:`ssl_wb.api.require_labels`.
         """
 
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why this evaluator cannot do a task, as "retrieval needs classes"; None where it can.
+
+        It is asked before any clip is embedded. A result table then has an empty cell with the reason.
+
+        Args:
+            task: the task; ``embeddings`` is ``[clips, 0]``.
+        """
+        del task
+        return None
+
     @abstractmethod
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe the task once per seed and split.

@@ -143,6 +143,14 @@ KINDS: dict[Kind, KindSpec] = {
             default="adamw",
             description="How weights are updated.",
         ),
+        KindSpec(
+            kind="schedule",
+            hook="ssl_wb_schedules",
+            contract="ssl_wb.plugin.schedule:Schedule",
+            section=("schedule",),
+            default="cosine",
+            description="How the learning rate changes after the warm-up, from optimizer.lr to optimizer.min_lr.",
+        ),
         KindSpec(kind="task", hook="ssl_wb_tasks", contract="ssl_wb.plugin.task:Task"),
         KindSpec(kind="source", hook="ssl_wb_sources", contract="ssl_wb.plugin.source:Source"),
         KindSpec(

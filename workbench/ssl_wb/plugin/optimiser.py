@@ -20,7 +20,7 @@ class OptimiserOptions(PluginOptions):
     lr: float = Field(
         3e-4, gt=0.0, allow_inf_nan=False, description="Peak learning rate, absolute (not per 256 clips)."
     )
-    min_lr: float = Field(0.0, ge=0.0, allow_inf_nan=False, description="Learning rate at the end of the cosine.")
+    min_lr: float = Field(0.0, ge=0.0, allow_inf_nan=False, description="Learning rate at the end of the schedule.")
     weight_decay: float = Field(0.05, ge=0.0, description="Weight decay, as the optimiser applies it.")
     spare: Literal["tokens", "vectors", "nothing"] = Field(
         "tokens",

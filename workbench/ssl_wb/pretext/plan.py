@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_wb.errors import RecipeError
-from ssl_wb.plugin.contract_checks import refuse
+from ssl_wb.plugin.contract_checks import check_gradients
 from ssl_wb.plugin.masker import Mask, MaskRequest
 from ssl_wb.plugin.objective import Objective, StepState
 from ssl_wb.pretext.build import build_model
@@ -168,7 +168,9 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
     with counter:
         kept, loss = _forward(loaded, model, masks, 1)
         loss.backward()
-    _check_gradients(model)
+    for objective in model.objectives.values():
+        assert isinstance(objective, Objective)
+        check_gradients(objective)
     parameters = {"backbone": _count(model.backbone, trained=True)}
     if model.predictor is not None:
         parameters["predictor"] = _count(model.predictor, trained=True)
@@ -187,19 +189,6 @@ def make_plan(loaded: LoadedRecipe) -> Plan:
         output_bytes_per_clip=kept.outputs,
         has_teacher=model.teacher_trunk is not None,
     )
-
-
-def _check_gradients(model: PretextModel) -> None:
-    """Check that a loss reached every trained parameter of the objectives: several processes would wait for it.
-
-    Raises:
-        PluginError: it did not.
-    """
-    for objective in model.objectives.values():
-        assert isinstance(objective, Objective)
-        idle = [name for name, each in objective.named_parameters() if each.requires_grad and each.grad is None]
-        if idle:
-            refuse(objective, "use every trained parameter in its loss", f"no gradient of {', '.join(idle)}")
 
 
 def kept_bytes(loaded: LoadedRecipe, clips: int) -> Kept:

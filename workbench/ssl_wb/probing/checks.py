@@ -8,7 +8,7 @@ from ssl_wb.errors import DataError
 from ssl_wb.plugin.evaluator import ProbeTask, Split
 from ssl_wb.scoring.metrics import Kind, kind_of
 
-__all__ = ["require_labels", "require_parts"]
+__all__ = ["require_labels", "require_parts", "unfit_labels", "unfit_parts"]
 
 #: How labels of each kind are called in messages.
 LABELS: dict[Kind, str] = {"single": "one class per clip", "several": "several labels per clip", "number": "numbers"}
@@ -26,9 +26,36 @@ def require_labels(task: ProbeTask, kinds: Collection[Kind], needs: str, hint: s
     Raises:
         DataError: the labels are of another kind.
     """
+    reason = unfit_labels(task, kinds, needs)
+    if reason is not None:
+        raise DataError(f"task {task.name!r}: {reason}", hint=hint)
+
+
+def unfit_labels(task: ProbeTask, kinds: Collection[Kind], needs: str) -> str | None:
+    """Return why an evaluator cannot use the labels of a task, for :meth:`ssl_wb.api.Evaluator.fits`; None if it can.
+
+    Args:
+        task: the task.
+        kinds: as in :func:`require_labels`.
+        needs: what the evaluator needs, as in ``"retrieval needs classes"``.
+    """
     kind = kind_of(task.labels)
-    if kind not in kinds:
-        raise DataError(f"task {task.name!r}: {needs}, and its labels are {LABELS[kind]}", hint=hint)
+    return None if kind in kinds else f"{needs}, and its labels are {LABELS[kind]}"
+
+
+def unfit_parts(task: ProbeTask, training: int = 1) -> str | None:
+    """Return why an evaluator that trains cannot use the splits of a task; None if it can.
+
+    Args:
+        task: the task.
+        training: fewest training clips, as in :func:`require_parts`.
+    """
+    for split in task.splits:
+        try:
+            require_parts(task, split, training)
+        except DataError as error:
+            return error.message.removeprefix(f"task {task.name!r}, ")
+    return None
 
 
 def require_parts(task: ProbeTask, split: Split, training: int = 1) -> None:

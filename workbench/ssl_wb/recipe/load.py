@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ssl_wb.plugin.objective import Objective
     from ssl_wb.plugin.optimiser import Optimiser
     from ssl_wb.plugin.registry import Registry
+    from ssl_wb.plugin.schedule import Schedule
     from ssl_wb.plugin.source import Source
 
 __all__ = ["LoadedRecipe", "load_recipe", "require_data", "resolved", "to_toml"]
@@ -77,6 +78,11 @@ class LoadedRecipe:
     def optimizer(self) -> PluginSelection[Optimiser]:
         """The optimiser."""
         return self.plugins["optimizer",][0]
+
+    @property
+    def schedule(self) -> PluginSelection[Schedule]:
+        """How the learning rate changes after the warm-up."""
+        return self.plugins["schedule",][0]
 
     @property
     def objectives(self) -> tuple[PluginSelection[Objective], ...]:

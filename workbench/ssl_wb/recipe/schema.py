@@ -267,7 +267,7 @@ class Recipe(Section):
 #: Sections of a recipe in the order in which they are listed and written; those of other kinds of plugin follow.
 SECTION_ORDER = (
     *("title", "seed", "data", "front_end", "masker", "backbone", "predictor", "teacher", "objective", "optimizer"),
-    *("init", "train", "encoder", "evaluate"),
+    *("schedule", "init", "train", "encoder", "evaluate"),
 )
 
 

@@ -75,6 +75,8 @@ def _renamed(source: str, template: str, name: str, module: str) -> str:
     """Return a template's source under the plugin's own names."""
     title = "".join(part.capitalize() for part in name.split("-"))
     source = source.replace(f"ssl_wb.scaffold.templates.{template} import", f"{module} import")
+    # In the order of names: ssl_wb.testing comes before the plugin's own package, and after the template's.
+    source = re.sub(rf"(from {module} import .*\n)(from ssl_wb\.testing import .*\n)", r"\2\1", source)
     return source.replace("NewPlugin", title).replace("new-plugin", name)
 
 

@@ -13,6 +13,7 @@ SECTIONS = {
     "front-end": '[front_end]\nname = "{name}"\n',
     "augmentation": '[[data.augment]]\nname = "{name}"\n',
     "optimiser": '[optimizer]\nname = "{name}"\n',
+    "schedule": '[schedule]\nname = "{name}"\n',
     "source": '[data]\ntrain = "{name}:tones"\n',
 }
 

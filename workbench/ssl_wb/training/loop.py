@@ -33,7 +33,7 @@ from ssl_wb.training.kernels import prepare_kernels
 from ssl_wb.training.loop_state import Probes, StepResult, Window
 from ssl_wb.training.optimizer import build_optimizer
 from ssl_wb.training.reporting import Reporter
-from ssl_wb.training.schedule import learning_rate
+from ssl_wb.training.schedule import LearningRate
 from ssl_wb.training.signals import StopSignal
 from ssl_wb.training.step import TrainingStep
 
@@ -52,6 +52,7 @@ class Trainer:
         *,
         recipe: Recipe,
         optimizer: PluginSelection[Optimiser],
+        learning_rate: LearningRate,
         folder: RunFolder,
         model: PretextModel,
         front_end: FrontEnd,
@@ -62,7 +63,7 @@ class Trainer:
         probes: Probes | None = None,
     ) -> None:
         self.recipe = recipe
-        self._optimizer_options = optimizer.options
+        self._learning_rate = learning_rate
         self.folder = folder
         self.accelerator = accelerator
         self.reporter = reporter
@@ -165,7 +166,7 @@ class Trainer:
         train = self.recipe.train
         done = self.step + 1
         logged = done % train.log_every == 0 or done == self.steps or done == 1
-        rate = learning_rate(self._optimizer_options, train, self.step, self.steps)
+        rate = self._learning_rate(self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         outputs = self._backward_all(loader, measure=logged)

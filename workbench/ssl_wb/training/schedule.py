@@ -6,10 +6,12 @@ import math
 
 from ssl_wb.layers.schedules import warmup_cosine
 from ssl_wb.plugin.base import steps_of
+from ssl_wb.plugin.contract_checks import check_share
 from ssl_wb.plugin.optimiser import OptimiserOptions
+from ssl_wb.plugin.schedule import Schedule
 from ssl_wb.recipe.schema import TrainSection
 
-__all__ = ["learning_rate", "total_steps"]
+__all__ = ["LearningRate", "learning_rate", "total_steps"]
 
 
 def total_steps(section: TrainSection, clips: int) -> int:
@@ -20,14 +22,40 @@ def total_steps(section: TrainSection, clips: int) -> int:
     return max(1, math.ceil(samples / section.batch_size))
 
 
-def learning_rate(optimizer: OptimiserOptions, train: TrainSection, step: int, steps: int) -> float:
-    """Return the learning rate of the update at ``step`` (0-based): linear warm-up, then half a cosine to ``min_lr``.
+def learning_rate(
+    optimizer: OptimiserOptions, train: TrainSection, step: int, steps: int, schedule: Schedule | None = None
+) -> float:
+    """Return the learning rate of the update at ``step`` (0-based): linear warm-up, then the schedule.
 
     Args:
         optimizer: peak and final rate.
         train: warm-up.
         step: optimiser steps done before this one.
         steps: optimiser steps of the run.
+        schedule: what follows the warm-up; half a cosine unless given.
+
+    Raises:
+        PluginError: the schedule gives no share.
     """
     warmup = steps_of(train.warmup, steps)
-    return warmup_cosine(step, steps, warmup, peak=optimizer.lr, last=optimizer.min_lr)
+    if schedule is None or step < warmup:
+        return warmup_cosine(step, steps, warmup, peak=optimizer.lr, last=optimizer.min_lr)
+    share = check_share(schedule, min(1.0, (step - warmup) / max(1, steps - warmup)))
+    return optimizer.min_lr + (optimizer.lr - optimizer.min_lr) * share
+
+
+class LearningRate:
+    """The learning rate of a run's steps.
+
+    Args:
+        optimizer: peak and final rate.
+        train: warm-up.
+        schedule: what follows the warm-up; half a cosine unless given.
+    """
+
+    def __init__(self, optimizer: OptimiserOptions, train: TrainSection, schedule: Schedule | None = None) -> None:
+        self._optimizer, self._train, self._schedule = optimizer, train, schedule
+
+    def __call__(self, step: int, steps: int) -> float:
+        """Return the rate of the update at ``step`` (0-based) of ``steps``."""
+        return learning_rate(self._optimizer, self._train, step, steps, self._schedule)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ from ssl_wb.evaluation.pooling import parts_of, pools_of, probe_pooled
 from ssl_wb.plugin.base import steps_of
 from ssl_wb.plugin.evaluator import Evaluator, Level, Result, level_of
 from ssl_wb.plugin.front_end import FrontEnd
+from ssl_wb.plugin.result_checks import probe as probe_task
+from ssl_wb.plugin.result_checks import unfit_reason
 from ssl_wb.pretext.build import build_backbone
 from ssl_wb.pretext.crop import crop_frames
 from ssl_wb.recipe.load import LoadedRecipe
@@ -107,8 +111,10 @@ class OnlineProbes:
                     text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
                     log.warning("step %d: probe %s on %s failed: %s", step, probe.name, probe.task.name, text)
                     continue
+                if math.isnan(result.mean):
+                    log.warning("step %d: probe on %s: %s", step, probe.task.name, result.notes[-1])
                 figures[f"{probe.task.name}/{probe.name}"] = result.mean
-                if probe is self._probes[0]:
+                if probe is self._probes[0] and not math.isnan(result.mean):
                     selection_score = result.mean if result.higher else -result.mean
         return figures, selection_score
 
@@ -125,7 +131,7 @@ class OnlineProbes:
         probed = task.embedded(embedded[key], encoder=self._encoder, frames=frames)
         if pools:
             return probe_pooled(probe.evaluator, probed, parts_of(probed.embeddings, pools), SEEDS)[0]
-        return probe.evaluator(probed, SEEDS)
+        return probe_task(probe.evaluator, probed, SEEDS)
 
 
 def online_probes(
@@ -147,5 +153,10 @@ def online_probes(
             continue
         every = max(1, steps_of(section.every, steps))
         task = preflight.validation_subset(section, folder)
-        probes.append(_Probe(selection.name, selection.plugin(selection.options), task, every, section.pooling))
+        evaluator = selection.plugin(selection.options)
+        reason = unfit_reason(evaluator, task.embedded(np.zeros((len(task.clips), 0), dtype=np.float32)))
+        if reason is not None:
+            log.warning("probe %s on %s is left out: %s", selection.name, task.name, reason)
+            continue
+        probes.append(_Probe(selection.name, evaluator, task, every, section.pooling))
     return OnlineProbes(loaded, probes, front_end, device, steps) if probes else None

@@ -38,7 +38,7 @@ from ssl_wb.training.kernels import attention_choice, check_kernels
 from ssl_wb.training.launch import check_world
 from ssl_wb.training.loop import Trainer
 from ssl_wb.training.reporting import reporter_for
-from ssl_wb.training.schedule import total_steps
+from ssl_wb.training.schedule import LearningRate, total_steps
 from ssl_wb.workflows.final_probes import run_final_probes
 from ssl_wb.workflows.online_probes import online_probes
 from ssl_wb.workflows.preflight import Preflight, check_contrast, preflight, source_settings
@@ -243,6 +243,7 @@ def _trainer(
     return Trainer(
         recipe=recipe,
         optimizer=loaded.optimizer,
+        learning_rate=LearningRate(loaded.optimizer.options, loaded.recipe.train, loaded.schedule.build()),
         folder=folder,
         model=model,
         front_end=front_end,

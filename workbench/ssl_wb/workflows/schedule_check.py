@@ -45,7 +45,7 @@ def schedule_warnings(loaded: LoadedRecipe, steps: int, *, has_teacher: bool) ->
         effect = "its schedule does not end"
         if key == "train.warmup":
             optimizer = loaded.optimizer.options
-            last = learning_rate(optimizer, recipe.train, steps - 1, steps)
+            last = learning_rate(optimizer, recipe.train, steps - 1, steps, loaded.schedule.build())
             effect = f"the learning rate ends at {100 * last / optimizer.lr:.2g} % of its peak"
         found.append(
             f"{key} = {duration} is longer than the run of {steps} steps: {effect}. Give it as a share of the run, "

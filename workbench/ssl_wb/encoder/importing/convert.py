@@ -18,7 +18,7 @@ from ssl_wb.plugin.checkpoint_tensors import TensorFate
 from ssl_wb.plugin.importer import Checkpoint, ImportedEncoder, Importer
 from ssl_wb.plugin.registry import Registry, load_registry
 
-__all__ = ["Import", "import_checkpoint", "importer_of"]
+__all__ = ["Import", "import_checkpoint", "importer_of", "variants"]
 
 #: Prefixes that wrappers put before every name of an encoder: DDP, EVAR and its fine-tuned files, runtimes, Lightning.
 PREFIXES = ("module.", "ar.runtime.backbone.", "backbone.", "model.", "encoder.", "net.")
@@ -49,7 +49,7 @@ class Import:
         }
 
 
-def _variants(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
+def variants(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
     """Yield a checkpoint as it is, then without prefixes of wrappers, fewer removed first."""
     level = [checkpoint]
     for _ in range(NESTED):
@@ -75,9 +75,9 @@ def importer_of(checkpoint: Checkpoint, registry: Registry, system: str = "auto"
     """
     if system != "auto":
         chosen = cast(type[Importer], registry.get("importer", system))
-        return chosen, next((one for one in _variants(checkpoint) if chosen.recognises(one)), checkpoint)
+        return chosen, next((one for one in variants(checkpoint) if chosen.recognises(one)), checkpoint)
     importers = cast("list[type[Importer]]", registry.classes("importer"))
-    for one in _variants(checkpoint):
+    for one in variants(checkpoint):
         found = [importer for importer in importers if importer.recognises(one)]
         first = max((importer.specificity for importer in found), default=0)
         found = [importer for importer in found if importer.specificity == first]

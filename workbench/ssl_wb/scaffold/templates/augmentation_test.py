@@ -5,18 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ssl_wb.scaffold.templates.augmentation import NewPlugin, NewPluginOptions
+from ssl_wb.testing import check_augmentation
 
 SAMPLES = np.random.default_rng(0).normal(size=16000).astype(np.float32)  # [L]
 
 
-def test_it_keeps_its_input_and_the_type() -> None:
-    """The input may not be changed in place."""
-    before = SAMPLES.copy()
-    after = NewPlugin(NewPluginOptions(), 16000)(SAMPLES)
-    assert after.dtype == np.float32
-    assert np.isfinite(after).all()
-    assert np.array_equal(SAMPLES, before)
-    assert not np.array_equal(after, before)
+def test_it_keeps_the_contract() -> None:
+    """Types, randomness, probability: everything that the workbench asks of an augmentation."""
+    check_augmentation(NewPlugin)
 
 
 def test_the_seed_decides() -> None:
@@ -28,8 +24,3 @@ def test_the_seed_decides() -> None:
         outputs.append(augmentation(SAMPLES))
     assert np.array_equal(outputs[0], outputs[1])
     assert not np.array_equal(outputs[0], outputs[2])
-
-
-def test_probability_0_changes_nothing() -> None:
-    """An augmentation that is not drawn returns its input."""
-    assert NewPlugin(NewPluginOptions(p=0.0), 16000)(SAMPLES) is SAMPLES

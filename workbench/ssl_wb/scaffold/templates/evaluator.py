@@ -17,7 +17,7 @@ from ssl_wb.api import (
     fit_scaler,
     hookimpl,
     probe_splits,
-    require_labels,
+    unfit_labels,
 )
 
 
@@ -38,10 +38,12 @@ class NewPlugin(Evaluator):
     Options = NewPluginOptions
     options: NewPluginOptions
 
+    def fits(self, task: ProbeTask) -> str | None:
+        """Return why it cannot do a task, which the user gets in place of a score."""
+        return unfit_labels(task, ["single"], "it needs one class per clip")
+
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Probe ``task.embeddings`` ``[clips, D]`` on every split."""
-        # The user gets the message in place of a score.
-        require_labels(task, ["single"], f"{self.name} needs one class per clip", "take another evaluator")
 
         def probe(split: Split) -> ProbedSplit:
             scaled = fit_scaler(task, split.train, standardise=True)

@@ -6,6 +6,12 @@ import torch
 
 from ssl_wb.api import Checkpoint
 from ssl_wb.scaffold.templates.importer import NewPlugin
+from ssl_wb.testing import check_importer
+
+
+def test_it_keeps_the_contract() -> None:
+    """What it recognises, and with ``checkpoint=FILE``, a small file of the system, every tensor of it."""
+    check_importer(NewPlugin)
 
 
 def test_only_files_of_the_system_are_recognised() -> None:

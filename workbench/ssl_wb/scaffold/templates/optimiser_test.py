@@ -5,6 +5,12 @@ from __future__ import annotations
 import torch
 
 from ssl_wb.scaffold.templates.optimiser import NewPlugin, NewPluginOptions
+from ssl_wb.testing import check_optimiser
+
+
+def test_it_keeps_the_contract() -> None:
+    """Groups, learning rates, state: everything that the workbench asks of an optimiser."""
+    check_optimiser(NewPlugin)
 
 
 def test_it_lowers_a_square() -> None:
@@ -16,11 +22,3 @@ def test_it_lowers_a_square() -> None:
         weight.square().sum().backward()
         optimizer.step()
     assert weight.square().sum() < 3.0
-
-
-def test_groups_keep_their_weight_decay() -> None:
-    """The workbench says which parameters are decayed."""
-    weights = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
-    groups = [{"params": [weight], "weight_decay": decay} for weight, decay in zip(weights, (0.05, 0.0), strict=True)]
-    built = NewPlugin(NewPluginOptions()).build(groups)
-    assert [group["weight_decay"] for group in built.param_groups] == [0.05, 0.0]

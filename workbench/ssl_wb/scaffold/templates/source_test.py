@@ -6,6 +6,12 @@ from pathlib import Path
 
 from ssl_wb.api import audio_info
 from ssl_wb.scaffold.templates.source import NewPlugin, NewPluginOptions
+from ssl_wb.testing import check_source
+
+
+def test_it_keeps_the_contract() -> None:
+    """Order, digest, numbers of clips: everything that the workbench asks of a source."""
+    check_source(NewPlugin, {"clips": 10})
 
 
 def test_clips_are_numbered_and_can_be_read(tmp_path: Path) -> None:

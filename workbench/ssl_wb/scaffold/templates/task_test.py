@@ -8,6 +8,13 @@ import pytest
 
 from ssl_wb.api import DataError
 from ssl_wb.scaffold.templates.task import NewPlugin
+from ssl_wb.testing import check_task
+
+
+def test_it_keeps_the_contract(tmp_path: Path) -> None:
+    """Description, rows, folds: everything that the workbench asks of a task."""
+    (tmp_path / "labels.csv").write_text("file,label,fold\na.wav,low,1\nb.wav,high,2\n", encoding="utf-8")
+    check_task(NewPlugin, root=tmp_path)
 
 
 def test_rows_of_a_download(tmp_path: Path) -> None:
