@@ -158,6 +158,7 @@ class Trainer:
                 self._checkpoint(due=False)
             self._leave()
         finally:
+            loader.close()  # ends its workers, also where the traceback of an error keeps it
             self.reporter.close()
 
     def update(self, loader: Iterator[Batch]) -> None:
