@@ -20,7 +20,18 @@ def train(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME unless given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    auto_resume: Annotated[
+        bool,
+        typer.Option("--auto-resume", help="Start the run, or go on with it where it was started before."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in the folder.")] = False,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(metavar="H", help="Stop with a checkpoint and exit code 75 when H hours are over."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first clip that cannot be read, with exit code 5.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")] = False,
     processes: Annotated[
@@ -55,11 +66,13 @@ def train(
             recipe,
             overrides=settings or (),
             out=out,
-            resume=resume,
+            resume="auto" if auto_resume else resume,
             overwrite=overwrite,
             quiet=quiet,
             cpu=cpu,
             processes=place.world if processes is not None or machines > 1 else None,
+            max_hours=max_hours,
+            strict=strict,
         )
         if trained.rows:
             print_table(trained.rows)

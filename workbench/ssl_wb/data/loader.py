@@ -172,7 +172,7 @@ def batches(
 
     Raises:
         UsageError: the global batch does not divide evenly.
-        AudioError: too many clips are unreadable.
+        UnreadableDataError: too many clips are unreadable.
         StoppedWaitingError: a signal came while workers delivered nothing.
     """
     check_batch(global_batch, world, accumulate)
@@ -193,8 +193,7 @@ def _load(
                     if isinstance(loaded, WorkbenchError):
                         raise loaded
                     waveform, lengths, clips, captions, found = loaded
-                    # Rows of this process alone, as if the others met as many unreadable clips.
-                    unreadable.add(found, sampler.first_sample // sampler.world + (done + 1) * sampler.rows)
+                    unreadable.add(found, sampler.first_sample + (done + 1) * sampler.rows * sampler.world)
                     done += 1
                     yield Batch(waveform, lengths, clips, sampler.first_row((done - 1) % sampler.accumulate), captions)
         except WorkersLostError as error:

@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -256,16 +256,23 @@ def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.opti
     return state
 
 
-def load_newest(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+def load_newest(
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accept: Callable[[dict[str, Any]], bool] = lambda state: True,
+) -> dict[str, Any] | None:
     """Load the last checkpoint, or the newest sound one where that is damaged, with a warning.
 
     Args:
         folder: the run's checkpoints.
         model: weights are loaded in place.
         optimizer: likewise.
+        accept: whether a checkpoint's plain values are those of one that is looked for.
 
     Returns:
-        As :func:`load_checkpoint`; None where there is no checkpoint yet.
+        As :func:`load_checkpoint`; None where there is no checkpoint yet, or none that is accepted.
 
     Raises:
         RunFolderError: none is sound, or the weights do not fit the model.
@@ -284,10 +291,13 @@ def load_newest(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimi
         except DamagedCheckpointError as error:
             first = first or error
             continue
+        if not accept(state):
+            continue
         if first is not None:
             log.warning("%s; going on from %s, the newest checkpoint that is sound", first, checkpoint.name)
         return state
-    assert first is not None  # there was a checkpoint, or a pointer to one
+    if first is None:
+        return None
     raise RunFolderError(
         f"{first.message}; no other checkpoint is sound",
         hint="restore one from a copy of the run, or begin anew with --overwrite",

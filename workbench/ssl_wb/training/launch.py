@@ -186,6 +186,8 @@ def launch(words: Sequence[str], machines: Machines, module: str = "ssl_wb") -> 
     with tempfile.TemporaryDirectory(prefix="ssl-wb-") as name:
         logs = Path(name)  # the agent has an error file for each process below it
         try:
+            if hasattr(signal, "SIGUSR1"):  # the agent hands on SIGTERM alone, and SIGUSR1 would end it
+                signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
             _accelerate(module, words, machines, logs)
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
