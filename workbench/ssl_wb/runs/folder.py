@@ -120,6 +120,17 @@ class RunFolder:
                 else:
                     entry.unlink()
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what a process that was killed was writing, or looked at clocks with."""
+        own = {path.name for path in vars(self).values() if isinstance(path, Path)}
+        for entry in self.path.iterdir():
+            # .NAME.12345678.part is a file that was being written, .12345678.part a trial of whether one can be.
+            begun = entry.name.startswith(".") and entry.name.endswith(".part")
+            name = entry.name.removesuffix(".part").rpartition(".")[0][1:]
+            if (begun and (not name or name in own)) or entry.name.startswith(f"{self.lock.path.name}."):
+                entry.unlink(missing_ok=True)
 
     def write_json(self, path: Path, values: Any) -> None:
         """Write values as JSON, completely or not at all."""
