@@ -23,11 +23,13 @@ from ssl_wb.runs.sharding import shard_as, whole
 
 __all__ = [
     "DamagedCheckpointError",
+    "check_content",
     "find_checkpoint",
     "load_checkpoint",
     "load_newest",
     "load_weights",
     "mismatch",
+    "read_state",
     "save_checkpoint",
 ]
 
@@ -229,6 +231,30 @@ def mismatch(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
     )
 
 
+def check_content(checkpoint: Path) -> None:
+    """Compare size and content of all files with what was written.
+
+    Raises:
+        DamagedCheckpointError: a file is missing or is not what was written.
+    """
+    if damage := find_damage(checkpoint, content=True):
+        raise _damaged(*damage)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Return the plain values of a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: they are missing or cannot be read.
+    """
+    try:
+        state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state["step"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise _damaged(checkpoint / STATE, error) from error
+    return state
+
+
 def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load weights and optimiser in place and return the plain values saved with them.
 
@@ -236,14 +262,8 @@ def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.opti
         DamagedCheckpointError: a file is missing, cannot be read, or is not what was written; nothing was loaded.
         RunFolderError: the weights do not fit the model.
     """
-    if damage := find_damage(checkpoint, content=True):
-        raise _damaged(*damage)
-    weights, moments = load_weights(checkpoint), read_weights(checkpoint / OPTIMIZER)
-    try:
-        state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-        state["step"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise _damaged(checkpoint / STATE, error) from error
+    check_content(checkpoint)
+    weights, moments, state = load_weights(checkpoint), read_weights(checkpoint / OPTIMIZER), read_state(checkpoint)
     try:
         own = model.state_dict()
         model.load_state_dict({key: shard_as(value, own.get(key, value)) for key, value in weights.items()})

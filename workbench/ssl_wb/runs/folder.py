@@ -19,8 +19,9 @@ class RunFolder:
 
     ``recipe.toml`` as given, ``recipe.resolved.toml`` with every default, ``environment.json``, ``statistics.json`` and
     ``data.json`` of the data, ``initial.safetensors`` where the encoder did not start at random, ``unreadable.json``
-    where clips could not be read, ``skipped.jsonl`` where steps were not taken, ``metrics.jsonl``, ``checkpoints/``
-    and, after probing, ``results.json``; ``run.lock`` while a process trains in it.
+    where clips could not be read, ``skipped.jsonl`` where steps were not taken, ``extended.json`` where it goes on with
+    another run, ``metrics.jsonl``, ``checkpoints/`` and, after probing, ``results.json``; ``run.lock`` while a process
+    trains in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,6 +34,7 @@ class RunFolder:
         self.skipped = path / "skipped.jsonl"
         self.data = path / "data.json"
         self.unreadable = path / "unreadable.json"
+        self.extended = path / "extended.json"
         self.checkpoints = path / "checkpoints"
         self.results = path / "results.json"
         self.initial = path / "initial.safetensors"

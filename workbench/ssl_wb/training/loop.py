@@ -25,6 +25,7 @@ from ssl_wb.recipe.schema import Recipe
 from ssl_wb.runs.checkpoint import load_newest, save_checkpoint
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.runs.sharding import whole
+from ssl_wb.training.extension import Extension
 from ssl_wb.training.gradient_cache import GradientCache
 from ssl_wb.training.guard import LOWERED, StepGuard, first_not_finite
 from ssl_wb.training.health import HealthMonitor
@@ -81,6 +82,7 @@ class Trainer:
         if recipe.train.micro_batch is not None and self.passes > 1:
             self._cache = GradientCache(self.plain_model, self.training_step)
         self.monitor = HealthMonitor(self.plain_model.health_rules())
+        self._extension = Extension.read(folder.extended)
         self.step = 0
         self._window = Window()
         self._kept = 0  # the step of the last checkpoint; of step 0 there is nothing to keep
@@ -101,7 +103,8 @@ class Trainer:
         """
         state = load_newest(self.folder.checkpoints, model=self.plain_model, optimizer=self.optimizer.optimizer)
         if state is not None:
-            if state["data"] != self._data():
+            extends = self._extension is not None and self._extension.begins(state["data"], len(self.dataset))
+            if state["data"] != self._data() and not extends:
                 raise RunFolderError(
                     f"{self.folder.path}: the data changed since the run began: {state['data']['clips']} clips then, "
                     f"{len(self.dataset)} now",
@@ -205,6 +208,8 @@ class Trainer:
         done = self.step + 1
         logged = done % train.log_every == 0 or done == self.steps or done == 1
         rate = learning_rate(self._optimizer_options, train, self.step, self.steps)
+        if self._extension is not None:
+            rate = self._extension.learning_rate(rate, self._optimizer_options, train, self.step)
         rate *= LOWERED if self._guard.lowered else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -260,25 +265,17 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.folder.cut_metrics(self.step)
 
-    def _next(self, loader: Iterator[Batch]) -> Batch:
-        """Wait for the next micro-batch and note how long it took."""
-        began = time.perf_counter()
-        with part("data"):
-            batch = next(loader)
-        self._log.waited(time.perf_counter() - began)
-        return batch
-
     def _backward_all(self, loader: Iterator[Batch], measure: bool) -> list[PretextOutput]:
         """Forward and backward of all micro-batches of a step, with one loss for each or one for all of them."""
         if self._cache is not None:
-            batches = [self._next(loader) for _ in range(self.passes)]
+            batches = [self._log.next_of(loader) for _ in range(self.passes)]
             return [self._cache.backward(batches, step=self.step, measure=measure)]
         outputs = []
         for number in range(self.passes):
             last = number + 1 == self.passes
             outputs.append(
                 self.training_step(
-                    self._next(loader), step=self.step, measure=measure and last, passes=self.passes, last=last
+                    self._log.next_of(loader), step=self.step, measure=measure and last, passes=self.passes, last=last
                 )
             )
         return outputs

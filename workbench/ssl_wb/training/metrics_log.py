@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
 
+from ssl_wb.data.loader import Batch
+from ssl_wb.layers.parts import part
 from ssl_wb.pretext.model import PretextOutput
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.training.health import HealthMonitor
@@ -48,9 +50,13 @@ class MetricsLog:
         """Measure from now on."""
         self._waited, self._timed, self._since = 0.0, 0, time.perf_counter()
 
-    def waited(self, seconds: float) -> None:
-        """Note seconds of waiting for data."""
-        self._waited += seconds
+    def next_of(self, loader: Iterator[Batch]) -> Batch:
+        """Wait for the next micro-batch and note how long it took."""
+        began = time.perf_counter()
+        with part("data"):
+            batch = next(loader)
+        self._waited += time.perf_counter() - began
+        return batch
 
     def step_done(self) -> None:
         """Note a step."""

@@ -13,7 +13,7 @@ from ssl_wb.recipe.files import find_recipe
 from ssl_wb.recipe.load import LoadedRecipe, load_recipe, resolved
 from ssl_wb.runs.folder import RunFolder
 
-__all__ = ["check_overrides", "warn_of_other_recipe"]
+__all__ = ["check_overrides", "differences", "warn_of_other_recipe"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -42,6 +42,21 @@ def check_overrides(overrides: Sequence[str], own: LoadedRecipe, folder: RunFold
     ours, theirs = dict(_leaves(resolved(own))), dict(_leaves(resolved(given)))
     if changed := _differences(ours, theirs, there="in --set"):
         raise UsageError(f"{folder.path}: --set is not the recipe of the run: {_few(changed)}", hint=hint)
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], there: str, *, without: Sequence[str] = ()) -> str:
+    """Say where two resolved recipes differ, "" where they do not.
+
+    Args:
+        ours: the recipe of a run.
+        theirs: the other one.
+        there: where the other one was given, in words.
+        without: keys that may differ, such as ``train.steps``.
+    """
+    left, right = dict(_leaves(ours)), dict(_leaves(theirs))
+    skipped = {key for key in (*left, *right) if any(key == one or key.startswith(f"{one}.") for one in without)}
+    left, right = ({key: value for key, value in side.items() if key not in skipped} for side in (left, right))
+    return _few(_differences(left, right, there=there))
 
 
 def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], there: str) -> list[str]:
