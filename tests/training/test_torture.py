@@ -186,7 +186,7 @@ def ended(process) -> str:
 @pytest.mark.timeout(0)
 def test_the_command_is_killed_at_random_moments(probed, tmp_path):
     settings = [
-        "train.steps=60",
+        "train.steps=40",
         "train.log_every=1",
         "train.checkpoint_every=5",
         "data.workers=1",
@@ -195,12 +195,12 @@ def test_the_command_is_killed_at_random_moments(probed, tmp_path):
     began = time.monotonic()
     whole = command(probed, tmp_path / "whole", settings=settings)
     assert "error" not in ended(whole)
-    duration = time.monotonic() - began
+    duration, began = time.monotonic() - began, time.monotonic()
     kills, draw, run = 0, random.Random(2), tmp_path / "run"
-    while kills < 20 and time.monotonic() - began < SECONDS:
+    while kills < 3 or (kills < 20 and time.monotonic() - began < SECONDS):
         process = command(probed, run, settings=settings)
         try:
-            process.wait(draw.uniform(0.2, 1.0) * duration)
+            process.wait(draw.uniform(0.2, 0.9) * duration)
             break
         except subprocess.TimeoutExpired:
             process.kill()
@@ -221,9 +221,9 @@ def test_one_of_two_processes_is_killed(probed, tmp_path):
     whole = command(probed, tmp_path / "whole", "--processes", "2", settings=settings)
     said = ended(whole)
     assert whole.returncode == 0, said
-    duration = time.monotonic() - began
+    duration, began = time.monotonic() - began, time.monotonic()
     kills, draw, run = 0, random.Random(3), tmp_path / "run"
-    while kills < 6 and time.monotonic() - began < SECONDS:
+    while kills < 2 or (kills < 10 and time.monotonic() - began < SECONDS):
         process = command(probed, run, "--processes", "2", settings=settings)
         time.sleep(draw.uniform(0.5, 0.95) * duration)
         ranks = [one for one in psutil.Process(process.pid).children() if "ssl_wb" in " ".join(one.cmdline())]
