@@ -15,12 +15,10 @@ from ssl_wb.workflows.pretrain import train
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, corpus):
-    from conftest import RECIPE
-
+def finished(tmp_path_factory, recipe_text):
     folder = tmp_path_factory.mktemp("finished")
     recipe = folder / "tiny.toml"
-    recipe.write_text(RECIPE.format(data=corpus))
+    recipe.write_text(recipe_text)
     settings = ["train.steps=4", "train.log_every=1", "train.warmup=0.5", "train.checkpoint_every=2"]
     return train(recipe, out=folder / "run", overrides=settings, quiet=True, cpu=True)
 
