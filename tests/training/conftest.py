@@ -59,8 +59,13 @@ def corpus(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def recipe_text(corpus) -> str:
+    return RECIPE.format(data=corpus)
+
+
 @pytest.fixture
-def recipe(tmp_path, corpus) -> Path:
+def recipe(tmp_path, recipe_text) -> Path:
     path = tmp_path / "tiny.toml"
-    path.write_text(RECIPE.format(data=corpus))
+    path.write_text(recipe_text)
     return path

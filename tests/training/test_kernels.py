@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
@@ -10,15 +9,13 @@ import torch
 from pretext_fakes import KeptBytes, build, captions, gradients, spectrogram
 from torch.testing import assert_close
 
-from ssl_wb.errors import DivergedError, UsageError
+from ssl_wb.errors import UsageError
 from ssl_wb.layers import attention as attention_module
 from ssl_wb.layers.attention import attention_name
 from ssl_wb.layers.transformer import Attention, Block
 from ssl_wb.pretext.inputs import StepInputs
 from ssl_wb.recipe.schema import TrainSection
 from ssl_wb.training import kernels as speed
-from ssl_wb.training.loop import Trainer
-from ssl_wb.workflows import pretrain as run_module
 from ssl_wb.workflows.pretrain import train
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -125,53 +122,6 @@ def test_compiled_blocks_have_the_same_losses_and_names_and_are_compiled_once():
     assert made[0] == 1  # both blocks share it, the recomputed one too
     assert made[1:] == made[:1] * 2
     assert not counters["graph_break"]
-
-
-class AsyncDevice(Trainer):
-    """Reads its numbers as seldom as on a GPU."""
-
-    def __init__(self, **given):
-        super().__init__(**given)
-        self._async_device = True
-        self.reads = []
-
-    def _read_results(self):
-        self.reads.append((self.step, len(self._results)))
-        super()._read_results()
-
-
-def test_numbers_that_are_looked_at_seldom_are_the_same(recipe, tmp_path, monkeypatch):
-    rows = []
-    for name in ("a", "b"):
-        run = train(recipe, out=tmp_path / name, quiet=True, cpu=True)
-        rows.append([json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()])
-        state = json.loads((run / "checkpoints" / "step-00000008" / "state.json").read_text())
-        rows[-1].append(state["window"])
-        monkeypatch.setattr(run_module, "Trainer", AsyncDevice)
-    for one, other in zip(*rows, strict=True):
-        for clock in ("clips_per_second", "data_wait_share"):
-            one.pop(clock, None), other.pop(clock, None)
-        assert one == other
-
-
-def test_a_gradient_that_is_no_number_is_found_later_and_never_saved(recipe, tmp_path, monkeypatch):
-    trainers = []
-
-    class Spoilt(AsyncDevice):
-        def update(self, loader):
-            if self not in trainers:
-                trainers.append(self)
-            if self.step == 5:  # after the checkpoint of step 4, logged next at 6
-                next(iter(self.plain_model.parameters())).data.fill_(float("nan"))
-            super().update(loader)
-
-    monkeypatch.setattr(run_module, "Trainer", Spoilt)
-    settings = ["train.log_every=50", "train.checkpoint_every=4"]
-    with pytest.raises(DivergedError, match=r"is nan at step 5; the last checkpoint is .*step-00000004") as caught:
-        train(recipe, out=tmp_path / "run", quiet=True, cpu=True, overrides=settings)
-    assert caught.value.exit_code == 5
-    assert (trainers[0].step, trainers[0].reads) == (8, [(1, 1), (4, 3), (8, 4)])
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")) == ["step-00000004"]
 
 
 @pytest.mark.gpu

@@ -283,6 +283,21 @@ def test_every_process_gets_the_command_line_as_it_was_typed(monkeypatch):
     assert seen == [words]
 
 
+def test_the_notice_of_a_scheduler_reaches_the_agent_as_sigterm(monkeypatch):
+    got = []
+    monkeypatch.setattr(launch, "_accelerate", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    before, usual = (
+        signal.signal(signal.SIGTERM, lambda number, _: got.append(number)),
+        signal.getsignal(signal.SIGUSR1),
+    )
+    try:
+        launch.launch(["train"], Machines(2))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGUSR1) is usual
+
+
 def test_cores_are_shared_out():
     cores = launch.threads_each(1)
     assert launch.threads_each(cores) == 1

@@ -9,13 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.testing import assert_close
 
 from ssl_wb.errors import RunFolderError
 from ssl_wb.plugin.objective import HealthRule
 from ssl_wb.recipe.plugin_selection import PluginSelection
 from ssl_wb.recipe.schema import TrainSection
-from ssl_wb.runs.checkpoint import find_checkpoint, load_checkpoint, load_newest, save_checkpoint
 from ssl_wb.runs.device import mixed_precision
 from ssl_wb.runs.folder import RunFolder
 from ssl_wb.training.health import HealthMonitor
@@ -131,85 +129,3 @@ def test_metrics_after_the_checkpoint_and_half_lines_are_cut(folder):
         file.write('{"step": 4, "lo')
     folder.cut_metrics(2)
     assert [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines()] == [1, 2]
-
-
-def trained(steps: int):
-    torch.manual_seed(0)
-    model = nn.Linear(4, 4)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
-    for _ in range(steps):
-        model(torch.ones(1, 4)).sum().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model, optimizer
-
-
-def save(folder, step, best=False, keep=2):
-    model, optimizer = trained(step)
-    return save_checkpoint(folder, model=model, optimizer=optimizer, state={"step": step}, best=best, keep=keep)
-
-
-def test_a_checkpoint_brings_weights_and_moments_back(tmp_path):
-    save(tmp_path, 3)
-    model, optimizer = trained(0)
-    state = load_checkpoint(find_checkpoint(tmp_path), model=model, optimizer=optimizer)
-    assert state == {"step": 3}
-    expected, reference = trained(3)
-    assert_close(model.weight, expected.weight)
-    for key, entry in reference.state_dict()["state"].items():
-        for name, value in entry.items():
-            assert_close(optimizer.state_dict()["state"][key][name], value)
-
-
-def test_pointers_pruning_and_no_half_checkpoints(tmp_path):
-    save(tmp_path, 1, best=True)
-    for step in (2, 3, 4):
-        save(tmp_path, step)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "best",
-        "last",
-        "step-00000001",
-        "step-00000003",
-        "step-00000004",
-    ]
-    assert find_checkpoint(tmp_path).name == "step-00000004"
-    assert find_checkpoint(tmp_path, "best").name == "step-00000001"
-    assert find_checkpoint(tmp_path / "nowhere") is None
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
-@pytest.mark.parametrize("content", [b"", b"garbage", None])
-def test_the_newest_sound_checkpoint_is_loaded_where_the_last_is_damaged(tmp_path, caplog, file, content):
-    for step in (1, 2, 3):
-        save(tmp_path, step, keep=3)
-    path = tmp_path / "step-00000003" / file
-    path.unlink() if content is None else path.write_bytes(content)
-    model, optimizer = trained(0)
-    assert load_newest(tmp_path, model=model, optimizer=optimizer)["step"] == 2
-    assert_close(model.weight, trained(2)[0].weight)
-    assert f"{path}: cannot be read" in caplog.text
-    assert "going on from step-00000002" in caplog.text
-
-
-def test_without_a_sound_checkpoint_there_is_one_error(tmp_path, caplog):
-    assert load_newest(tmp_path, model=trained(0)[0], optimizer=trained(0)[1]) is None
-    save(tmp_path, 1)
-    (save(tmp_path, 2) / "model.safetensors").write_bytes(b"")
-    (tmp_path / "last").write_text("step-00000007\n")
-    model, optimizer = trained(0)
-    assert load_newest(tmp_path, model=model, optimizer=optimizer)["step"] == 1
-    assert "step-00000007', which is not there; going on from step-00000001" in caplog.text
-    (tmp_path / "step-00000001" / "state.json").write_text("")
-    with pytest.raises(RunFolderError, match="no other checkpoint is sound"):
-        load_newest(tmp_path, model=model, optimizer=optimizer)
-
-
-def test_a_damaged_checkpoint_is_told(tmp_path):
-    path = save(tmp_path, 1)
-    (path / "model.safetensors").write_bytes(b"garbage")
-    model, optimizer = trained(0)
-    with pytest.raises(RunFolderError, match="cannot be read"):
-        load_checkpoint(path, model=model, optimizer=optimizer)
-    (tmp_path / "last").write_text("step-00000009\n")
-    with pytest.raises(RunFolderError, match="not there"):
-        find_checkpoint(tmp_path)

@@ -19,6 +19,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch.testing import assert_close
 
 from ssl_wb import load_encoder
+from ssl_wb.cli.main import run as ssl_wb
 from ssl_wb.data.workers import StoppedWaitingError
 from ssl_wb.errors import DivergedError, InterruptedRunError, RecipeError, RunFolderError, UsageError
 from ssl_wb.pretext.model import PretextModel
@@ -164,7 +165,7 @@ def test_a_second_run_into_the_same_folder_is_refused(recipe, tmp_path):
     train(recipe, out=tmp_path / "run", quiet=True, overrides=["train.steps=1"])
     with pytest.raises(RunFolderError, match="not empty"):
         train(recipe, out=tmp_path / "run", quiet=True)
-    with pytest.raises(UsageError, match="recipe of the run"):
+    with pytest.raises(UsageError, match="not the recipe of the run: seed is 3 in the run and 1 in --set"):
         train(recipe, out=tmp_path / "run", quiet=True, resume=True, overrides=["seed=1"])
 
 
@@ -220,6 +221,19 @@ def test_a_resumed_run_refuses_other_files_of_the_same_number(recipe, tmp_path):
     (corpus / "0.wav").rename(corpus / "9.wav")
     with pytest.raises(RunFolderError, match="its files have other names"):
         train(recipe, out=run, quiet=True, resume=True)
+
+
+def test_strict_stops_at_the_first_clip_that_cannot_be_read_and_lists_it(recipe, tmp_path, capsys):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(4):
+        soundfile.write(corpus / f"{number}.wav", np.random.default_rng(number).normal(size=16000) / 9, 16000)
+    (corpus / "2.wav").write_text("broken")
+    words = ["train", str(recipe), "--cpu", "--quiet", "--out", str(tmp_path / "run"), "--set", f"data.train={corpus}"]
+    assert ssl_wb([*words, "--strict"]) == 5
+    assert "1 clip cannot be read" in (said := capsys.readouterr().err)
+    assert "2.wav" in said
+    assert "2.wav" in json.loads((tmp_path / "run" / "unreadable.json").read_text())[0]
 
 
 def test_a_batch_that_does_not_divide_is_refused_before_the_folder_is_made(recipe, tmp_path):

@@ -22,9 +22,9 @@ def commands(app: typer.Typer, note: str) -> str:
     parts = [
         f"# Commands\n\n{note}\n"
         "Data goes to stdout (`--json` wherever something is listed), progress and logs to stderr. Exit codes: 0 done, "
-        "1 unexpected, 2 usage, 3 recipe, 4 plugin, 5 diverged, 75 stopped and resumable, 130 interrupted. Options "
-        "before the command: `ssl-wb --debug COMMAND` shows the traceback of a failure, `ssl-wb --version` prints the "
-        "version.\n"
+        "1 unexpected, 2 usage, 3 recipe, 4 plugin, 5 training cannot go on, 75 stopped and resumable, 130 "
+        "interrupted. Options before the command: `ssl-wb --debug COMMAND` shows the traceback of a failure, `ssl-wb "
+        "--version` prints the version.\n"
     ]
     found: list[tuple[str, int, Any]] = []
     for command in app.registered_commands:

@@ -105,6 +105,7 @@ class InterruptedRunError(WorkbenchError):
 _FAULTS = {
     errno.ENOSPC: ("the disk is full", "Free space"),
     errno.EDQUOT: ("the disk quota is used up", "Free space"),
+    errno.EFBIG: ("a file is larger than the system allows", "Raise the limit (`ulimit -f`)"),
     errno.EROFS: ("the file system is read-only", "Name a place that can be written, such as --out"),
     errno.EACCES: ("permission is denied", "Name a place that you may write, such as --out, or change its permissions"),
     errno.EPERM: ("the system does not permit it", "Name a place that you may write, such as --out"),
@@ -116,6 +117,7 @@ _FAULTS = {
 #: Words of libraries that raise errors of their own for the same.
 _WORDS = {
     "No space left on device": errno.ENOSPC,
+    "File too large": errno.EFBIG,
     "can't allocate memory": errno.ENOMEM,
     "CUDA out of memory": errno.ENOMEM,
     "Too many open files": errno.EMFILE,

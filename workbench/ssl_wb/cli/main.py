@@ -37,7 +37,7 @@ __all__ = ["app", "main", "run"]
 app = typer.Typer(
     name="ssl-wb",
     help="Pre-train, compare and ship self-supervised audio encoders.",
-    epilog="Exit codes: 0 done, 1 unexpected, 2 usage, 3 recipe, 4 plugin, 5 diverged, "
+    epilog="Exit codes: 0 done, 1 unexpected, 2 usage, 3 recipe, 4 plugin, 5 training cannot go on, "
     "75 stopped and resumable, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -16,16 +16,17 @@ from ssl_wb.audio.decode import info, read_samples
 from ssl_wb.data.augmenter import Augmenter
 from ssl_wb.data.captions import CaptionTable
 from ssl_wb.data.order import caption_random, random_below, random_for, view_random
-from ssl_wb.errors import AudioError, itemise
+from ssl_wb.errors import AudioError, ExitCode, itemise
+from ssl_wb.layers.processes import gather_objects
 
-__all__ = ["Crop", "CropDataset", "UnreadableClips"]
+__all__ = ["Crop", "CropDataset", "UnreadableClips", "UnreadableDataError"]
 
 log = logging.getLogger("ssl_wb")
 
-#: The run stops when this many clips are unreadable and they are also this share of the clips read. One broken file in
-#: a million must not end a run of days; a disk that is gone must.
+#: The run stops when this many clips are unreadable and they are also more than ``data.max_bad`` of the clips read. One
+#: broken file in a million must not end a run of days; a disk that is gone must. In a small data set a few broken files
+#: are a large share, and are passed over.
 TOLERATED = 10
-TOLERATED_SHARE = 0.01
 #: An item for which so many clips one after the other cannot be read ends the run: the disk is gone.
 MOST_IN_A_ROW = 1000
 #: Unreadable clips listed in the message; the rest is only counted.
@@ -50,39 +51,67 @@ class Crop(NamedTuple):
     unreadable: tuple[tuple[int, str], ...] = ()
 
 
+class UnreadableDataError(AudioError):
+    """So many clips cannot be read that training does not go on."""
+
+    exit_code = ExitCode.DIVERGED
+
+
 class UnreadableClips:
     """Clips that could not be read, as the batches of a run tell them: the same for any number of workers.
 
     Args:
         source: of the clips, for messages.
-        known: reasons by index, of the run before it was resumed; new ones are added to it.
+        max_bad: share of the clips read that may be unreadable; 0 for none at all. Fewer than 10 clips are always
+            tolerated otherwise.
+        speaks: whether this process warns; one of several does.
+
+    Attributes:
+        clips: reasons by index, those before a resume too.
+        fresh: found by this process and not told to the others yet.
     """
 
-    def __init__(self, source: Path, known: dict[int, str] | None = None) -> None:
+    def __init__(self, source: Path | None, *, max_bad: float = 0.01, speaks: bool = True) -> None:
         self.source = source
-        self.clips = {} if known is None else known
+        self.max_bad = max_bad
+        self.speaks = speaks
+        self.clips: dict[int, str] = {}
+        self.fresh: list[tuple[int, str]] = []
 
     def add(self, found: Iterable[tuple[int, str]], reads: int) -> None:
-        """Report each clip once; stop when at least 10 and more than 1 % of the clips read are unreadable.
+        """Report each clip once; stop when too many of those read are unreadable.
 
         Args:
             found: index and reason of each.
-            reads: clips read so far.
+            reads: clips read so far, by all processes.
 
         Raises:
-            AudioError: too many are unreadable.
+            UnreadableDataError: too many are unreadable.
         """
-        before = len(self.clips)
-        for index, reason in found:
-            if index not in self.clips:
-                self.clips[index] = reason
-                log.warning("unreadable clip, replaced by the next one: %s", reason)
-        if len(self.clips) > before and len(self.clips) >= TOLERATED and len(self.clips) > TOLERATED_SHARE * reads:
-            raise self.too_many()
+        new = {index: reason for index, reason in found if index not in self.clips}
+        self.fresh += new.items()
+        self._take(new, reads)
 
-    def too_many(self) -> AudioError:
-        """Return the error that ends the run."""
-        return _too_many(self.source, [self.clips[index] for index in sorted(self.clips)])
+    def share(self, reads: int) -> None:
+        """Tell the other processes of a run what this one found, and learn of theirs; all of them call it.
+
+        Raises:
+            UnreadableDataError: too many are unreadable; in all processes.
+        """
+        own, self.fresh = self.fresh, []
+        everyone = [one for found in gather_objects(own) for one in found]
+        known = {index: reason for index, reason in self.clips.items() if (index, reason) not in own}
+        self.clips = known
+        self._take({index: reason for index, reason in everyone if index not in known}, reads, told=dict(own))
+
+    def _take(self, new: dict[int, str], reads: int, told: Iterable[int] = ()) -> None:
+        self.clips |= new
+        for index, reason in new.items():
+            if self.speaks and index not in told:
+                log.warning("unreadable clip, replaced by the next one: %s", reason)
+        many = len(self.clips) >= TOLERATED or self.max_bad == 0.0
+        if new and many and len(self.clips) > self.max_bad * reads:
+            raise _too_many(self.source, [self.clips[index] for index in sorted(self.clips)])
 
 
 class CropDataset(Dataset[Crop]):
@@ -139,7 +168,7 @@ class CropDataset(Dataset[Crop]):
             key: epoch and clip index.
 
         Raises:
-            AudioError: no clip can be read.
+            UnreadableDataError: no clip can be read.
             DataError: an augmentation failed.
         """
         epoch, requested = key
@@ -189,8 +218,9 @@ class CropDataset(Dataset[Crop]):
         return self._available[index]
 
 
-def _too_many(source: Path, reasons: list[str]) -> AudioError:
-    return AudioError(
-        itemise(f"{source}: {len(reasons)} clips cannot be read", reasons, SHOWN),
-        hint="Is the disk still there? Otherwise repair these files or take them out of the data.",
+def _too_many(source: Path | None, reasons: list[str]) -> UnreadableDataError:
+    return UnreadableDataError(
+        itemise(f"{source}: {len(reasons)} clip{'' if len(reasons) == 1 else 's'} cannot be read", reasons, SHOWN),
+        hint="Is the disk still there? Otherwise repair these files or take them out of the data. data.max_bad is the "
+        "share that is tolerated; a run lists all of them in unreadable.json.",
     )

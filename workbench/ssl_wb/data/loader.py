@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,8 +25,8 @@ from ssl_wb.data.workers import (
     PATIENCE,
     PATIENCE_ANEW,
     POLL,
-    StoppedWaitingError,
     WorkersLostError,
+    end_with_parent,
     free_shared_memory,
     started,
     wait_for,
@@ -149,8 +150,8 @@ def batches(
     workers: int = 0,
     unreadable: UnreadableClips | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Batch]:
-    """Load the micro-batches of one process: ``steps * accumulate`` of them.
+) -> Generator[Batch, None, None]:
+    """Load the micro-batches of one process: ``steps * accumulate`` of them. Closing the generator ends the workers.
 
     Step ``k`` covers positions ``first_sample + k * global_batch ...`` of the endless order of clips. Within it,
     micro-batch ``m`` of process ``r`` takes the ``b = global_batch / (world * accumulate)`` rows that begin at
@@ -171,7 +172,7 @@ def batches(
 
     Raises:
         UsageError: the global batch does not divide evenly.
-        AudioError: too many clips are unreadable.
+        UnreadableDataError: too many clips are unreadable.
         StoppedWaitingError: a signal came while workers delivered nothing.
     """
     check_batch(global_batch, world, accumulate)
@@ -181,20 +182,20 @@ def batches(
 
 def _load(
     dataset: CropDataset, sampler: _BatchSampler, workers: int, unreadable: UnreadableClips, stop: Callable[[], bool]
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Run the DataLoader; its workers end when this generator is dropped, and are started anew if they die."""
     done, since, patience = 0, 0, PATIENCE
     shares = workers > 0 and _shared_memory_suffices(dataset, sampler.rows, workers)
     while done < len(sampler):
         try:
-            for loaded in _loaded(dataset, replace(sampler, skip=done), workers, shares, stop, patience):
-                if isinstance(loaded, WorkbenchError):
-                    raise loaded
-                waveform, lengths, clips, captions, found = loaded
-                # Rows of this process alone, as if the others met as many unreadable clips.
-                unreadable.add(found, sampler.first_sample // sampler.world + (done + 1) * sampler.rows)
-                done += 1
-                yield Batch(waveform, lengths, clips, sampler.first_row((done - 1) % sampler.accumulate), captions)
+            with closing(_loaded(dataset, replace(sampler, skip=done), workers, shares, stop, patience)) as stream:
+                for loaded in stream:
+                    if isinstance(loaded, WorkbenchError):
+                        raise loaded
+                    waveform, lengths, clips, captions, found = loaded
+                    unreadable.add(found, sampler.first_sample + (done + 1) * sampler.rows * sampler.world)
+                    done += 1
+                    yield Batch(waveform, lengths, clips, sampler.first_row((done - 1) % sampler.accumulate), captions)
         except WorkersLostError as error:
             # Which clips a batch holds follows from its number, so that new workers go on where the old ones ended.
             # Fewer of them where they die soon, because memory may be short.
@@ -210,7 +211,7 @@ def _loaded(
     shares: bool,
     stop: Callable[[], bool],
     patience: float,
-) -> Iterator[_Loaded | WorkbenchError]:
+) -> Generator[_Loaded | WorkbenchError, None, None]:
     """Yield what one set of workers loads, or this process where there are none; ``patience`` is for the first."""
     loader: DataLoader[Any] = DataLoader(
         _ErrorsAsItems(dataset),
@@ -218,14 +219,16 @@ def _loaded(
         collate_fn=_collate if shares or not workers else _collate_arrays,
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        # Not what comes through a pipe: a worker that is ended while it writes there leaves half a batch, for which
+        # torch's pinning thread would wait for ever.
+        pin_memory=torch.cuda.is_available() and (shares or not workers),
         worker_init_fn=_start_worker,
         timeout=POLL if workers else 0,
     )
     if not workers:
         yield from loader
         return
-    loading, processes = started(lambda: iter(loader))
+    loading, processes, end = started(lambda: iter(loader))
     try:
         while True:
             loaded = wait_for(loading, processes, stop, patience)
@@ -233,10 +236,8 @@ def _loaded(
             yield loaded if isinstance(loaded, WorkbenchError) else _tensors(loaded)
     except StopIteration:
         return
-    except (WorkersLostError, StoppedWaitingError):
-        for process in processes:  # they ignore SIGTERM, and torch would wait for each
-            process.kill()
-        raise
+    finally:
+        end()
 
 
 def _shared_memory_suffices(dataset: CropDataset, rows: int, workers: int) -> bool:
@@ -292,8 +293,9 @@ def _tensors(loaded: Any) -> _Loaded:
 
 
 def _start_worker(worker: int) -> None:
-    """Leave signals to the training process, which stops its workers, and give each worker one core."""
+    """Leave signals to the training process, which ends its workers, and give each worker one core."""
     del worker
+    end_with_parent()
     # Ctrl-C reaches the whole process group; a worker that died of it would end the step that is still to be finished.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

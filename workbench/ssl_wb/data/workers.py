@@ -1,14 +1,22 @@
-"""Waiting for data workers: their death, a stall and a signal end the wait within seconds."""
+"""Data workers: waiting for them, and ending them for certain.
+
+A worker ignores SIGTERM and Ctrl-C, so that a signal to the whole process group does not end the step that is to be
+finished. So workers are ended by SIGKILL. multiprocessing alone would send SIGTERM at exit and then wait without a
+limit: for ever, where a worker hangs in a read or on a full pipe.
+"""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import util
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +27,7 @@ __all__ = [
     "POLL",
     "StoppedWaitingError",
     "WorkersLostError",
+    "end_with_parent",
     "free_shared_memory",
     "started",
     "wait_for",
@@ -35,6 +44,10 @@ PATIENCE = 600.0
 #: The same for the first batch of workers that were started anew: forked beside the threads of a running training, one
 #: may hang from its start.
 PATIENCE_ANEW = 60.0
+#: Seconds between a worker's looks at whether the training process is still there.
+LOOK = 1.0
+#: Seconds that all workers together get to be gone after SIGKILL; one that waits for a dead disk may need longer.
+ENDED = 5.0
 
 T = TypeVar("T")
 
@@ -104,10 +117,10 @@ def wait_for(
 def _check_alive(workers: set[BaseProcess]) -> None:
     for worker in workers:
         if worker.exitcode not in (None, 0):
-            raise WorkersLostError(f"data worker {worker.pid} {_end(worker.exitcode)}")
+            raise WorkersLostError(f"data worker {worker.pid} {_ending(worker.exitcode)}")
 
 
-def _end(code: int | None) -> str:
+def _ending(code: int | None) -> str:
     """Say how a process ended."""
     if code is None or code >= 0:
         return f"ended with exit code {code}"
@@ -116,15 +129,52 @@ def _end(code: int | None) -> str:
     return f"was ended by {name}{why}"
 
 
-def started(make: Callable[[], T]) -> tuple[T, set[BaseProcess]]:
-    """Start a DataLoader's workers by ``make`` and return what it made, with the processes.
+def started(make: Callable[[], T]) -> tuple[T, set[BaseProcess], Callable[[], None]]:
+    """Start a DataLoader's workers by ``make``.
 
     torch's handler of SIGCHLD raises wherever the process is, in the middle of a step too: it is put back, and the wait
     looks for dead workers itself.
+
+    Returns:
+        What ``make`` returned, the workers, and a function that ends them for certain. It is called when this process
+        exits, if it was not called before.
     """
     before = set(multiprocessing.active_children())
     handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
-    made = make()
+    try:
+        made = make()
+    except BaseException:  # a signal in between: some of the workers may run already
+        _end(set(multiprocessing.active_children()) - before)
+        raise
+    workers = set(multiprocessing.active_children()) - before
     with suppress(ValueError, AttributeError):  # not in the main thread, where torch sets none; not on Windows
         signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
-    return made, set(multiprocessing.active_children()) - before
+    # At exit multiprocessing calls these before it waits for its children; only in the process that made them.
+    return made, workers, util.Finalize(None, _end, (workers,), exitpriority=10)
+
+
+def _end(workers: set[BaseProcess]) -> None:
+    """End workers by SIGKILL, which they cannot ignore; what they load can be loaded again."""
+    for worker in workers:
+        worker.kill()
+    until = time.monotonic() + ENDED
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+
+
+def end_with_parent() -> None:
+    """Let this worker end within seconds after its training process is gone, whatever it does then.
+
+    torch's workers look between two batches, and never while they hang. What they keep open, such as stderr, would let
+    the caller of a killed run wait.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or os.name == "nt":  # on Windows the number of the parent does not change
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

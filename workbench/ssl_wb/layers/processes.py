@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ __all__ = [
     "process_place",
     "sum_with_gradient",
 ]
+
+T = TypeVar("T")
 
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
@@ -52,6 +54,16 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return total / world
 
 
+def gather_objects(value: T) -> list[T]:
+    """Return a plain value of each process, in the order of their ranks; all processes call it."""
+    _, world = process_place()
+    if world == 1:
+        return [value]
+    everyone: list[Any] = [None] * world
+    dist.all_gather_object(everyone, value)
+    return everyone
+
+
 class StepMean:
     """The mean of a figure over everything that one optimiser step sees: views, micro-batches and processes.
 
@@ -66,6 +78,10 @@ class StepMean:
     def add(self, value: Tensor) -> None:
         """Note the figure of one view of one micro-batch; a tensor of any shape, always the same."""
         self._seen.append(value.detach())
+
+    def clear(self) -> None:
+        """Forget what was noted, of a step that is not taken; each process may do so alone."""
+        self._seen.clear()
 
     def take(self) -> Tensor | None:
         """Return the mean of what was noted and forget it; None where nothing was.

@@ -75,6 +75,13 @@ class DataSection(Section):
     workers: int | Literal["auto"] = Field(
         "auto", description="Processes that decode audio; 0 decodes in the training process."
     )
+    max_bad: float = Field(
+        0.01,
+        ge=0.0,
+        le=1.0,
+        description="Share of the clips read that may be unreadable before the run stops; fewer than 10 never stop it. "
+        "0 stops at the first.",
+    )
     captions: CaptionsSection | None = Field(None, description="Captions; none unless the section is there.")
 
 
@@ -173,6 +180,12 @@ class TrainSection(Section):
     warmup: Duration = Field(0.0667, description="Linear warm-up of the learning rate.")
     grad_clip: float = Field(
         3.0, gt=0.0, description="Largest gradient norm; inf for any.", json_schema_extra=_may_be_infinite
+    )
+    max_skipped: int = Field(
+        3,
+        ge=0,
+        description="Steps in a row that may be skipped because loss or gradient is not finite. After one more the run "
+        "goes back once to the last checkpoint from before, with half the learning rate, and stops the next time.",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",

@@ -1,11 +1,13 @@
-"""Checkpoints in safetensors: written under another name, renamed, then named by a pointer file."""
+"""Checkpoints in safetensors: written under another name, flushed, renamed, then named by a pointer file."""
 
 from __future__ import annotations
 
 import json
 import logging
+import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +16,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ssl_wb.errors import RunFolderError
+from ssl_wb.errors import RunFolderError, WorkbenchError, machine_fault
 from ssl_wb.files import write_atomically, written_aside
+from ssl_wb.runs.checksums import find_damage, write_checksums
 from ssl_wb.runs.sharding import shard_as, whole
 
 __all__ = [
     "DamagedCheckpointError",
+    "check_content",
     "find_checkpoint",
     "load_checkpoint",
     "load_newest",
     "load_weights",
     "mismatch",
+    "read_state",
     "save_checkpoint",
 ]
 
 log = logging.getLogger("ssl_wb")
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+#: Bytes that a checkpoint takes besides its tensors, at most.
+BESIDES = 1 << 20
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -74,6 +81,9 @@ def save_checkpoint(
         best: whether this is the best one so far.
         keep: newest checkpoints kept; the best one is kept besides.
         write: whether this process writes; the others only contribute their shards.
+
+    Raises:
+        WorkbenchError: there is not enough space, or it cannot be written; the checkpoints of before stay as they are.
     """
     final = folder / f"step-{state['step']:08d}"
     weights = {key: whole(value.detach()).cpu().contiguous() for key, value in model.state_dict().items()}
@@ -82,27 +92,80 @@ def save_checkpoint(
         return final
     for left in folder.glob(".step-*.part"):  # by a run that was killed while it wrote
         shutil.rmtree(left, ignore_errors=True)
-    with written_aside(final) as aside:
+    _check_space(folder, final, sum(value.nbytes for part in (weights, moments) for value in part.values()) + BESIDES)
+    with _told(folder, final), written_aside(final) as aside:
         aside.mkdir()
         save_file(weights, aside / MODEL)
         save_file(moments, aside / OPTIMIZER)
         (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
-        if final.exists():
-            shutil.rmtree(final)
-    if best:  # before `last`: a run killed in between resumes from the older `last` and writes `best` again
-        write_atomically(folder / "best", final.name + "\n")
-    write_atomically(folder / "last", final.name + "\n")
-    _prune(folder, keep)
+        write_checksums(aside)
+        if final.exists():  # damaged, or written by a run that was killed before `last` named it
+            final.rename(folder / f".{final.name}.{secrets.token_hex(4)}.part")
+    with _told(folder, final):
+        if best:  # before `last`: a run killed in between resumes from the older `last` and writes `best` again
+            write_atomically(folder / "best", final.name + "\n")
+        write_atomically(folder / "last", final.name + "\n")
+    _prune(folder, keep, final)
     return final
 
 
-def _prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest ``keep`` checkpoints and the best one."""
+def _check_space(folder: Path, final: Path, needed: int) -> None:
+    """Refuse to begin a checkpoint that the disk cannot hold.
+
+    Raises:
+        WorkbenchError: it says how much is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise WorkbenchError(
+            f"{final}: not enough space for the checkpoint: it takes {_megabytes(needed)}, "
+            f"{_megabytes(free)} are free, {_megabytes(needed - free)} are missing",
+            hint=_go_on(folder),
+        )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _go_on(folder: Path) -> str:
+    """Say what to do after a checkpoint could not be written."""
+    kept = next(iter(reversed(_steps(folder))), None)
+    sound = "there was no checkpoint yet" if kept is None else f"the last checkpoint, {kept.name}, is as it was"
+    return f"Free space, then run the command again with --resume; {sound}."
+
+
+@contextmanager
+def _told(folder: Path, final: Path) -> Iterator[None]:
+    """Turn a failed write into one message.
+
+    Raises:
+        WorkbenchError: the write failed.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        fault = machine_fault(error)
+        why = fault.message if fault is not None else " ".join(str(error).split())
+        raise WorkbenchError(f"{final}: the checkpoint could not be written: {why}", hint=_go_on(folder)) from error
+
+
+def _prune(folder: Path, keep: int, newest: Path) -> None:
+    """Remove all but the ``keep`` checkpoints up to ``newest`` and the best one.
+
+    Later ones are of steps that are trained anew since the run went back to an older checkpoint, and would else take
+    the places of those that are to be kept.
+    """
     pointer = folder / "best"
     best = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
-    for path in _steps(folder)[:-keep]:
+    steps = _steps(folder)
+    later = [path for path in steps if path.name > newest.name]
+    for path in [*steps[: len(steps) - len(later)][:-keep], *later]:
         if path.name != best:
             shutil.rmtree(path)
+    for left in folder.glob(".step-*.part"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def find_checkpoint(folder: Path, which: str = "last") -> Path | None:
@@ -121,12 +184,11 @@ class DamagedCheckpointError(RunFolderError):
     """A file of a checkpoint is missing or cannot be read."""
 
 
-def _damaged(path: Path, error: Exception) -> DamagedCheckpointError:
+def _damaged(path: Path, error: Exception | str) -> DamagedCheckpointError:
     others = [one.name for one in _steps(path.parents[1]) if one != path.parent]
     also = f"; other checkpoints of the run, for --checkpoint: {', '.join(others[-3:])}" if others else ""
-    return DamagedCheckpointError(
-        f"{path}: cannot be read ({' '.join(str(error).split())[:200]})", hint=f"the file is damaged{also}"
-    )
+    what = error if isinstance(error, str) else f"cannot be read ({' '.join(str(error).split())[:200]})"
+    return DamagedCheckpointError(f"{path}: {what}", hint=f"the file is damaged{also}")
 
 
 def _steps(folder: Path) -> list[Path]:
@@ -142,7 +204,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Return the model's tensors by name."""
+    """Return the model's tensors by name.
+
+    Raises:
+        DamagedCheckpointError: the file is missing, cannot be read, or has another size than was written.
+    """
+    if damage := find_damage(checkpoint, content=False, files=[MODEL]):
+        raise _damaged(*damage)
     return read_weights(checkpoint / MODEL)
 
 
@@ -163,19 +231,39 @@ def mismatch(module: nn.Module, weights: Mapping[str, Tensor]) -> str:
     )
 
 
-def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load weights and optimiser in place and return the plain values saved with them.
+def check_content(checkpoint: Path) -> None:
+    """Compare size and content of all files with what was written.
 
     Raises:
-        DamagedCheckpointError: a file is missing or cannot be read; nothing was loaded.
-        RunFolderError: the weights do not fit the model.
+        DamagedCheckpointError: a file is missing or is not what was written.
     """
-    weights, moments = load_weights(checkpoint), read_weights(checkpoint / OPTIMIZER)
+    if damage := find_damage(checkpoint, content=True):
+        raise _damaged(*damage)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Return the plain values of a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: they are missing or cannot be read.
+    """
     try:
         state: dict[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
         state["step"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise _damaged(checkpoint / STATE, error) from error
+    return state
+
+
+def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Load weights and optimiser in place and return the plain values saved with them.
+
+    Raises:
+        DamagedCheckpointError: a file is missing, cannot be read, or is not what was written; nothing was loaded.
+        RunFolderError: the weights do not fit the model.
+    """
+    check_content(checkpoint)
+    weights, moments, state = load_weights(checkpoint), read_weights(checkpoint / OPTIMIZER), read_state(checkpoint)
     try:
         own = model.state_dict()
         model.load_state_dict({key: shard_as(value, own.get(key, value)) for key, value in weights.items()})
@@ -188,16 +276,23 @@ def load_checkpoint(checkpoint: Path, *, model: nn.Module, optimizer: torch.opti
     return state
 
 
-def load_newest(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+def load_newest(
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accept: Callable[[dict[str, Any]], bool] = lambda state: True,
+) -> dict[str, Any] | None:
     """Load the last checkpoint, or the newest sound one where that is damaged, with a warning.
 
     Args:
         folder: the run's checkpoints.
         model: weights are loaded in place.
         optimizer: likewise.
+        accept: whether a checkpoint's plain values are those of one that is looked for.
 
     Returns:
-        As :func:`load_checkpoint`; None where there is no checkpoint yet.
+        As :func:`load_checkpoint`; None where there is no checkpoint yet, or none that is accepted.
 
     Raises:
         RunFolderError: none is sound, or the weights do not fit the model.
@@ -216,10 +311,13 @@ def load_newest(folder: Path, *, model: nn.Module, optimizer: torch.optim.Optimi
         except DamagedCheckpointError as error:
             first = first or error
             continue
+        if not accept(state):
+            continue
         if first is not None:
             log.warning("%s; going on from %s, the newest checkpoint that is sound", first, checkpoint.name)
         return state
-    assert first is not None  # there was a checkpoint, or a pointer to one
+    if first is None:
+        return None
     raise RunFolderError(
         f"{first.message}; no other checkpoint is sound",
         hint="restore one from a copy of the run, or begin anew with --overwrite",

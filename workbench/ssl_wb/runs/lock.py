@@ -82,6 +82,21 @@ class RunLock:
         if owner is not None and owner != self._owner:
             raise _taken(self.path, owner)
 
+    def wait(self) -> None:
+        """Wait for the lock of a process on another host until that is known to be alive or gone.
+
+        A job that is started again on another machine comes seconds after the first one was lost.
+        """
+        owner, age = find_owner(self.path), _age(self.path)
+        if owner is None or owner.is_here():
+            return
+        log.info("%s: waiting to see whether the run on %s is still alive", self.path.parent, owner.host)
+        while age is not None and find_owner(self.path) == owner:
+            time.sleep(BEAT / 3)
+            before, age = age, _age(self.path)
+            if age is not None and age < before:  # a heartbeat
+                return
+
     def take(self) -> None:
         """Take the lock, also one whose process is gone, and keep it until :meth:`release`.
 

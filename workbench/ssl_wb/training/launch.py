@@ -9,7 +9,8 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -186,7 +187,8 @@ def launch(words: Sequence[str], machines: Machines, module: str = "ssl_wb") -> 
     with tempfile.TemporaryDirectory(prefix="ssl-wb-") as name:
         logs = Path(name)  # the agent has an error file for each process below it
         try:
-            _accelerate(module, words, machines, logs)
+            with _notice_as_stop():
+                _accelerate(module, words, machines, logs)
         except ChildFailedError as error:
             codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
             _raise_failure(_read_failures(logs), machines, codes)
@@ -206,6 +208,19 @@ def launch(words: Sequence[str], machines: Machines, module: str = "ssl_wb") -> 
                 os.environ.pop(key, None)
                 if value is not None:
                     os.environ[key] = value
+
+
+@contextmanager
+def _notice_as_stop() -> Iterator[None]:
+    """Take SIGUSR1, Slurm's notice, for SIGTERM, which the agent hands on to the processes; the first would end it."""
+    if not hasattr(signal, "SIGUSR1"):  # Windows
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _accelerate(module: str, words: Sequence[str], machines: Machines, logs: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-__all__ = ["Probes", "StepResult", "Window"]
+__all__ = ["Probes", "Window"]
 
 
 @dataclass
@@ -23,14 +23,20 @@ class Window:
     best_loss: float = math.inf
     best_probe: float = -math.inf
 
+    def add(self, loss: float) -> None:
+        """Add the loss of a step."""
+        self.loss += loss
+        self.steps += 1
+        self.checkpoint_loss += loss
+        self.checkpoint_steps += 1
 
-@dataclass(frozen=True)
-class StepResult:
-    """Loss and gradient norm of a step, left on the device: reading a number of a GPU waits for it."""
-
-    step: int  # optimiser steps done, this one included
-    loss: Tensor
-    norm: Tensor
+    def lowest_of_checkpoints(self) -> bool:
+        """End the sum of a checkpoint, and return whether its mean is the lowest so far; it is not without steps."""
+        mean = self.checkpoint_loss / self.checkpoint_steps if self.checkpoint_steps else math.inf
+        lowest = mean < self.best_loss
+        self.best_loss = min(mean, self.best_loss)
+        self.checkpoint_loss, self.checkpoint_steps = 0.0, 0
+        return lowest
 
 
 class Probes(Protocol):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from accelerate import Accelerator
 from safetensors.torch import save_file
@@ -42,7 +44,7 @@ from ssl_wb.training.schedule import LearningRate, total_steps
 from ssl_wb.workflows.final_probes import run_final_probes
 from ssl_wb.workflows.online_probes import online_probes
 from ssl_wb.workflows.preflight import Preflight, check_contrast, preflight, source_settings
-from ssl_wb.workflows.resume_check import warn_of_other_recipe
+from ssl_wb.workflows.resume_check import check_overrides, warn_of_other_recipe
 from ssl_wb.workflows.schedule_check import schedule_warnings
 
 __all__ = ["PretrainedRun", "default_run_folder", "pretrain", "train"]
@@ -69,11 +71,13 @@ def train(
     *,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     overwrite: bool = False,
     quiet: bool = False,
     cpu: bool = False,
     processes: int | None = None,
+    max_hours: float | None = None,
+    strict: bool = False,
 ) -> Path:
     """Pre-train an encoder and run the recipe's probes, as :func:`pretrain`, and return the run folder."""
     return pretrain(
@@ -85,6 +89,8 @@ def train(
         quiet=quiet,
         cpu=cpu,
         processes=processes,
+        max_hours=max_hours,
+        strict=strict,
     ).folder
 
 
@@ -94,12 +100,14 @@ def pretrain(
     *,
     overrides: Sequence[str] = (),
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     overwrite: bool = False,
     quiet: bool = False,
     cpu: bool = False,
     processes: int | None = None,
     baselines: bool = True,
+    max_hours: float | None = None,
+    strict: bool = False,
 ) -> PretrainedRun:
     """Pre-train an encoder, then run the recipe's probes and write ``results.json``.
 
@@ -107,31 +115,31 @@ def pretrain(
         recipe: a recipe file, or the name of a shipped one.
         overrides: ``key.path=value`` settings, applied after the file.
         out: the run folder; ``runs/NAME`` when None.
-        resume: go on with the run in the folder, with the recipe it was started with.
+        resume: go on with the run in the folder, with the recipe it was started with; "auto" starts one where none is.
         overwrite: throw away a run that is there.
         quiet: no progress on stderr.
         cpu: stay on the CPU where a GPU is at hand.
         processes: required number of processes on all machines; any number when None.
         baselines: let the recipe's probes also score the untrained encoder and log-mel statistics.
+        max_hours: stop with a checkpoint at the end of the step in which so many hours are over; None for no limit.
+        strict: stop at the first clip that cannot be read, whatever ``data.max_bad`` is.
 
     Raises:
         RecipeError: mistakes in the recipe.
         RunFolderError: the folder is taken, another process writes it, or there is nothing to resume.
         UsageError: another number of processes than was asked for, a strategy that this machine cannot serve, or not
             enough memory for a single clip.
-        DivergedError: the loss is no longer finite.
+        DivergedError: losses or gradients are no longer finite.
+        UnreadableDataError: too many clips cannot be read.
         InterruptedRunError: the run was asked to stop and can be resumed.
     """
+    until = None if max_hours is None else time.monotonic() + _seconds(max_hours)
     folder = RunFolder(Path(out) if out is not None else default_run_folder(recipe))
-    if resume and overrides:
-        raise UsageError("--resume goes on with the recipe of the run", hint="leave out --set, or start another run")
-    folder.check(resume=resume, overwrite=overwrite)
-    loaded = load_recipe(folder.resolved) if resume else load_recipe(recipe, overrides)
-    if resume:
-        warn_of_other_recipe(recipe, loaded, folder)
+    loaded, resume = _open(folder, recipe, overrides, resume=resume, overwrite=overwrite)
     require_data(loaded)
-    # Everything that can be wrong is found before anything is written, or thrown away.
-    checked = preflight(loaded, resume=resume)
+    # Everything that can be wrong is found before anything is written, or thrown away. A run that was killed before its
+    # first checkpoint starts again from the weights that its recipe names.
+    checked = preflight(loaded, resume=resume and folder.has_checkpoint())
     train_section, device = loaded.recipe.train, best_device(cpu=cpu)
     accelerator = build_accelerator(
         mixed_precision(train_section.precision, device),
@@ -147,17 +155,47 @@ def pretrain(
         _fill(folder, loaded, accelerator, resume=resume, overwrite=overwrite)
         if train_section.trackers:
             accelerator.init_trackers("metrics")
-        trainer = _trainer(loaded, folder, checked, accelerator, quiet=quiet, resume=resume)
+        trainer = _trainer(loaded, folder, checked, accelerator, quiet=quiet, resume=resume, until=until, strict=strict)
         if resume:
             trainer.resume()
         trainer.fit()
         accelerator.end_training()
-        main, rows = accelerator.is_main_process, list[Row]()
-        if main:
-            rows = run_final_probes(loaded, checked, folder, device, quiet=quiet, baselines=baselines)
+        main = accelerator.is_main_process
+        rows = run_final_probes(loaded, checked, folder, device, quiet=quiet, baselines=baselines) if main else []
         return PretrainedRun(folder.path, rows, main)
     finally:
         folder.lock.release()
+
+
+def _seconds(hours: float) -> float:
+    """Return ``--max-hours`` in seconds; UsageError where it is no positive number."""
+    if not (math.isfinite(hours) and hours > 0):
+        raise UsageError(f"--max-hours {hours:g} is no time to train", hint="give hours above 0, such as 23.5")
+    return 3600.0 * hours
+
+
+def _open(
+    folder: RunFolder,
+    recipe: str | Path,
+    overrides: Sequence[str],
+    *,
+    resume: bool | Literal["auto"],
+    overwrite: bool,
+) -> tuple[LoadedRecipe, bool]:
+    """Check the folder and return the recipe, the run's own where it is resumed, and whether it is."""
+    if resume == "auto":
+        if overwrite:
+            raise UsageError("--auto-resume keeps the run and --overwrite throws it away", hint="give one of the two")
+        folder.lock.wait()
+        # All processes see the same: none of them fills the folder before all have come here.
+        resume = folder.is_run()
+    folder.check(resume=resume, overwrite=overwrite)
+    if not resume:
+        return load_recipe(recipe, overrides), False
+    loaded = load_recipe(folder.resolved)
+    check_overrides(overrides, loaded, folder)
+    warn_of_other_recipe(recipe, loaded, folder)
+    return loaded, True
 
 
 def _check_machine(loaded: LoadedRecipe, accelerator: Accelerator, processes: int | None) -> None:
@@ -206,7 +244,15 @@ def _record(folder: RunFolder, loaded: LoadedRecipe, accelerator: Accelerator, *
 
 
 def _trainer(
-    loaded: LoadedRecipe, folder: RunFolder, checked: Preflight, accelerator: Accelerator, *, quiet: bool, resume: bool
+    loaded: LoadedRecipe,
+    folder: RunFolder,
+    checked: Preflight,
+    accelerator: Accelerator,
+    *,
+    quiet: bool,
+    resume: bool,
+    until: float | None = None,
+    strict: bool = False,
 ) -> Trainer:
     """Put data, front end, model and probes together."""
     recipe, clips = loaded.recipe, checked.clips
@@ -214,7 +260,7 @@ def _trainer(
         with accelerator.main_process_first():  # one process generates the clips, the others find them written
             clips = load_clips(require_data(loaded), source_settings(loaded, folder.path))
     steps = total_steps(recipe.train, len(clips))
-    if resume:
+    if resume and (folder.data.is_file() or folder.has_checkpoint()):
         check_identity(clips, folder.data)
     elif accelerator.is_main_process:
         folder.write_json(folder.data, describe_identity(clips))
@@ -225,18 +271,7 @@ def _trainer(
         dataset = build_crops(loaded, clips, model, checked.augmenter)
         statistics = _statistics(folder, loaded, clips, dataset.samples, checked.initial)
     if accelerator.is_main_process:
-        log.info(
-            "%d clips; %d steps of %d clips; %.2f M trained parameters; log-mel mean %.3f, std %.3f",
-            len(clips),
-            steps,
-            recipe.train.batch_size,
-            sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6,
-            statistics["mean"],
-            statistics["std"],
-        )
-        found = [] if resume or checked.clips is None else data_warnings(clips)  # generated clips are sound
-        for warning in [*schedule_warnings(loaded, steps, has_teacher=model.teacher_trunk is not None), *found]:
-            log.warning(warning)
+        _announce(loaded, checked, clips, model, steps, statistics, resume=resume)
     front_end = loaded.front_end.build(statistics["mean"], statistics["std"])
     with accelerator.main_process_first():  # clips of a task may be generated, too
         probes = online_probes(checked, folder, front_end, accelerator.device, steps)
@@ -252,7 +287,34 @@ def _trainer(
         reporter=reporter_for(main_process=accelerator.is_main_process, quiet=quiet),
         steps=steps,
         probes=probes,
+        until=until,
+        strict=strict,
     )
+
+
+def _announce(
+    loaded: LoadedRecipe,
+    checked: Preflight,
+    clips: ClipSet,
+    model: PretextModel,
+    steps: int,
+    statistics: dict[str, Any],
+    *,
+    resume: bool,
+) -> None:
+    """Log what is trained on what, and warn of schedules and clips that look wrong."""
+    log.info(
+        "%d clips; %d steps of %d clips; %.2f M trained parameters; log-mel mean %.3f, std %.3f",
+        len(clips),
+        steps,
+        loaded.recipe.train.batch_size,
+        sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6,
+        statistics["mean"],
+        statistics["std"],
+    )
+    found = [] if resume or checked.clips is None else data_warnings(clips)  # generated clips are sound
+    for warning in [*schedule_warnings(loaded, steps, has_teacher=model.teacher_trunk is not None), *found]:
+        log.warning(warning)
 
 
 def _start(model: PretextModel, checked: Preflight, folder: RunFolder, *, write: bool) -> None:
