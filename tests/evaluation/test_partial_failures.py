@@ -98,28 +98,28 @@ def test_labels_that_an_evaluator_cannot_use_are_told_before_an_encoder_is_loade
     (tmp_path / "code.py").write_text(CODE)
     task = write_manifest(tmp_path / "clips", labelled(60, label=lambda n: ["a", "b", "a;b"][n % 3]))
     words = ["evaluate", f"python:{tmp_path / 'code.py'}:good", "--task", str(task), "--evaluator", "clusters"]
-    assert ssl_wb([*words, *QUICK]) == 2
-    out, err = capsys.readouterr()
-    assert encoders_of(out) == [("good", task.stem, "knn")]
-    told = err.index("clusters: task is left out: task 'task': clusters are compared with one class per clip")
-    assert told < err.index("LOADED")
+    assert ssl_wb([*words, *QUICK]) == 0
+    rows = {row["evaluator"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["knn"]["mean"] is not None
+    assert rows["clusters"]["mean"] is None  # an empty cell, and the reason
+    assert "no score of clusters: clusters are compared with one class per clip" in rows["clusters"]["notes"]
     # Where nothing is left, no encoder is loaded.
     assert ssl_wb([*words, *QUICK[2:]]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "error: task 'task': clusters are compared" in err
+    assert "error: clusters: task: clusters are compared" in err
     assert "LOADED" not in err
 
 
 def test_a_recipes_probe_that_cannot_use_the_labels_is_a_mistake_of_the_recipe(tmp_path):
     task = write_manifest(tmp_path, labelled(60, label=lambda n: str(n % 7)))
     loaded = load_recipe("quickstart", [f"evaluate=[{{name='retrieval', task='{task}', metric='R2'}}]"])
-    with pytest.raises(RecipeError, match=r"evaluate\.retrieval\.task: task 'task': retrieval needs classes"):
+    with pytest.raises(RecipeError, match=r"evaluate\.retrieval\.task: task: retrieval needs classes"):
         preflight(loaded)
 
 
 def test_a_final_probe_that_fails_leaves_the_results_of_the_others(tmp_path, monkeypatch):
-    row = SimpleNamespace(as_json=lambda: {"task": "good"})
+    row = SimpleNamespace(as_json=lambda: {"task": "good"}, role="untrained")
     selections = [
         SimpleNamespace(name="knn", plugin=lambda options: None, options=None, settings=settings)
         for settings in (SimpleNamespace(task=name, metric=None, pooling="mean") for name in ("bad", "good", "worse"))

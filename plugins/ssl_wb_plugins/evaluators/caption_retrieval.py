@@ -79,7 +79,7 @@ class CaptionRetrieval(Evaluator):
 
     def fits(self, task: ProbeTask) -> str | None:
         """Return why there is nothing to rank: captions of all test clips and an encoder that knows them are needed."""
-        if not isinstance(task.encoder, CaptionMatchingEncoder):
+        if task.encoder is not None and not isinstance(task.encoder, CaptionMatchingEncoder):
             return "this encoder was not trained beside captions"
         tested = [int(row) for split in task.splits for row in split.test]
         without = sum(task.captions is None or not task.captions[row] for row in tested)

@@ -175,18 +175,11 @@ class Clusters(Evaluator):
         """Return why the labels cannot be compared with clusters; None where they can."""
         return unfit_labels(task, ["single"], NEEDS)
 
-    def check_task(self, task: ProbeTask) -> None:
-        """Refuse a task of several labels per clip, or of numbers."""
-        require_labels(
-            task,
-            kinds=["single"],
-            needs=NEEDS,
-            hint="Use retrieval for several labels, linear or mlp for either.",
-        )
-
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Cluster ``task.embeddings`` ``[clips, D]`` of the test clips of every split, or of all clips."""
-        self.check_task(task)
+        require_labels(
+            task, kinds=["single"], needs=NEEDS, hint="Use retrieval for several labels, linear or mlp for either."
+        )
         parts = {split.name: self._split(task, split, seeds) for split in self._splits(task)}
         assigned = self._assigned(task)
         values = np.array(

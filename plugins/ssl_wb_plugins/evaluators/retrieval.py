@@ -100,14 +100,10 @@ class Retrieval(Evaluator):
         """Return why there is nothing to retrieve by; None where there is."""
         return unfit_labels(task, ("single", "several"), NEEDS)
 
-    def check_task(self, task: ProbeTask) -> None:
-        """Refuse a task of numbers."""
-        require_labels(task, ("single", "several"), NEEDS, "Use linear or mlp for a task of numbers.")
-
     @torch.no_grad()
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Query with the test clips of every split; ``task.embeddings`` is ``[clips, D]``."""
-        self.check_task(task)
+        require_labels(task, ("single", "several"), NEEDS, "Use linear or mlp for a task of numbers.")
         cuts = sorted_values(self.options.k)
         found = [self._queries(task, split, cuts) for split in task.splits]  # per split and name [queries]
         headline = f"mAP@{cuts[-1]}"

@@ -71,7 +71,7 @@ class ZeroShot(Evaluator):
 
     def fits(self, task: ProbeTask) -> str | None:
         """Return why there is nothing to compare: classes and an encoder that knows captions are needed."""
-        if not isinstance(task.encoder, CaptionMatchingEncoder):
+        if task.encoder is not None and not isinstance(task.encoder, CaptionMatchingEncoder):
             return "this encoder was not trained beside captions"
         return unfit_labels(task, ("single", "several"), NEEDS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl_wb.errors import UsageError, WorkbenchError
+from ssl_wb.errors import DataError, UsageError, WorkbenchError
 from ssl_wb.evaluation.checkpoint_leakage import note_leakage
 from ssl_wb.evaluation.embedding_cache import EmbeddingCache
 from ssl_wb.evaluation.embeddings import Embedded, embed_task, frame_counts, read_clip, total_seconds
@@ -25,7 +25,7 @@ from ssl_wb.plugin.result_checks import probe as probe_checked
 from ssl_wb.plugin.result_checks import unfit_reason
 from ssl_wb.tasks.task import LoadedTask
 
-__all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "misfits", "probe"]
+__all__ = ["Role", "Row", "RunnerProgress", "Seconds", "evaluate_runs", "probe", "refuse_misfits"]
 
 log = logging.getLogger("ssl_wb")
 
@@ -43,7 +43,6 @@ def probe(
     folder: Path | None = None,
     failed: Callable[[str, Exception], None] | None = None,
     pool: str = MEAN,
-    left_out: Collection[tuple[str, str]] = (),
 ) -> list[Row]:
     """Probe every encoder on every task by every evaluator; each level of a task is embedded once per encoder.
 
@@ -58,7 +57,6 @@ def probe(
         failed: called with what failed and its error; that row is then left out. Without it the error is raised.
         pool: how the frames of a clip become one vector, for evaluators of level ``clip``: ``mean``, ``mean+std``,
             ``segments:N``, or ``auto``, chosen on validation clips for each encoder, task and split.
-        left_out: tasks and evaluators that do not fit, from :func:`misfits`.
 
     Returns:
         One row per encoder, task and evaluator, in that order. An encoder has no row of evaluators that need layers,
@@ -82,33 +80,24 @@ def probe(
             log.warning("%s gives no frames to pool: its rows are of its own embedding of clips", name)
         one = _Encoder(name, role, encoder, cache, pool if frames else MEAN)
         for task in tasks:
-            fitting = [(kind, each) for kind, each in offered if (task.name, kind) not in left_out]
-            rows += _probe_task(one, task, fitting, seeds, progress or (lambda *_: None), failed or _raise)
+            rows += _probe_task(one, task, offered, seeds, progress or (lambda *_: None), failed or _raise)
     return rows
 
 
-def misfits(
-    tasks: Sequence[LoadedTask],
-    evaluators: Sequence[tuple[str, Evaluator]],
-    failed: Callable[[str, Exception], None] | None = None,
-) -> set[tuple[str, str]]:
-    """Return the names of tasks and evaluators that cannot use them, which labels show before clips are embedded.
+def refuse_misfits(tasks: Sequence[LoadedTask], evaluators: Sequence[tuple[str, Evaluator]]) -> None:
+    """Refuse tasks none of which any evaluator can do, which labels show before an encoder is loaded.
 
-    Args:
-        tasks: the tasks.
-        evaluators: by name.
-        failed: called with each pair and its error; without it the error is raised.
+    Raises:
+        DataError: there is nothing to do; the first reason.
     """
-    found = set()
-    for task in tasks:
-        labels = task.without_embeddings()
-        for name, evaluator in evaluators:
-            try:
-                evaluator.check_task(labels)
-            except Exception as error:
-                (failed or _raise)(f"{name}: {task.name}", error)
-                found.add((task.name, name))
-    return found
+    reasons = [
+        (name, task, unfit_reason(evaluator, task.without_embeddings()))
+        for task in tasks
+        for name, evaluator in evaluators
+    ]
+    if reasons and all(reason is not None for *_, reason in reasons):
+        name, task, reason = reasons[0]
+        raise DataError(f"{name}: {task.name}: {reason}", hint="choose another evaluator, or another task")
 
 
 @dataclass(frozen=True)
@@ -310,9 +299,7 @@ def evaluate_runs(
     rows: list[Row] = []
     sources = encoder_names(runs)
     failed = None if failures is None else partial(_leave_out, failures)
-    refused = misfits(tasks, evaluators, failed)
-    if failures and len(refused) == len(tasks) * len(evaluators):
-        raise failures[0]
+    refuse_misfits(tasks, evaluators)
     for name, encoder, role, folder in encoders_to_compare(
         sources,
         checkpoint,
@@ -329,9 +316,7 @@ def evaluate_runs(
         source = sources[name] if role == "encoder" and checkpoint == "best" else None
         noted = note_leakage(source, name, tasks) if isinstance(source, Path) else tasks
         kept = folder if keep else None
-        rows += probe(
-            {name: encoder}, noted, evaluators, seeds, progress, {name: role}, kept, failed, pool, left_out=refused
-        )
+        rows += probe({name: encoder}, noted, evaluators, seeds, progress, {name: role}, kept, failed, pool)
     if failures and not rows:
         raise failures[0]
     return rows

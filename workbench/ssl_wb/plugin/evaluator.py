@@ -284,23 +284,14 @@ class Evaluator(Plugin, ABC):
     def __init__(self, options: PluginOptions) -> None:
         self.options = options
 
-    def check_task(self, task: ProbeTask) -> None:
-        """Refuse a task that this evaluator cannot use; called before its clips are embedded.
-
-        Args:
-            task: the task; its embeddings are ``[clips, 0]``.
-
-        Raises:
-            DataError: the task has labels that this evaluator cannot use; see :func:`ssl_wb.api.require_labels`.
-        """
-
     def fits(self, task: ProbeTask) -> str | None:
         """Return why this evaluator cannot do a task, as "retrieval needs classes"; None where it can.
 
         It is asked before any clip is embedded. A result table then has an empty cell with the reason.
 
         Args:
-            task: the task; ``embeddings`` is ``[clips, 0]``.
+            task: the task; ``embeddings`` is ``[clips, 0]``. ``encoder`` is None before one is loaded, as in
+                ``validate``: then only labels, splits and captions can speak.
         """
         del task
         return None

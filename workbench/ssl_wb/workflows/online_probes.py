@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -154,7 +153,7 @@ def online_probes(
         every = max(1, steps_of(section.every, steps))
         task = preflight.validation_subset(section, folder)
         evaluator = selection.plugin(selection.options)
-        reason = unfit_reason(evaluator, task.embedded(np.zeros((len(task.clips), 0), dtype=np.float32)))
+        reason = unfit_reason(evaluator, task.without_embeddings())
         if reason is not None:
             log.warning("probe %s on %s is left out: %s", selection.name, task.name, reason)
             continue

@@ -13,6 +13,7 @@ from ssl_wb.encoder.folder import EncoderParts
 from ssl_wb.encoder.initial import initial_encoder, initial_weights
 from ssl_wb.errors import RecipeError, WorkbenchError
 from ssl_wb.plugin.evaluator import EvaluatorSection
+from ssl_wb.plugin.result_checks import unfit_reason
 from ssl_wb.pretext.build import build_backbone
 from ssl_wb.pretext.plan import Plan, make_plan
 from ssl_wb.recipe.load import LoadedRecipe
@@ -178,7 +179,9 @@ def _read_tasks(
                 tasks[key] = load_task(
                     section.task, metric=section.metric, settings=settings, allow_leaks=section.allow_leaks
                 )
-            selection.build().check_task(tasks[key].without_embeddings())
+            if reason := unfit_reason(selection.build(), tasks[key].without_embeddings()):
+                problems.append(f"evaluate.{selection.name}.task: {tasks[key].name}: {reason}")
+                continue
             if section.every is not None:
                 subsets[(*key, section.every_clips)] = validation_subset(tasks[key], section.every_clips)
         except WorkbenchError as error:
