@@ -198,14 +198,14 @@ def test_a_selection_of_a_manifest_says_what_is_too_few(tmp_path, task):
 
 
 def test_a_stop_while_waiting_for_data_does_not_probe_or_save_a_step_twice(probed, tmp_path, monkeypatch):
-    waited = Trainer._next
+    waited = Trainer._backward_all
 
-    def stopped(self, loader):
+    def stopped(self, loader, measure):
         if self.step == 4:  # probed and saved
             raise StoppedWaitingError
-        return waited(self, loader)
+        return waited(self, loader, measure)
 
-    monkeypatch.setattr(Trainer, "_next", stopped)
+    monkeypatch.setattr(Trainer, "_backward_all", stopped)
     with pytest.raises(InterruptedRunError, match="stopped at step 4"):
         train(probed, out=tmp_path / "run", quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

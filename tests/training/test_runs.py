@@ -273,18 +273,18 @@ def test_a_skipped_fp16_step_moves_no_average(recipe, tmp_path, monkeypatch):
 def test_a_stop_while_waiting_for_data_keeps_the_step_and_the_unreadable_clips(
     recipe, corpus, tmp_path, monkeypatch, caplog
 ):
-    data, run, waited = tmp_path / "data", tmp_path / "run", Trainer._next
+    data, run, waited = tmp_path / "data", tmp_path / "run", Trainer._backward_all
     shutil.copytree(corpus, data)
     (data / "05.wav").write_bytes(b"no audio")
     recipe.write_text(recipe.read_text().replace(str(corpus), str(data)))
 
-    def stopped(self, loader):
+    def stopped(self, loader, measure):
         if self.step == 6:  # between two checkpoints
             raise StoppedWaitingError
-        return waited(self, loader)
+        return waited(self, loader, measure)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_next", stopped)
+        patch.setattr(Trainer, "_backward_all", stopped)
         with pytest.raises(InterruptedRunError, match="stopped at step 6"):
             train(recipe, out=run, quiet=True, cpu=True)
     assert (run / "checkpoints" / "last").read_text().strip() == "step-00000006"
