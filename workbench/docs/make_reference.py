@@ -88,18 +88,30 @@ def docstring(kind: str, name: str) -> str:
     return re.split(r"\n(?:OPTION |It takes no options|Names: )", text, maxsplit=1)[0].strip()
 
 
-def results() -> str:
-    """Return the measured table of the small recipes without its intervals."""
-    text = (DOCS / "measured" / "cpu-small-recipes.md").read_text(encoding="utf-8")
-    rows = [line for line in text.split("**minus")[0].splitlines() if line.startswith("| ")]
+def measured_rows(name: str) -> list[list[str]]:
+    """Return heading and rows of the first table of a measured page, without intervals."""
+    text = (DOCS / "measured" / name).read_text(encoding="utf-8")
+    rows = [line for line in text.split("**minus")[0].split("\n## ")[0].splitlines() if line.startswith("| ")]
     heading, body = rows[2], rows[3:]
     names = [re.sub(r" \(.*\)", "", cell.strip().strip("*")) for cell in heading.strip("|").split("|")]
-    lines = [f"| {' | '.join(names)} |", "| --- |" + " ---: |" * (len(names) - 1)]
-    for row in body:
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
-        if len(cells) == len(names) and not cells[0].startswith(("**", "---")) and cells[0]:
-            lines.append(f"| {cells[0]} | {' | '.join(cell.split(' ')[0] for cell in cells[1:])} |")
-    return "\n".join(lines) + "\n"
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in body]
+    fitting = [row for row in cells if len(row) == len(names) and not row[0].startswith(("**", "---")) and row[0]]
+    return [names, *([row[0], *(cell.split(" ")[0] for cell in row[1:])] for row in fitting)]
+
+
+def results() -> str:
+    """Return the measured tables of the small recipes without their intervals; a full-length row replaces its older."""
+    full, half = measured_rows("cpu-small-recipes-full.md"), measured_rows("cpu-small-recipes.md")
+    known = {row[0] for row in full}
+    parts = [
+        ("Full length, 2026-11-25:", full),
+        ("Half of the steps, version 0.1, the others:", [half[0], *(row for row in half[1:] if row[0] not in known)]),
+    ]
+    lines: list[str] = []
+    for title, (names, *rows) in parts:
+        lines += [title, "", f"| {' | '.join(names)} |", "| --- |" + " ---: |" * (len(names) - 1)]
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    return "\n".join(lines)
 
 
 def plugin_table(plugins: list[dict[str, Any]]) -> str:
