@@ -14,6 +14,7 @@ import typer
 
 from ssl_wb import __version__
 from ssl_wb.cli import recipes, tasks
+from ssl_wb.cli.average import average
 from ssl_wb.cli.bench import bench
 from ssl_wb.cli.check import check
 from ssl_wb.cli.classify import classify
@@ -52,6 +53,7 @@ app.command("embed")(embed)
 app.command("check")(check)
 app.command("classify")(classify)
 app.command("import")(import_encoder)
+app.command("average")(average)
 app.command("export")(export_encoder)
 app.command("pack")(pack)
 app.command("preview")(preview)
