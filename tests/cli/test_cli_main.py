@@ -15,21 +15,9 @@ from ssl_wb.cli.main import app, run
 from ssl_wb.errors import DivergedError, InterruptedRunError, PluginError, RecipeError, UsageError
 
 VERBS = {
-    *(
-        "train",
-        "validate",
-        "evaluate",
-        "embed",
-        "check",
-        "classify",
-        "average",
-        "import",
-        "export",
-        "pack",
-        "recipes",
-        "schema",
-    ),
-    *("list-plugins", "describe", "doctor", "preview", "bench", "tasks", "new-plugin"),
+    *("train", "validate", "evaluate", "embed", "check", "classify", "average", "import", "export", "pack", "recipes"),
+    *("schema", "list-plugins", "describe", "doctor", "preview", "bench", "tasks", "new-plugin"),
+    *("sweep", "compare", "diff"),
 }
 
 
