@@ -135,4 +135,4 @@ def read(path):
 
 def test_embed_refuses_other_endings_before_any_work(tmp_path, capsys):
     assert run(["embed", str(tmp_path), "a.wav", "--out", "x.txt"]) == 2
-    assert ".npz or .parquet" in capsys.readouterr().err
+    assert ".npz, .parquet or .npy" in capsys.readouterr().err

@@ -98,8 +98,11 @@ def test_labels_that_an_evaluator_cannot_use_are_told_before_an_encoder_is_loade
     (tmp_path / "code.py").write_text(CODE)
     task = write_manifest(tmp_path / "clips", labelled(60, label=lambda n: ["a", "b", "a;b"][n % 3]))
     words = ["evaluate", f"python:{tmp_path / 'code.py'}:good", "--task", str(task), "--evaluator", "clusters"]
-    assert ssl_wb([*words, *QUICK]) == 0
-    rows = {row["evaluator"]: row for row in json.loads(capsys.readouterr().out)}
+    assert ssl_wb([*words, *QUICK]) == 2
+    out, err = capsys.readouterr()
+    rows = {row["evaluator"]: row for row in json.loads(out)}
+    told = err.index("clusters: task is left out: clusters: task: clusters are compared with one class per clip")
+    assert told < err.index("LOADED")
     assert rows["knn"]["mean"] is not None
     assert rows["clusters"]["mean"] is None  # an empty cell, and the reason
     assert "no score of clusters: clusters are compared with one class per clip" in " ".join(rows["clusters"]["notes"])

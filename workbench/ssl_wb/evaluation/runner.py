@@ -84,20 +84,32 @@ def probe(
     return rows
 
 
-def refuse_misfits(tasks: Sequence[LoadedTask], evaluators: Sequence[tuple[str, Evaluator]]) -> None:
-    """Refuse tasks none of which any evaluator can do, which labels show before an encoder is loaded.
+def refuse_misfits(
+    tasks: Sequence[LoadedTask],
+    evaluators: Sequence[tuple[str, Evaluator]],
+    failed: Callable[[str, Exception], None] | None = None,
+) -> None:
+    """Tell which evaluators cannot do a task, which labels show before an encoder is loaded; their cells stay empty.
+
+    Args:
+        tasks: the tasks.
+        evaluators: by name.
+        failed: called with each pair and its reason.
 
     Raises:
-        DataError: there is nothing to do; the first reason.
+        DataError: no evaluator can do any task: there is nothing to do.
     """
-    reasons = [
-        (name, task, unfit_reason(evaluator, task.without_embeddings()))
-        for task in tasks
-        for name, evaluator in evaluators
-    ]
-    if reasons and all(reason is not None for *_, reason in reasons):
-        name, task, reason = reasons[0]
-        raise DataError(f"{name}: {task.name}: {reason}", hint="choose another evaluator, or another task")
+    found: list[tuple[str, DataError]] = []
+    for task in tasks:
+        for name, evaluator in evaluators:
+            if reason := unfit_reason(evaluator, task.without_embeddings()):
+                error = DataError(f"{name}: {task.name}: {reason}", hint="choose another evaluator, or another task")
+                found.append((f"{name}: {task.name}", error))
+    if found and len(found) == len(tasks) * len(evaluators):
+        raise found[0][1]
+    for what, error in found:
+        if failed is not None:
+            failed(what, error)
 
 
 @dataclass(frozen=True)
@@ -299,7 +311,7 @@ def evaluate_runs(
     rows: list[Row] = []
     sources = encoder_names(runs)
     failed = None if failures is None else partial(_leave_out, failures)
-    refuse_misfits(tasks, evaluators)
+    refuse_misfits(tasks, evaluators, failed)
     for name, encoder, role, folder in encoders_to_compare(
         sources,
         checkpoint,

@@ -18,7 +18,7 @@ __all__ = ["Problem", "check_model", "found", "key_text", "known_keys"]
 
 M = TypeVar("M", bound=BaseModel)
 
-_SHORT_LIST = 16
+_SHORT_LIST = 20
 _SHORT_VALUE = 60
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
