@@ -80,7 +80,7 @@ def test_silence_stays_finite(chain):
 @pytest.mark.parametrize(("name", "options"), [("time-stretch", {"leave_length_unchanged": False}), ("resample", {})])
 def test_what_changes_length_is_cut_or_followed_by_zeros(name, options):
     augment = Augmenter([augmentation(name, p=1.0, **options)], RATE)
-    ends = [float(np.abs(augment(noise(), 4000, some(seed))[3900:]).max()) for seed in range(12)]
+    ends = [float(np.abs(augment(noise(), 4000, some(seed))[3900:]).max()) for seed in range(5)]
     assert min(ends) == 0.0 < max(ends)
 
 
