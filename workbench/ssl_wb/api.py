@@ -104,7 +104,7 @@ from ssl_wb.plugin.vit_tensors import (
 )
 from ssl_wb.probing.attention_pool import AttentionPool
 from ssl_wb.probing.checks import require_labels, require_parts, unfit_labels, unfit_parts
-from ssl_wb.probing.clips import pad_batches, read_waveforms
+from ssl_wb.probing.clips import captioned, match_captions, pad_batches, read_waveforms
 from ssl_wb.probing.encoder_with_head import EncoderWithHead, published_pool
 from ssl_wb.probing.heads import Head, LinearHead, linear_layer
 from ssl_wb.probing.inputs import Inputs, InputScaling, fit_scaler
@@ -117,6 +117,7 @@ from ssl_wb.probing.spectrograms import TaskSpectrograms, TrainableEncoder
 from ssl_wb.probing.targets import Targets
 from ssl_wb.probing.training import TrainedHeads, batches_per_epoch, train_heads
 from ssl_wb.scoring.metrics import average_precision, choose_metric, correct, kind_of, metric_of, score
+from ssl_wb.scoring.ranking import ranked_scores
 from ssl_wb.scoring.summary import bootstrap, interval_of, scores_by_seed, summarise
 
 __all__ = [
@@ -209,6 +210,7 @@ __all__ = [
     "batches_per_epoch",
     "bootstrap",
     "build_optimiser",
+    "captioned",
     "check_cell",
     "choose_metric",
     "collapse_figures",
@@ -240,6 +242,7 @@ __all__ = [
     "lines_masked",
     "listing_digest",
     "mask_of_lines",
+    "match_captions",
     "mean_over_processes",
     "mel_filters",
     "mel_power",
@@ -255,6 +258,7 @@ __all__ = [
     "process_place",
     "published_pool",
     "random_resized_crop",
+    "ranked_scores",
     "read_audio",
     "read_json",
     "read_lines",

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ssl_wb.api import (
@@ -18,12 +17,12 @@ from ssl_wb.api import (
     ProbeTask,
     Result,
     Split,
-    UsageError,
     bootstrap,
+    captioned,
     hookimpl,
     interval_of,
-    pad_batches,
-    read_waveforms,
+    match_captions,
+    ranked_scores,
     settings_of,
     sorted_values,
 )
@@ -57,9 +56,8 @@ def ranking_scores(cosines: Floats, relevant: NDArray[np.bool_], cuts: Sequence[
     order = np.argsort(-cosines.round(9), axis=1, kind="stable")
     hits = np.take_along_axis(relevant, order, axis=1)  # [queries, candidates], best first
     scores: dict[str, Floats] = {f"R@{k}": np.asarray(hits[:, :k].any(axis=1), np.float64) for k in cuts}
-    first = hits[:, : cuts[-1]]
-    precision = first.cumsum(axis=1) / np.arange(1, first.shape[1] + 1)
-    scores[f"mAP@{cuts[-1]}"] = np.asarray((precision * first).sum(axis=1) / np.minimum(hits.sum(axis=1), cuts[-1]))
+    headline = f"mAP@{cuts[-1]}"
+    scores[headline] = ranked_scores(hits, cuts)[headline]
     return scores
 
 
@@ -87,12 +85,7 @@ class CaptionRetrieval(Evaluator):
 
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Rank the test clips of every split by their captions, and the reverse."""
-        encoder = task.encoder
-        if not isinstance(encoder, CaptionMatchingEncoder):
-            raise UsageError(
-                "caption-retrieval: this encoder was not trained beside captions",
-                hint="take a run with an objective clap, such as m2d-clap-small, or leave caption-retrieval out",
-            )
+        encoder = captioned(task, self.name)
         cuts = sorted_values(self.options.k)
         found = [self._split(task, split, encoder, cuts) for split in task.splits]
         headline = f"text to audio mAP@{cuts[-1]}"
@@ -128,9 +121,7 @@ class CaptionRetrieval(Evaluator):
         relevant = np.zeros((len(of_clips), len(texts)), dtype=bool)  # [clips, captions]
         for clip, own in enumerate(of_clips):
             relevant[clip, [place[text] for text in own]] = True
-        batches = pad_batches(read_waveforms(task, [int(row) for row in split.test]))
-        parts = [encoder.match_captions(waveform, texts, lengths).cpu() for waveform, lengths in batches]
-        cosines = torch.cat(parts).double().numpy()  # [clips, captions]
+        cosines = match_captions(task, encoder, split.test, texts).numpy()  # [clips, captions]
         to_text = ranking_scores(cosines, relevant, cuts)
         to_audio = ranking_scores(cosines.T, relevant.T, cuts)
         return {f"text to audio {name}": value for name, value in to_audio.items()} | {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ssl_wb.api import (
     fit_scaler,
     hookimpl,
     interval_of,
+    ranked_scores,
     require_labels,
     settings_of,
     sorted_values,
@@ -50,36 +51,6 @@ class RetrievalOptions(PluginOptions):
     )
     standardise: bool = Field(True, description="Scale every dimension to mean 0 and variance 1 of the training clips.")
     resamples: int = Field(1000, ge=100, description="Bootstrap resamples of the interval.")
-
-
-def ranked_scores(relevant: NDArray[np.bool_], cuts: Sequence[int]) -> dict[str, NDArray[np.float64]]:
-    """Score rankings of the whole gallery.
-
-    ``AP@k = sum over the relevant ranks i <= k of P@i, over min(k, relevant clips)``; ``P@k`` is the fraction of
-    relevant clips among the first k. ``mAP`` without k is over the whole ranking: scikit-learn's average precision.
-
-    Args:
-        relevant: ``[queries, gallery]``, nearest first.
-        cuts: values of k, at most the size of the gallery each.
-
-    Returns:
-        Per query ``[queries]``, by name in tables; NaN where the gallery holds nothing relevant.
-    """
-    total = relevant.sum(axis=1)  # [queries]
-    ranks = np.arange(1, relevant.shape[1] + 1)
-    precision = relevant.cumsum(axis=1) / ranks  # [queries, gallery]
-    known = total > 0
-
-    def average(first: int, most: NDArray[Any]) -> NDArray[np.float64]:
-        gained = (precision[:, :first] * relevant[:, :first]).sum(axis=1)  # [queries]
-        return np.where(known, gained / np.maximum(most, 1), np.nan)
-
-    scores = {"mAP": average(relevant.shape[1], total)}
-    for k in cuts:
-        first = min(k, relevant.shape[1])
-        scores[f"mAP@{k}"] = average(first, np.minimum(total, k))
-        scores[f"P@{k}"] = np.where(known, precision[:, first - 1], np.nan)
-    return scores
 
 
 class Retrieval(Evaluator):

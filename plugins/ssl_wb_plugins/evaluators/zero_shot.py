@@ -18,12 +18,11 @@ from ssl_wb.api import (
     ProbeTask,
     Result,
     Split,
-    UsageError,
+    captioned,
     field_validator,
     hookimpl,
-    pad_batches,
+    match_captions,
     probe_splits,
-    read_waveforms,
     require_labels,
     unfit_labels,
 )
@@ -78,27 +77,20 @@ class ZeroShot(Evaluator):
     def __call__(self, task: ProbeTask, seeds: Sequence[int]) -> Result:
         """Compare the test clips of every split with the class names."""
         require_labels(task, ("single", "several"), NEEDS, "Use linear for a task of numbers.")
-        encoder = task.encoder
-        if not isinstance(encoder, CaptionMatchingEncoder):
-            raise UsageError(
-                "zero-shot: this encoder was not trained beside captions",
-                hint="take a run with an objective clap, such as m2d-clap-small, or leave zero-shot out",
-            )
+        encoder = captioned(task, self.name)
         names = list(task.classes)
         if self.options.underscores == "spaces":
             names = [name.replace("_", " ").replace("-", " ") for name in names]
         sentences = [prompt.replace("{}", name) for prompt in self.options.prompts for name in names]
-        known: dict[int, NDArray[np.float32]] = {}  # cosines [C] by clip: folds share none, fixed splits have one
+        known: dict[int, NDArray[np.float64]] = {}  # cosines [C] by clip: folds share none, fixed splits have one
 
         def probe(split: Split) -> ProbedSplit:
             rows = [int(row) for row in split.test if int(row) not in known]
-            place = 0
-            for waveform, lengths in pad_batches(read_waveforms(task, rows)):
-                cosines = encoder.match_captions(waveform, sentences, lengths).cpu()  # [B, prompts * C]
-                means = cosines.unflatten(1, (-1, len(names))).mean(dim=1)  # [B, C]
-                known.update(zip(rows[place : place + len(means)], means.numpy(), strict=True))
-                place += len(means)
-            scores = torch.from_numpy(np.stack([known[int(row)] for row in split.test])).double()  # [n, C]
+            if rows:
+                cosines = match_captions(task, encoder, rows, sentences)  # [n, prompts * C]
+                means = cosines.unflatten(1, (-1, len(names))).mean(dim=1)  # [n, C]
+                known.update(zip(rows, means.numpy(), strict=True))
+            scores = torch.from_numpy(np.stack([known[int(row)] for row in split.test]))  # [n, C]
             return ProbedSplit(scores.expand(len(seeds), -1, -1).numpy(), {})
 
         return probe_splits(self, task, seeds, probe)

@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssl_wb.errors import UsageError
+from ssl_wb.plugin.caption_space import CaptionMatchingEncoder
 from ssl_wb.plugin.evaluator import ProbeTask
 
-__all__ = ["pad_batches", "read_waveforms"]
+__all__ = ["captioned", "match_captions", "pad_batches", "read_waveforms"]
 
 #: Clips in a batch.
 BATCH = 32
@@ -58,3 +60,41 @@ def pad_batches(waveforms: Iterable[Tensor], size: int = BATCH) -> Iterator[tupl
 def _pad(batch: list[Tensor]) -> tuple[Tensor, Tensor]:
     lengths = torch.tensor([len(waveform) for waveform in batch])  # [B]
     return torch.nn.utils.rnn.pad_sequence(batch, batch_first=True), lengths
+
+
+def captioned(task: ProbeTask, evaluator: str) -> CaptionMatchingEncoder:
+    """Return the encoder of a task, which has to compare clips with sentences.
+
+    Args:
+        task: the task.
+        evaluator: name of the evaluator that asks.
+
+    Raises:
+        UsageError: it was not trained beside captions.
+    """
+    if not isinstance(task.encoder, CaptionMatchingEncoder):
+        raise UsageError(
+            f"{evaluator}: this encoder was not trained beside captions",
+            hint=f"take a run with an objective clap, such as m2d-clap-small, or leave {evaluator} out",
+        )
+    return task.encoder
+
+
+def match_captions(
+    task: ProbeTask, encoder: CaptionMatchingEncoder, clips: Sequence[int] | NDArray[np.int64], captions: Sequence[str]
+) -> Tensor:
+    """Compare clips with sentences, batch by batch.
+
+    Args:
+        task: a task whose ``read`` is not None.
+        encoder: from :func:`captioned`.
+        clips: indices of n clips.
+        captions: m sentences.
+
+    Returns:
+        Cosines, float64 ``[n, m]`` on the CPU.
+    """
+    batches = pad_batches(read_waveforms(task, clips))
+    return torch.cat(
+        [encoder.match_captions(waveform, captions, lengths).cpu() for waveform, lengths in batches]
+    ).double()

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ssl_wb.audio.decode import read
 from ssl_wb.encoder.check.passport import Passport, check_encoder
-from ssl_wb.encoder.external import is_external, load_external
+from ssl_wb.encoder.external import load_external, needs_adapter
 from ssl_wb.encoder.files import gather_clips
-from ssl_wb.encoder.importing.hub import is_hub
 from ssl_wb.encoder.load import load_encoder
 from ssl_wb.errors import AudioError, UsageError
 from ssl_wb.runs.device import named_device
@@ -53,7 +52,7 @@ def check(
     if not SHORTEST_LONG <= longest <= 7200:
         raise UsageError(f"--longest {longest:g}: seconds of the longest clip", hint=f"give {SHORTEST_LONG:g} to 7200")
     where = named_device(device)
-    external = is_external(encoder) and not is_hub(encoder)
+    external = needs_adapter(encoder)
     if external and embedding != "published":
         raise UsageError(
             f"--embedding {embedding}: chooses among the embeddings of a run or an imported encoder",

@@ -16,7 +16,7 @@ import torch
 from ssl_wb.audio.clip import Clip
 from ssl_wb.data.checks import QUICK, check_sample
 from ssl_wb.encoder.encoder import FrozenEncoder
-from ssl_wb.encoder.external import is_external, load_external
+from ssl_wb.encoder.external import load_external, needs_adapter
 from ssl_wb.encoder.external.base import ExternalEncoder
 from ssl_wb.encoder.files import (
     EmbeddedClip,
@@ -29,7 +29,6 @@ from ssl_wb.encoder.files import (
     require_some,
     write_embeddings,
 )
-from ssl_wb.encoder.importing.hub import is_hub
 from ssl_wb.encoder.load import load_encoder
 from ssl_wb.encoder.row_store import RowStore
 from ssl_wb.encoder.uncertainty import UncertaintyModel, load_uncertainty
@@ -98,12 +97,12 @@ def embed(
     where = named_device(device)
     measure: UncertaintyModel | None = None
     loaded: FrozenEncoder | ExternalEncoder
-    if embedding != "published" and (uncertainty or (is_external(encoder) and not is_hub(encoder))):
+    if embedding != "published" and (uncertainty or needs_adapter(encoder)):
         raise UsageError(
             f"--embedding {embedding}: chooses among the embeddings of a run or an imported encoder",
             hint="leave it out for external encoders, and with --uncertainty",
         )
-    if is_external(encoder) and not is_hub(encoder):
+    if needs_adapter(encoder):
         if uncertainty:
             raise UsageError(
                 f"{encoder}: --uncertainty asks a run's objectives", hint="leave it out, or give a run folder"

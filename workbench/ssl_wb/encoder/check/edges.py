@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_wb.encoder.check.sounds import voices
-from ssl_wb.encoder.check.subject import Check, Row, Subject, Verdict
-from ssl_wb.errors import WorkbenchError
+from ssl_wb.encoder.check.subject import Check, Row, Subject, Verdict, told
 
 __all__ = ["EDGES"]
 
@@ -20,8 +19,7 @@ def _row(subject: Subject, name: str, clip: Callable[[], Tensor], refused: Verdi
         waveform = clip()
         whole, frames = subject.embed(waveform[None]), subject.frames(waveform)
     except Exception as error:  # whatever an encoder raises is what is to be told
-        text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
-        return Row(name, f"fails: {' '.join(text.split())}", refused, "leave such clips out before you embed")
+        return Row(name, told(error), refused, "leave such clips out before you embed")
     if not bool(whole.isfinite().all()) or not bool(frames.isfinite().all()):
         return Row(name, "not finite", Verdict.FAULT, "leave such clips out, or the table of embeddings is spoilt")
     if whole.shape != subject.base[:1].shape:

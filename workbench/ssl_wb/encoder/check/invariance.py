@@ -144,9 +144,8 @@ def input_type(subject: Subject) -> Row:
 def half_precision(subject: Subject) -> Row:
     """bf16 by autocast."""
     name, only = "bf16 (autocast)", "use it in float32 only"
-    device = next((one.device.type for one in _parameters(subject)), "cpu")
     try:
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(subject.device.type, dtype=torch.bfloat16):
             after = subject.one_by_one(subject.clips)
     except Exception as error:  # a kernel that does not exist in bf16: of many types
         return Row(name, f"fails: {' '.join(str(error).split())[:100]}", Verdict.NOTE, only)
@@ -162,10 +161,9 @@ def other_device(subject: Subject) -> Row:
     if not isinstance(encoder, nn.Module) or not torch.cuda.is_available():
         why = "no CUDA device here" if not torch.cuda.is_available() else "this kind of encoder chooses its device"
         return Row(name, why, Verdict.UNCHECKED, "")
-    values: list[Tensor] = []
-    for device in ("cpu", "cuda"):
-        moved = copy.deepcopy(encoder).to(device)
-        values.append(torch.cat([moved.embed_clip(one[None]).double().cpu() for one in subject.clips]))
+    values = [
+        Subject(copy.deepcopy(encoder).to(device), subject.clips, subject.longest).base for device in ("cpu", "cuda")
+    ]
     return property_of(
         name, subject.change(values[1], values[0]), "both give the same", "do not mix devices in one comparison"
     )
@@ -215,10 +213,6 @@ def unread(subject: Subject) -> Row:
 def _long(subject: Subject) -> Tensor:
     """Return one long clip ``[1, S]``."""
     return voices(subject.longest, subject.rate, 1)
-
-
-def _parameters(subject: Subject) -> list[Tensor]:
-    return list(subject.encoder.parameters()) if isinstance(subject.encoder, nn.Module) else []
 
 
 INVARIANCE: tuple[Check, ...] = (

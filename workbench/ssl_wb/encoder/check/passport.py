@@ -12,9 +12,8 @@ from torch import Tensor
 from ssl_wb.encoder.check.edges import EDGES
 from ssl_wb.encoder.check.invariance import INVARIANCE
 from ssl_wb.encoder.check.sounds import voices
-from ssl_wb.encoder.check.subject import Check, Row, Subject, Verdict
+from ssl_wb.encoder.check.subject import Check, Row, Subject, Verdict, told
 from ssl_wb.encoder.check.timing import TIMING
-from ssl_wb.errors import WorkbenchError
 from ssl_wb.plugin.evaluator import Encoder
 
 __all__ = ["CHECKS", "Passport", "check_encoder"]
@@ -80,9 +79,8 @@ def check_encoder(
         try:
             rows.append(check(subject))
         except Exception as error:  # whatever an encoder raises is what is to be told
-            text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
             what = (check.__doc__ or "").split(":")[0].rstrip(".").lower()
-            rows.append(Row(what, f"fails: {' '.join(text.split())}", Verdict.FAULT, "the encoder cannot do this"))
+            rows.append(Row(what, told(error), Verdict.FAULT, "the encoder cannot do this"))
     progress(len(CHECKS), len(CHECKS))
     facts = {
         "sample_rate": encoder.sample_rate,

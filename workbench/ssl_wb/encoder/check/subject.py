@@ -8,11 +8,12 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ssl_wb.errors import WorkbenchError
 from ssl_wb.plugin.evaluator import Encoder
 
-__all__ = ["ROUNDING", "Change", "Check", "Row", "Subject", "Verdict", "must_hold", "property_of"]
+__all__ = ["ROUNDING", "Change", "Check", "Row", "Subject", "Verdict", "must_hold", "property_of", "told"]
 
 #: What must not matter may move an embedding by this share of the distance between two clips: rounding.
 ROUNDING = 1e-3
@@ -113,6 +114,12 @@ class Subject:
         hop = float(getattr(self.encoder, "hop_seconds", float("nan")))
         return hop if hop > 0 else None  # NaN is not above 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes, as far as it says."""
+        parameters = list(self.encoder.parameters()) if isinstance(self.encoder, nn.Module) else []
+        return parameters[0].device if parameters else torch.device(getattr(self.encoder, "device", "cpu"))
+
     def embed(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Embed ``[n, S]`` in one batch as float64 ``[n, D]`` on the CPU."""
         return self.encoder.embed_clip(waveform, lengths).detach().double().cpu()
@@ -131,6 +138,12 @@ class Subject:
         cosine = torch.cosine_similarity(before, after, dim=1)  # [n]
         relative = (after - before).norm(dim=1) / max(self.spread, 1e-30)  # [n]
         return Change(float(cosine.min()), float(relative.max()))
+
+
+def told(error: Exception) -> str:
+    """Say in one line that an encoder failed, and how."""
+    text = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
+    return f"fails: {' '.join(text.split())}"
 
 
 #: A check; it may raise, which counts as a fault.

@@ -9,7 +9,6 @@ from types import TracebackType
 
 import psutil
 import torch
-from torch import Tensor, nn
 
 from ssl_wb.encoder.check.sounds import burst, voices
 from ssl_wb.encoder.check.subject import Check, Row, Subject, Verdict
@@ -105,7 +104,7 @@ class _PeakMemory:
 
 def speed(subject: Subject) -> Row:
     """Times real time and memory, by length of one clip."""
-    device = _device(subject)
+    device = subject.device
     parts: list[str] = []
     figures: list[dict[str, float]] = []
     for seconds in (*(one for one in TIMED if one < subject.longest), subject.longest):
@@ -130,12 +129,6 @@ def speed(subject: Subject) -> Row:
         "times real time, and memory above what it holds anyway",
         figures={"by_length": figures, "threads": torch.get_num_threads()},
     )
-
-
-def _device(subject: Subject) -> torch.device:
-    """Return where the encoder computes, as far as it says."""
-    parameters: list[Tensor] = list(subject.encoder.parameters()) if isinstance(subject.encoder, nn.Module) else []
-    return parameters[0].device if parameters else torch.device(getattr(subject.encoder, "device", "cpu"))
 
 
 TIMING: tuple[Check, ...] = (alignment, frame_count, speed)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ssl_wb.encoder.encoder import FrozenEncoder
     from ssl_wb.encoder.external.base import ExternalEncoder
 
-__all__ = ["FORMS", "check_external", "is_external", "load_external"]
+__all__ = ["FORMS", "check_external", "is_external", "load_external", "needs_adapter"]
 
 #: Syntax of each kind.
 FORMS = {
@@ -45,6 +45,17 @@ def is_external(source: str | Path) -> bool:
     if re.fullmatch(r"[A-Za-z][\w+-]+", kind) and not Path(text).exists():
         raise UsageError(f"{text}: {kind!r} is no kind of encoder{did_you_mean(kind, FORMS)}", hint=HINT)
     return False
+
+
+def needs_adapter(source: str) -> bool:
+    """Whether ``source`` is wrapped by an adapter: external, and no encoder on the hub, which is read as our own.
+
+    Raises:
+        UsageError: as :func:`is_external`.
+    """
+    from ssl_wb.encoder.importing.hub import is_hub
+
+    return is_external(source) and not is_hub(source)
 
 
 def check_external(source: str) -> None:
