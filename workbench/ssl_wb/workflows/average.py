@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_wb.encoder.card import card_of
-from ssl_wb.encoder.folder import CONFIG, EncoderParts, write_folder
+from ssl_wb.encoder.folder import EncoderParts
 from ssl_wb.encoder.load import encoder_parts
 from ssl_wb.errors import UsageError
+from ssl_wb.recipe.differences import differences
 from ssl_wb.runs.folder import RunFolder
-from ssl_wb.workflows.encoder_folders import check_out, written_folder
+from ssl_wb.workflows.encoder_folders import check_out, write_with_card, written_folder
 
 __all__ = ["average_encoders"]
 
@@ -71,11 +70,7 @@ def average_encoders(
     parts = replace(first, weights=weights, front_end=_mean_statistics(list(named.values())), about=about)
     encoder = parts.build(str(out))
     with written_folder(out) as folder:
-        write_folder(folder, parts, encoder)
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        (folder / "README.md").write_text(
-            card_of(config, f"Average of {len(named)} encoders", licence), encoding="utf-8"
-        )
+        write_with_card(folder, parts, encoder, f"Average of {len(named)} encoders", licence)
     return parts
 
 
@@ -115,11 +110,9 @@ def _mean(tensors: Sequence[Tensor]) -> Tensor:
 
 def _difference(first: EncoderParts, other: EncoderParts) -> str:
     """Say in what two encoders differ that makes an average meaningless; nothing where they fit."""
-    for what in ("front_end", "backbone"):
-        a, b = _settings(getattr(first, what)), _settings(getattr(other, what))
-        keys = sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
-        if keys:
-            return f"{what}.{keys[0]} is {a.get(keys[0])!r} and {b.get(keys[0])!r}"
+    changed = differences(_settings(first), _settings(other))
+    if changed:
+        return "{} is {} and {}".format(changed[0].key, *changed[0].texts())
     if first.reading != other.reading:
         return "they cut clips differently"
     mine, theirs = first.weights or {}, other.weights or {}
@@ -128,9 +121,10 @@ def _difference(first: EncoderParts, other: EncoderParts) -> str:
     return f"tensor {min(shapes)} is not in both, or of another shape" if shapes else ""
 
 
-def _settings(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options without the statistics of the data, which are averaged."""
-    return {key: value for key, value in section.items() if key not in ("mean", "std")}
+def _settings(parts: EncoderParts) -> dict[str, Any]:
+    """Return the options of front end and backbone without the statistics of the data, which are averaged."""
+    front = {key: value for key, value in parts.front_end.items() if key not in ("mean", "std")}
+    return {"front_end": front, "backbone": parts.backbone}
 
 
 def _mean_statistics(parts: Sequence[EncoderParts]) -> dict[str, Any]:

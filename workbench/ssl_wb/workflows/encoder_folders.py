@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ssl_wb.encoder.card import card_of
-from ssl_wb.encoder.folder import CONFIG, is_encoder_folder, write_folder
+from ssl_wb.encoder.encoder import FrozenEncoder
+from ssl_wb.encoder.folder import CONFIG, EncoderParts, is_encoder_folder, write_folder
 from ssl_wb.encoder.importing.convert import Import, import_checkpoint
 from ssl_wb.errors import UsageError
 from ssl_wb.files import why_not_writable, written_aside
 from ssl_wb.recipe.overrides import parse_value
 
-__all__ = ["REPORT", "check_out", "import_encoder", "importer_settings", "written_folder"]
+__all__ = ["REPORT", "check_out", "import_encoder", "importer_settings", "write_with_card", "written_folder"]
 
 #: File of an imported encoder that tells what became of each tensor.
 REPORT = "import.json"
@@ -53,11 +54,24 @@ def import_encoder(
     title = f"{imported.parts.about['system']}, imported from {imported.parts.about['source']['file']}"
     report = json.dumps(imported.as_json(), indent=2, ensure_ascii=False) + "\n"
     with written_folder(out) as folder:
-        write_folder(folder, imported.parts, imported.encoder)
+        write_with_card(folder, imported.parts, imported.encoder, title, licence)
         (folder / REPORT).write_text(report, encoding="utf-8")
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        (folder / "README.md").write_text(card_of(config, title, licence), encoding="utf-8")
     return imported
+
+
+def write_with_card(folder: Path, parts: EncoderParts, encoder: FrozenEncoder, title: str, licence: str | None) -> None:
+    """Write an encoder and its model card, without sections of a run.
+
+    Args:
+        folder: an empty folder.
+        parts: the encoder.
+        encoder: built of them.
+        title: of the card.
+        licence: of the weights; None where it is not known.
+    """
+    write_folder(folder, parts, encoder)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    (folder / "README.md").write_text(card_of(config, title, licence), encoding="utf-8")
 
 
 def importer_settings(given: Sequence[str]) -> dict[str, Any]:
